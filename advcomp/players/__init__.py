@@ -1,0 +1,1 @@
+"""What runs inside the box: attacks, defenses and classifiers (needs torch)."""

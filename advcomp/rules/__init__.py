@@ -1,0 +1,1 @@
+"""The contract: what a dataset, an image, a submission and a verdict are."""

@@ -1,0 +1,1 @@
+"""The boxes that strangers' programs run in."""

@@ -1,0 +1,1 @@
+"""From labels to scores, rankings and the files that people read."""
