@@ -1,0 +1,316 @@
+"""The tournament file: its tables, their defaults, and what makes two of them the same contest."""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    StringConstraints,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
+
+from advcomp.errors import InvalidConfig
+from advcomp.rules.threat import Schedule
+from advcomp.sandbox.base import Limits
+from advcomp.scoring.scores import Absence
+from advcomp.tournament.sizes import parse_size
+from advcomp.tournament.toml_file import Table, dotted, problem, read_toml, shown, where
+from advcomp.tournament.views import View
+
+TABLE = "a table"
+SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+NAME_RULE = (
+    'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
+)
+TEAM_RULE = "a team's name of 1 to 64 characters"
+ENTRY_RULE = (
+    "the path of a folder or archive, a glob,"
+    " or a table { path, name, team, baseline, files = { inside = outside } }"
+)
+
+
+class Source(StrEnum):
+    """Where a tournament's images come from."""
+
+    DIGITS = "digits"
+    FOLDER = "folder"
+
+
+class Backend(StrEnum):
+    """Which sandbox runs the submissions; `auto` is bubblewrap."""
+
+    BUBBLEWRAP = "bubblewrap"
+    DOCKER = "docker"
+    PODMAN = "podman"
+    GVISOR = "gvisor"
+    AUTO = "auto"
+
+
+class LogPolicy(StrEnum):
+    """What competitors see of their logs."""
+
+    SMOKE = "smoke"
+    TAIL = "tail"
+    FULL = "full"
+
+
+def one_of(choices: type[StrEnum]) -> str:
+    """`one of a, b, c`: the description of a field that is a choice."""
+    return f"one of {', '.join(choices)}"
+
+
+def beside_the_file(value: str, info: ValidationInfo) -> Path:
+    """The path that `value` means, seen from the folder of the file it stands in."""
+    return _folder(info) / value
+
+
+def _folder(info: ValidationInfo | SerializationInfo) -> Path:
+    """The folder of the file that is read, which is the context of its validation."""
+    file = info.context
+    assert isinstance(file, Path)
+    return file.parent
+
+
+def _without_repeats(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("repeated")
+    return values
+
+
+def _item_table(value: object) -> object:
+    """An entry that is written as a string is a path without options."""
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _inside_the_entry(inside: str) -> str:
+    """Refuses a key of `files` that leads out of the entry, or that can be written shorter."""
+    path = PurePosixPath(inside)
+    if str(path) != inside or path.is_absolute() or ".." in path.parts or not path.name:
+        raise problem(
+            f"expected the path of a file relative to the entry, and inside it,"
+            f' such as "model/weights.safetensors"; got {shown(inside)}'
+        )
+    return inside
+
+
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
+TeamName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+class DatasetTable(Table):
+    """[dataset]: the images that every entry meets. Paths are absolute."""
+
+    source: Source = Field(strict=False, description=one_of(Source))
+    images: int | None = Field(
+        default=None, ge=1, description="an integer, at least 1 (left out: all images)"
+    )
+    seed: int = Field(default=0, ge=0, description="an integer, at least 0")
+    images_dir: Path | None = Field(
+        default=None, validate_default=True, description="the path of the folder of images"
+    )
+    csv: Path | None = Field(
+        default=None, validate_default=True, description="the path of the CSV of labels"
+    )
+
+    @field_validator("images_dir", "csv", mode="plain")
+    @classmethod
+    def _only_with_folder(cls, value: object, info: ValidationInfo) -> Path | None:
+        source = info.data.get("source")  # None where it is itself wrong
+        if value is None:
+            if source is Source.FOLDER:
+                raise problem('missing; source = "folder" needs it')
+            return None
+        if source is Source.DIGITS:
+            raise problem('goes only with source = "folder": take it out, or change the source')
+        if not isinstance(value, str) or not value:
+            raise ValueError("not a path")
+        return beside_the_file(value, info)
+
+    @field_serializer("images_dir", "csv")
+    def _as_seen_from_the_file(self, path: Path | None, info: SerializationInfo) -> str | None:
+        return None if path is None else os.path.relpath(path, _folder(info))
+
+
+class ThreatTable(Table):
+    """[threat]: the budgets, in pixel levels, and which image meets which."""
+
+    max_epsilons: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=255)], ...], AfterValidator(_without_repeats)
+    ] = Field(
+        default=(4, 8, 12, 16),
+        strict=False,
+        min_length=1,
+        description="one or more pixel levels, integers 0 to 255, each once",
+    )
+    schedule: Schedule = Field(default=Schedule.GRID, strict=False, description=one_of(Schedule))
+
+
+class EntryItem(Table):
+    """One item of [entries], as written: what it matches is found out by `entries.py`."""
+
+    path: Text = Field(description="the path of a folder or archive, or a glob")
+    name: Name | None = Field(default=None, description=NAME_RULE)
+    team: TeamName | None = Field(default=None, description=TEAM_RULE)
+    baseline: bool = Field(default=False, description="true or false")
+    files: dict[Annotated[str, AfterValidator(_inside_the_entry)], Text] = Field(
+        default_factory=dict, description="a table of paths: inside the entry = on this machine"
+    )
+
+
+EntryItems = tuple[Annotated[EntryItem, BeforeValidator(_item_table)], ...]
+
+
+class EntriesTable(Table):
+    """[entries]: who takes part."""
+
+    attacks: EntryItems = Field(
+        default=(), strict=False, description=f"a list; each item {ENTRY_RULE}"
+    )
+    defenses: EntryItems = Field(
+        default=(), strict=False, description=f"a list; each item {ENTRY_RULE}"
+    )
+
+
+class SandboxTable(Table):
+    """[sandbox]: the box that submissions run in, and the container images it may use."""
+
+    backend: Backend = Field(default=Backend.AUTO, strict=False, description=one_of(Backend))
+    images: tuple[Text, ...] = Field(
+        default=(), strict=False, description="a list of names of container images"
+    )
+    image_map: dict[str, Text] = Field(
+        default_factory=dict, description="a table: image that an entry names = image to use"
+    )
+
+
+class LimitsTable(Table):
+    """[limits]: what one run of a submission may use."""
+
+    start_seconds: float = Field(default=60.0, gt=0, description="seconds, more than 0")
+    seconds_per_100_images: float = Field(default=500.0, gt=0, description="seconds, more than 0")
+    memory: Size = Field(default=4 << 30, description=SIZE_RULE)
+    cpus: float = Field(default=1.0, gt=0, description="a number of processors, more than 0")
+    gpus: int = Field(default=0, ge=0, description="an integer, at least 0")
+    pids: int = Field(default=512, ge=1, description="an integer, at least 1")
+    output: Size = Field(default=4 << 30, description=SIZE_RULE)
+    log: Size = Field(default=1 << 20, description=SIZE_RULE)
+
+    def for_images(self, images: int) -> Limits:
+        """The limits of one run over `images` images."""
+        return Limits(
+            wall_s=self.start_seconds + self.seconds_per_100_images * images / 100,
+            memory_bytes=self.memory,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            pids=self.pids,
+            output_bytes=self.output,
+            log_bytes=self.log,
+        )
+
+
+class DefenseTable(Table):
+    """[defense]: what one run of a defense sees."""
+
+    view: View = Field(default=View.LATIN, strict=False, description=one_of(View))
+
+
+class ScoringTable(Table):
+    """[scoring]: what absence means, and how many resamples the intervals are made of."""
+
+    absence: Absence = Field(default=Absence.PAPER, strict=False, description=one_of(Absence))
+    bootstrap: int = Field(default=1000, ge=1, description="an integer, at least 1")
+
+
+class LogsTable(Table):
+    """[logs]: what competitors see of their logs."""
+
+    show: LogPolicy = Field(default=LogPolicy.SMOKE, strict=False, description=one_of(LogPolicy))
+
+
+class Tournament(Table):
+    """A whole tournament file, checked; every path in it is absolute."""
+
+    name: Name = Field(description=NAME_RULE)
+    dataset: DatasetTable = Field(description="the table [dataset] with its source")
+    threat: ThreatTable = Field(default=ThreatTable(), description=TABLE)
+    entries: EntriesTable = Field(default=EntriesTable(), description=TABLE)
+    sandbox: SandboxTable = Field(default=SandboxTable(), description=TABLE)
+    limits: LimitsTable = Field(default=LimitsTable(), description=TABLE)
+    defense: DefenseTable = Field(default=DefenseTable(), description=TABLE)
+    scoring: ScoringTable = Field(default=ScoringTable(), description=TABLE)
+    logs: LogsTable = Field(default=LogsTable(), description=TABLE)
+    _path: Path = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Remembers the file, which the validation was given as its context."""
+        self._path = context
+
+    @property
+    def path(self) -> Path:
+        """The file, absolute."""
+        return self._path
+
+    def identity(self, backend: str) -> dict[str, object]:
+        """What must be the same for a run to go on, by dotted key; plain JSON data.
+
+        Paths are as seen from the tournament file, so that the two may move together.
+
+        Args:
+            backend: The sandbox that is really used, with `auto` and options decided.
+        """
+        compared = {"dataset": self.dataset, "threat": self.threat, "defense": self.defense}
+        tables = {
+            name: table.model_dump(mode="json", context=self.path)
+            for name, table in compared.items()
+        }
+        tables["sandbox"] = {"backend": backend}
+        return {
+            dotted((name, key)): value
+            for name, table in tables.items()
+            for key, value in table.items()
+        }
+
+
+def difference(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    """One line for each key of two identities that differs; empty where they agree."""
+    return [
+        f"{key}: was {shown(old.get(key))}, is now {shown(new.get(key))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+
+
+def load_tournament(path: Path) -> Tournament:
+    """Read and check a tournament file, without looking at what its paths lead to.
+
+    Raises:
+        InvalidConfig: All that is wrong with the file.
+    """
+    return read_toml(path, Tournament)
+
+
+def check_machine(tournament: Tournament, cpus_available: int) -> None:
+    """Refuse a tournament whose runs ask for more than this machine has.
+
+    Raises:
+        InvalidConfig: A run may use more processors than there are.
+    """
+    cpus = tournament.limits.cpus
+    if cpus > cpus_available:
+        place = where(tournament.path, ("limits", "cpus"))
+        raise InvalidConfig(
+            f"{place}: expected at most the {cpus_available} processors of this machine;"
+            f" got {cpus:g}"
+        )

@@ -1,0 +1,31 @@
+"""Amounts of memory and disk as people write them."""
+
+import re
+from fractions import Fraction
+
+_UNITS = {
+    prefix + suffix: base**power
+    for power, prefix in enumerate(["", "k", "m", "g", "t"])
+    for suffix, base in (("b", 1000), ("ib", 1024))
+    if prefix or suffix == "b"
+}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]{1,3})")
+
+
+def parse_size(value: object) -> int:
+    """Bytes of `"4 GiB"` (1024), `"500 MB"` (1000) or a plain number of bytes.
+
+    Raises:
+        ValueError: It is no size, or less than one byte.
+    """
+    size = _bytes_of(value) if isinstance(value, str) else value
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < 2**63:
+        raise ValueError(f"not a size: {value!r}")
+    return size
+
+
+def _bytes_of(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(f"not a size: {text!r}")
+    return int(Fraction(match[1]) * _UNITS[match[2].lower()])

@@ -1,0 +1,168 @@
+"""Reads a TOML file into a checked model; whatever is wrong with it is reported together.
+
+A field's description says what is expected of it and is the text of its error messages:
+`digits.toml:19: [limits] memory: expected a size such as "4 GiB"; got "4 gigs"`.
+"""
+
+import difflib
+import inspect
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from advcomp.errors import InvalidConfig
+
+Key = tuple[str | int, ...]
+"""The way to a value: names of tables and keys, indices into arrays."""
+
+_NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]")
+_ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
+_SHOWN_CHARACTERS = 80
+
+
+class Table(BaseModel):
+    """A table of one of our own files: no unknown key, no conversion, no change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def problem(text: str) -> PydanticCustomError:
+    """A validator's error that is shown as it is, without the field's description."""
+    return PydanticCustomError("problem", "{text}", {"text": text})
+
+
+def read_toml(path: Path, model: type[AnyTable]) -> AnyTable:
+    """The content of the file at `path`; validators get its absolute path as their context.
+
+    Raises:
+        InvalidConfig: It cannot be read, is not TOML, or breaks the model: all problems at once.
+    """
+    text = _read_text(path)
+    try:
+        return model.model_validate(tomllib.loads(text), context=path.resolve())
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidConfig(f"{path}: expected TOML; {error}") from None
+    except ValidationError as error:
+        problems = [
+            (_line_of(text, key), key, _explained(model, key, details))
+            for details in error.errors(include_url=False)
+            for key in [tuple(part for part in details["loc"] if part != "[key]")]
+        ]
+        problems.sort(key=lambda each: each[0] or 0)
+        raise InvalidConfig(
+            *(f"{_place(path, line, key)}: {what}" for line, key, what in problems)
+        ) from None
+
+
+def where(path: Path, key: Key) -> str:
+    """`digits.toml:19: [limits] memory`: the file, the line where `key` stands, and the key."""
+    return _place(path, _line_of(_read_text(path), key), key)
+
+
+def _place(path: Path, line: int | None, key: Key) -> str:
+    return f"{path}: {dotted(key)}" if line is None else f"{path}:{line}: {dotted(key)}"
+
+
+def _read_text(path: Path) -> str:
+    """The text of the file, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InvalidConfig(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        byte, offset = error.object[error.start], error.start
+        raise InvalidConfig(
+            f"{path}: expected UTF-8 text; got byte 0x{byte:02x} at offset {offset}"
+        ) from None
+
+
+def dotted(key: Key) -> str:
+    """A key as a reader looks for it: `name`, `[limits] memory`, `[entries] attacks[1] path`."""
+    first, *rest = key
+    parts = (f"[{part}]" if isinstance(part, int) else f" {part}" for part in rest)
+    return "".join([f"[{first}]" if rest else str(first), *parts])
+
+
+def shown(value: object) -> str:
+    """A value about as it looks in a TOML file, cut where it gets long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def _line_of(text: str, key: Key) -> int | None:
+    """The line of the longest part of `key` that is written out; arrays count as one line.
+
+    Looks at lines, not at the grammar, which the parser knows but does not tell: a line of a
+    multi-line string that looks like a key is taken for one.
+    """
+    line_of: dict[Key, int] = {}
+    table: Key = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _names(header[2])
+            if header[1] == "[[":
+                table += (sum(other[:-1] == table for other in line_of),)
+            line_of.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            line_of.setdefault(table + _names(assignment[1]), number)
+    written = [key[:length] for length in range(len(key), 0, -1) if key[:length] in line_of]
+    return line_of[written[0]] if written else None
+
+
+def _names(written: str) -> Key:
+    return tuple(name.strip("\"'") for name in re.findall(_NAME, written))
+
+
+def _explained(model: type[Table], key: Key, details: ErrorDetails) -> str:
+    """What is wrong, in our words: what was expected, what was found."""
+    table, description = _known_about(model, key)
+    match details["type"]:
+        case "extra_forbidden":
+            return _unknown_key(model, table, str(key[-1]))
+        case "missing":
+            return f"missing; expected {description}"
+        case "problem":
+            return details["msg"]
+        case _:
+            return f"expected {description}; got {shown(details['input'])}"
+
+
+def _known_about(model: type[Table], key: Key) -> tuple[type[Table], str]:
+    """The innermost table that `key` leads through, and the innermost description on the way."""
+    description = "a TOML table"
+    for part in key:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            description = field.description or description
+            model = _table_in(field.annotation) or model
+    return model, description
+
+
+def _table_in(annotation: object) -> type[Table] | None:
+    """The kind of table that a field's type holds, inside tuples and options too."""
+    if inspect.isclass(annotation) and issubclass(annotation, Table):
+        return annotation
+    return next(filter(None, map(_table_in, get_args(annotation))), None)
+
+
+def _unknown_key(model: type[Table], table: type[Table], name: str) -> str:
+    """Names the nearest known key, and the table where `name` itself would be right."""
+    known = list(table.model_fields)
+    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
+    homes = [
+        f"[{field}] {name}"
+        for field, info in model.model_fields.items()
+        if name in getattr(_table_in(info.annotation), "model_fields", ())
+    ]
+    elsewhere = f" (or do you mean {', '.join(homes)}?)" if homes else ""
+    return f'unknown key; the nearest known one is "{nearest}"{elsewhere}'
