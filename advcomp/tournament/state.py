@@ -1,0 +1,175 @@
+"""What a run folder says about its run: everything but the jobs' results.
+
+`run.json` is written before the first job and again whenever the tournament file brings something
+new; with the stored results it is enough to rebuild every table without running anything.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from advcomp.errors import RunConflict
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.threat import Pair, Schedule, schedule_pairs
+from advcomp.sandbox.base import LimitTier
+from advcomp.tournament.durable import write_durably
+from advcomp.tournament.views import View
+
+FILE_NAME = "run.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
+
+
+class EntryState(_Frozen):
+    """An entry as it was taken: its copy is `entries/<digest>` in the run folder.
+
+    Args:
+        source: Where it was taken from; for the organiser's eyes.
+        rejected: It breaks the contract (`notes` say how); it has no copy and no digest.
+    """
+
+    name: str
+    type: SubmissionType
+    source: str
+    team: str | None = None
+    baseline: bool = False
+    digest: str = ""
+    entry_point: str = ""
+    image: str | None = None
+    rejected: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether it plays against the defenses."""
+        return self.type is not SubmissionType.DEFENSE
+
+
+class DatasetState(_Frozen):
+    """The dataset as the scores need it; its pixels stay where they are."""
+
+    images_dir: str
+    digest: str
+    height: int
+    width: int
+    image_ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    target_classes: tuple[int, ...] | None
+
+
+class LimitsState(_Frozen):
+    """Limits of one run of a submission, in base units."""
+
+    start_seconds: float
+    seconds_per_100_images: float
+    memory_bytes: int
+    cpus: float
+    gpus: int
+    pids: int
+    output_bytes: int
+    log_bytes: int
+
+
+class SandboxState(_Frozen):
+    """Which sandbox the results come from."""
+
+    name: str
+    limit_tier: LimitTier
+    versions: dict[str, str]
+
+
+class RunState(_Frozen):
+    """A whole run but its results. `identity` is what must not change in a run folder."""
+
+    format: Literal[1] = 1
+    name: str
+    file: str
+    identity: dict[str, str]
+    dataset: DatasetState
+    max_epsilons: tuple[int, ...]
+    schedule: Schedule
+    view: View
+    entries: tuple[EntryState, ...]
+    limits: LimitsState
+    sandbox: SandboxState
+    absence: str
+    bootstrap: int
+    seed: int
+    logs_show: str
+    key_digest: str
+    advcomp_version: str
+    machine: dict[str, str | int]
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Every (image, budget) pair, in the order of all arrays over pairs."""
+        return schedule_pairs(len(self.dataset.image_ids), self.max_epsilons, self.schedule)
+
+    @cached_property
+    def pair_index(self) -> dict[tuple[int, int], int]:
+        """(image, max_epsilon) -> index in `pairs`."""
+        return {(pair.image, pair.max_epsilon): i for i, pair in enumerate(self.pairs)}
+
+    def images_at(self, max_epsilon: int) -> tuple[int, ...]:
+        """The images that have this budget."""
+        return tuple(pair.image for pair in self.pairs if pair.max_epsilon == max_epsilon)
+
+    @property
+    def attacks(self) -> tuple[EntryState, ...]:
+        """Non-targeted first, then targeted, each by name: the order of all tables."""
+        return tuple(
+            sorted(
+                (entry for entry in self.entries if entry.is_attack),
+                key=lambda entry: (entry.type is SubmissionType.TARGETED_ATTACK, entry.name),
+            )
+        )
+
+    @property
+    def defenses(self) -> tuple[EntryState, ...]:
+        """By name."""
+        return tuple(
+            sorted((e for e in self.entries if not e.is_attack), key=lambda entry: entry.name)
+        )
+
+    def labels_array(self) -> NDArray[np.int16]:
+        """True labels, int16 (N,)."""
+        return np.array(self.dataset.labels, np.int16)
+
+    def target_classes_array(self) -> NDArray[np.int16] | None:
+        """Target classes, int16 (N,), or None."""
+        targets = self.dataset.target_classes
+        return None if targets is None else np.array(targets, np.int16)
+
+
+def save_state(run: Path, state: RunState) -> None:
+    """Write `run.json`; a crash leaves the old one or the new one."""
+    text = json.dumps(state.model_dump(mode="json"), indent=1)
+    write_durably(run / FILE_NAME, (text + "\n").encode())
+
+
+def load_state(run: Path) -> RunState:
+    """Read `run.json`.
+
+    Raises:
+        RunConflict: The folder is not a run of this version of advcomp.
+    """
+    path = run / FILE_NAME
+    try:
+        return RunState.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunConflict(
+            f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
+            "`advcomp run FILE` makes one"
+        ) from error
+    except (OSError, ValidationError) as error:
+        raise RunConflict(
+            f"{path}: expected the state of a run of this version; got {error}; "
+            "move the folder away and run again"
+        ) from error

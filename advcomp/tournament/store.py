@@ -1,0 +1,193 @@
+"""Results on disk: one folder a job, written under a temporary name, fsynced, then renamed.
+
+`jobs/<id>/` holds `result.json` (with its own checksum and those of the other files), `log`, and
+`images.zip` (an attack's projected images, canonical PNGs, stored) or `labels.npy` (a defense's
+labels, int16, in the order of the shard). A folder whose checksums fail is no result: the job runs
+again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves may refer to it.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from advcomp.errors import RunConflict
+from advcomp.rules.verdict import Verdict
+from advcomp.tournament.durable import sync_folder
+
+RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """How one job ended.
+
+    Args:
+        png_digests: An attack's: for each image of the job the SHA-256 of its canonical PNG, ""
+            where there is no valid image.
+        projected_images: An attack's: images in which the projection changed a pixel.
+    """
+
+    job: str
+    submission: str
+    stage: str
+    max_epsilon: int | None
+    shard: int
+    images: int
+    valid: int
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+    wall_seconds: float = 0.0
+    max_rss_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    png_digests: tuple[str, ...] = ()
+    projected_images: int = 0
+
+    @property
+    def outputs(self) -> str:
+        """What identifies the images of an attack's job: SHA-256 over their digests."""
+        return hashlib.sha256("\n".join(self.png_digests).encode()).hexdigest()
+
+
+_ADAPTER = TypeAdapter(JobResult)
+
+
+class Store:
+    """The job results of one run folder."""
+
+    def __init__(self, run: Path) -> None:
+        self._jobs = run / "jobs"
+
+    def save(self, job_id: str, result: JobResult, files: Mapping[str, bytes]) -> None:
+        """Keep a result; the files are on disk before the verdict is."""
+        partial = self._jobs / f".{job_id}.partial"
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            _write_synced(partial / name, content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        body = {"result": asdict(result), "files": digests}
+        record = {"sha256": _checksum(body), **body}
+        _write_synced(partial / RESULT, (json.dumps(record, indent=1) + "\n").encode())
+        sync_folder(partial)
+        self.delete(job_id)
+        partial.rename(self._jobs / job_id)
+        sync_folder(self._jobs)
+
+    def load(self, job_id: str) -> JobResult | None:
+        """The result of a job; None where there is none, or it is torn or corrupted."""
+        try:
+            record = json.loads((self._jobs / job_id / RESULT).read_bytes())
+            body = {"result": record["result"], "files": record["files"]}
+            if record["sha256"] != _checksum(body):
+                return None
+            for name, digest in record["files"].items():
+                with (self._jobs / job_id / name).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                        return None
+            return _ADAPTER.validate_python(record["result"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
+            return None
+
+    def find(self, job_id: str, outputs: str) -> str | None:
+        """The name of the folder with these outputs of an attack's job, taken out or not."""
+        for path in sorted(self._jobs.glob(f"{job_id}*")):
+            result = self.load(path.name)
+            if result is not None and result.outputs == outputs:
+                return path.name
+        return None
+
+    def labels(self, job_id: str) -> NDArray[np.int16]:
+        """The labels of a defense's job, int16, in the order of its shard."""
+        array: NDArray[np.int16] = np.load(self._jobs / job_id / LABELS, allow_pickle=False)
+        return array
+
+    def images(self, folder: str) -> zipfile.ZipFile:
+        """The archive of an attack's job, one `<ImageId>.png` for each valid image."""
+        return zipfile.ZipFile(self._jobs / folder / IMAGES)
+
+    def log(self, job_id: str) -> bytes:
+        """What the submission printed, raw: escape before showing."""
+        path = self._jobs / job_id / LOG
+        return path.read_bytes() if path.exists() else b""
+
+    def delete(self, job_id: str) -> None:
+        """Remove a result; a crash on the way leaves a folder without a valid checksum."""
+        folder = self._jobs / job_id
+        if folder.exists():
+            (folder / RESULT).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+    def take_out(self, job_id: str) -> None:
+        """Set an attack's result aside: waves that hold its images go on using them."""
+        folder = self._jobs / job_id
+        if not folder.exists():
+            return
+        taken = len(list(self._jobs.glob(f"{job_id}~*")))
+        folder.rename(self._jobs / f"{job_id}~{taken + 1}")
+        sync_folder(self._jobs)
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half written."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        for partial in self._jobs.glob(".*.partial"):
+            shutil.rmtree(partial)
+
+
+def zip_images(images: Mapping[str, bytes]) -> bytes:
+    """An archive of `<ImageId>.png` files, stored, the same bytes for the same images."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for image_id, png in images.items():
+            archive.writestr(zipfile.ZipInfo(f"{image_id}.png"), png)
+    return buffer.getvalue()
+
+
+def dump_labels(labels: NDArray[np.int16]) -> bytes:
+    """The content of `labels.npy`."""
+    buffer = io.BytesIO()
+    np.save(buffer, labels.astype(np.int16), allow_pickle=False)
+    return buffer.getvalue()
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run folder for this process alone.
+
+    Raises:
+        RunConflict: Another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunConflict(
+                f"{run}: another advcomp process is working on this run; wait until it has "
+                "finished, or choose another folder with --out"
+            ) from error
+        yield
+
+
+def _checksum(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
