@@ -1,6 +1,7 @@
 """All that a tournament found out, as arrays: the one input of scores, rankings and reports."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,3 +69,53 @@ class Results:
     clean_predictions: NDArray[np.int16]
     infra_pairs: NDArray[np.bool_]
     infra_images: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        images, pairs = len(self.image_ids), len(self.pair_image)
+        attacks, defenses = len(self.attacks), len(self.defenses)
+        shapes = {
+            "labels": (images,),
+            "pair_max_epsilon": (pairs,),
+            "exists": (attacks, pairs),
+            "predictions": (defenses, attacks, pairs),
+            "clean_predictions": (defenses, images),
+            "infra_pairs": (pairs,),
+            "infra_images": (images,),
+        }
+        got = {name: getattr(self, name).shape for name in shapes}
+        assert got == shapes, f"expected {shapes}, got {got}"
+        for attack, exists in enumerate(self.exists):
+            labels = self.predictions[:, attack, ~exists]
+            assert (labels == MISSING).all(), f"label of a missing image of attack {attack}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One run of a submission, as it is listed in verdicts.csv (whose columns are these fields).
+
+    Args:
+        job: A readable name.
+        submission: The entry's name.
+        stage: Whether images were made or classified.
+        epsilon: Budget in pixel levels; None where the run holds several.
+        shard: Number of the run within its stage.
+        images: Images given to it.
+        valid: Images for which it left a valid result.
+        exit_code, signal: How its process ended; None where it did not end so.
+        max_rss_bytes: Peak memory; None where the sandbox cannot tell.
+        note: What the referee has to say about it; may quote what the submission wrote.
+    """
+
+    job: str
+    submission: str
+    stage: Literal["attack", "defense"]
+    epsilon: int | None = None
+    shard: int
+    images: int
+    valid: int
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+    wall_seconds: float
+    max_rss_bytes: int | None = None
+    note: str = ""

@@ -1,0 +1,58 @@
+"""A tournament judged: scores, intervals and all rankings of one set of results."""
+
+from dataclasses import dataclass
+
+from advcomp.rules.verdict import Verdict
+from advcomp.scoring.intervals import Interval, bootstrap
+from advcomp.scoring.ranking import Ranking, nash, pagerank, pagerank_2017
+from advcomp.scoring.results import Results
+from advcomp.scoring.scores import Absence, Scores, score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringOptions:
+    """What a tournament file may choose about scores.
+
+    Args:
+        bootstrap: Resamples that the intervals come from; 0 leaves the intervals empty.
+        seed: Seed of those resamples.
+    """
+
+    absence: Absence = Absence.PAPER
+    bootstrap: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Standings:
+    """Everything that is known about who is better than whom.
+
+    Args:
+        intervals: One per entry, attacks first.
+        rankings: pagerank-2017, pagerank, nash; their values in the same order of entries.
+    """
+
+    results: Results
+    options: ScoringOptions
+    scores: Scores
+    intervals: tuple[Interval, ...]
+    rankings: tuple[Ranking, Ranking, Ranking]
+
+    @property
+    def provisional(self) -> bool:
+        """Whether a failure of ours left something out, so that these are not the last word."""
+        ours = any(score.entry.verdict is Verdict.INFRA for score in self.scores.entries)
+        results = self.results
+        return bool(ours or results.infra_pairs.any() or results.infra_images.any())
+
+
+def judge(results: Results, options: ScoringOptions) -> Standings:
+    """Score and rank a tournament; the same results and options give the same standings."""
+    scores = score(results, options.absence)
+    return Standings(
+        results=results,
+        options=options,
+        scores=scores,
+        intervals=bootstrap(results, scores, rounds=options.bootstrap, seed=options.seed),
+        rankings=(pagerank_2017(scores), pagerank(scores), nash(results, scores)),
+    )
