@@ -328,6 +328,11 @@ def test_size_is_height_then_width() -> None:
         read_size(b"GIF89a")
 
 
+def test_an_image_that_is_too_large_to_handle_is_refused_whatever_was_expected() -> None:
+    with pytest.raises(InvalidImage, match="expected 1 to 67,108,864 pixels"):
+        check_header(png(ihdr(13_300, 13_300), IDAT), 13_300, 13_300)
+
+
 def test_size_error_names_both_sizes() -> None:
     with pytest.raises(InvalidImage, match="expected width x height 299x200, got 7x5"):
         check_header(encode_png(IMAGE), 200, 299)
