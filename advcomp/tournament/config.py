@@ -103,9 +103,22 @@ def _inside_the_entry(inside: str) -> str:
     return inside
 
 
+def _no_file_is_a_folder(files: dict[str, str]) -> dict[str, str]:
+    """Refuses a key of `files` that would be the folder of another."""
+    for inside in files:
+        for folder in map(str, PurePosixPath(inside).parents):
+            if folder in files:
+                raise problem(f'"{folder}" cannot be a file and the folder of "{inside}"')
+    return files
+
+
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 TeamName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Files = Annotated[
+    dict[Annotated[str, AfterValidator(_inside_the_entry)], Text],
+    AfterValidator(_no_file_is_a_folder),
+]
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
@@ -164,7 +177,7 @@ class EntryItem(Table):
     name: Name | None = Field(default=None, description=NAME_RULE)
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     baseline: bool = Field(default=False, description="true or false")
-    files: dict[Annotated[str, AfterValidator(_inside_the_entry)], Text] = Field(
+    files: Files = Field(
         default_factory=dict, description="a table of paths: inside the entry = on this machine"
     )
 
