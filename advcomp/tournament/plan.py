@@ -95,12 +95,6 @@ def images_of(job: Job) -> int:
     return len(job.images) if isinstance(job, AttackJob) else len(job.items)
 
 
-def time_limit_s(state: RunState, images: int) -> float:
-    """Seconds that a run on so many images may take."""
-    limits = state.limits
-    return limits.start_seconds + limits.seconds_per_100_images * images / 100
-
-
 def _attack_id(state: RunState, entry: EntryState, max_epsilon: int, images: Sequence[int]) -> str:
     inputs: dict[str, object] = {
         "max_epsilon": max_epsilon,

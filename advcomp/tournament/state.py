@@ -11,12 +11,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from advcomp.errors import RunConflict
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier
+from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable
 from advcomp.tournament.durable import write_durably
 from advcomp.tournament.views import View
 
@@ -64,19 +65,6 @@ class DatasetState(_Frozen):
     target_classes: tuple[int, ...] | None
 
 
-class LimitsState(_Frozen):
-    """Limits of one run of a submission, in base units."""
-
-    start_seconds: float
-    seconds_per_100_images: float
-    memory_bytes: int
-    cpus: float
-    gpus: int
-    pids: int
-    output_bytes: int
-    log_bytes: int
-
-
 class SandboxState(_Frozen):
     """Which sandbox the results come from."""
 
@@ -91,18 +79,17 @@ class RunState(_Frozen):
     format: Literal[1] = 1
     name: str
     file: str
-    identity: dict[str, str]
+    identity: dict[str, JsonValue]
     dataset: DatasetState
     max_epsilons: tuple[int, ...]
     schedule: Schedule
     view: View
     entries: tuple[EntryState, ...]
-    limits: LimitsState
+    limits: LimitsTable
     sandbox: SandboxState
-    absence: str
-    bootstrap: int
+    scoring: ScoringTable
+    logs: LogsTable
     seed: int
-    logs_show: str
     key_digest: str
     advcomp_version: str
     machine: dict[str, str | int]

@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ class Store:
 
     def __init__(self, run: Path) -> None:
         self._jobs = run / "jobs"
+        self._checked: dict[str, JobResult] = {}
 
     def save(self, job_id: str, result: JobResult, files: Mapping[str, bytes]) -> None:
         """Keep a result; the files are on disk before the verdict is."""
@@ -88,7 +90,18 @@ class Store:
         sync_folder(self._jobs)
 
     def load(self, job_id: str) -> JobResult | None:
-        """The result of a job; None where there is none, or it is torn or corrupted."""
+        """The result of a job; None where there is none, or it is torn or corrupted.
+
+        Checksums are compared at the first call for a job.
+        """
+        if job_id not in self._checked:
+            result = self._read(job_id)
+            if result is None:
+                return None
+            self._checked[job_id] = result
+        return self._checked[job_id]
+
+    def _read(self, job_id: str) -> JobResult | None:
         try:
             record = json.loads((self._jobs / job_id / RESULT).read_bytes())
             body = {"result": record["result"], "files": record["files"]}
@@ -104,11 +117,19 @@ class Store:
 
     def find(self, job_id: str, outputs: str) -> str | None:
         """The name of the folder with these outputs of an attack's job, taken out or not."""
-        for path in sorted(self._jobs.glob(f"{job_id}*")):
-            result = self.load(path.name)
+        for folder in (job_id, *self._taken_out(job_id)):
+            result = self.load(folder)
             if result is not None and result.outputs == outputs:
-                return path.name
+                return folder
         return None
+
+    def _taken_out(self, job_id: str) -> Iterator[str]:
+        """The folders of what `take_out` set aside."""
+        for number in count(1):
+            folder = f"{job_id}~{number}"
+            if not (self._jobs / folder).exists():
+                return
+            yield folder
 
     def labels(self, job_id: str) -> NDArray[np.int16]:
         """The labels of a defense's job, int16, in the order of its shard."""
@@ -126,6 +147,7 @@ class Store:
 
     def delete(self, job_id: str) -> None:
         """Remove a result; a crash on the way leaves a folder without a valid checksum."""
+        self._checked.pop(job_id, None)
         folder = self._jobs / job_id
         if folder.exists():
             (folder / RESULT).unlink(missing_ok=True)
@@ -136,7 +158,8 @@ class Store:
         folder = self._jobs / job_id
         if not folder.exists():
             return
-        taken = len(list(self._jobs.glob(f"{job_id}~*")))
+        self._checked.pop(job_id, None)
+        taken = sum(1 for _ in self._taken_out(job_id))
         folder.rename(self._jobs / f"{job_id}~{taken + 1}")
         sync_folder(self._jobs)
 

@@ -14,12 +14,12 @@ from advcomp.rules.images import encode_png
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import project
 from advcomp.rules.verdict import Verdict
-from advcomp.sandbox.base import Limits, Run, RunResult, RunSpec, Sandbox
+from advcomp.sandbox.base import Run, RunResult, RunSpec, Sandbox
 from advcomp.scoring.results import MISSING
 from advcomp.tournament.ingest import RESULT_CSV, Ingest, read_labels, unexpected
 from advcomp.tournament.judge import judge
 from advcomp.tournament.opaque import Key
-from advcomp.tournament.plan import AttackJob, DefenseJob, Job, images_of, time_limit_s
+from advcomp.tournament.plan import AttackJob, DefenseJob, Job, images_of
 from advcomp.tournament.staging import Staging, stage_images, write_staged
 from advcomp.tournament.state import RunState
 from advcomp.tournament.store import (
@@ -174,26 +174,12 @@ class Worker:
     def _spec(self, job: Job, arguments: tuple[str, ...], folder: Path, *, output: str) -> RunSpec:
         return RunSpec(
             argv=(f"./{job.entry.entry_point}", *arguments),
-            limits=limits_for(self.state, images_of(job)),
+            limits=self.state.limits.for_images(images_of(job)),
             code=self.entries / job.entry.digest,
             inputs={INPUT: folder},
             output=output,
             image=job.entry.image,
         )
-
-
-def limits_for(state: RunState, images: int) -> Limits:
-    """The limits of one run of a submission on so many images."""
-    limits = state.limits
-    return Limits(
-        wall_s=time_limit_s(state, images),
-        memory_bytes=limits.memory_bytes,
-        cpus=limits.cpus,
-        gpus=limits.gpus,
-        pids=limits.pids,
-        output_bytes=limits.output_bytes,
-        log_bytes=limits.log_bytes,
-    )
 
 
 def _shuffled(names: Sequence[str], things: Sequence[Thing]) -> list[tuple[str, Thing]]:
