@@ -1,0 +1,187 @@
+"""Public images as a tournament's dataset: `python -m advcomp.players.datasets NAME DIR`.
+
+    digits DIR                            scikit-learn's handwritten digits
+    cifar10 DIR --source ROOT|FILE.npz    CIFAR-10, from torchvision's copy or packed JPEGs
+
+DIR gets images/*.png and images.csv. Target classes are drawn with `--seed`. The part for training
+is never the tournament's; in process, `digits` and `cifar10` give the same images as arrays.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
+from advcomp.rules.dataset import LabelledImage, write_dataset
+
+DIGITS_TRAINING = 1197
+"""The first digits train; the 600 after them are the tournament's."""
+
+_DIGIT_SIDE = 32
+_DIGIT_MAX = 16
+
+
+class Part(StrEnum):
+    """Two parts of a dataset that share no image."""
+
+    TOURNAMENT = "tournament"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImages:
+    """Images in memory.
+
+    Args:
+        image_ids: The ImageId of each.
+        levels: uint8 (N, H, W, 3).
+        labels: int64 (N,), 0..classes - 1.
+        classes: How many classes there are.
+    """
+
+    image_ids: tuple[str, ...]
+    levels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: int
+
+    def with_targets(self, seed: int) -> Iterator[LabelledImage]:
+        """Every image with a target class, drawn evenly from the classes that it is not."""
+        others = np.random.default_rng(seed).integers(1, self.classes, len(self.labels))
+        targets = (self.labels + others) % self.classes
+        rows = zip(self.image_ids, self.levels, self.labels, targets, strict=True)
+        for image_id, image, label, target in rows:
+            yield LabelledImage(
+                image_id=image_id, image=image, label=int(label), target_class=int(target)
+            )
+
+
+def digits(part: Part) -> LabelledImages:
+    """One part of scikit-learn's digits in their order, enlarged to 32x32.
+
+    Raises:
+        MissingExtra: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise _missing("scikit-learn") from error
+    data = load_digits()
+    chosen = slice(DIGITS_TRAINING) if part is Part.TRAINING else slice(DIGITS_TRAINING, None)
+    return LabelledImages(
+        image_ids=tuple(f"digits-{i:04d}" for i in range(len(data.target))[chosen]),
+        levels=np.stack([_enlarge(digit) for digit in data.images[chosen]]),
+        labels=data.target[chosen].astype(np.int64),
+        classes=10,
+    )
+
+
+def cifar10(part: Part, source: Path, *, download: bool = False) -> LabelledImages:
+    """CIFAR-10 (Krizhevsky 2009): its test images are the tournament's, the others train.
+
+    Args:
+        part: Which images.
+        source: torchvision's root folder, or an .npz of JPEGs: for `train` and `test` each
+            `*_jpeg` (uint8, all files one after another), `*_offsets` (n + 1) and `*_labels` (n).
+        download: Fetch what a root folder lacks.
+
+    Raises:
+        MissingExtra: torchvision is needed and not installed.
+        InvalidConfig: `source` is not there, or not what it should be.
+    """
+    name = "train" if part is Part.TRAINING else "test"
+    read = _packed_jpegs if source.suffix == ".npz" else _torchvision_cifar10
+    levels, labels = read(source, name, download)
+    return LabelledImages(
+        image_ids=tuple(f"cifar10-{name}-{i:05d}" for i in range(len(labels))),
+        levels=levels,
+        labels=labels,
+        classes=10,
+    )
+
+
+def _enlarge(digit: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Levels (32, 32, 3) of a digit (8, 8) with values 0..16."""
+    small = Image.fromarray(np.rint(digit * 255 / _DIGIT_MAX).astype(np.uint8))
+    large = small.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BICUBIC)
+    return np.stack([np.asarray(large)] * 3, axis=-1)
+
+
+def _torchvision_cifar10(
+    root: Path, name: str, download: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    try:
+        from torchvision.datasets import CIFAR10
+    except ImportError as error:
+        raise _missing("torchvision") from error
+    try:
+        data = CIFAR10(root, train=name == "train", download=download)
+    except RuntimeError as error:
+        raise InvalidConfig(
+            f"{root}: expected torchvision's copy of CIFAR-10; got none that is whole; "
+            "name its root with --source, or fetch it with --download"
+        ) from error
+    return data.data, np.array(data.targets)
+
+
+def _packed_jpegs(
+    path: Path, name: str, download: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    if download:
+        raise InvalidConfig(f"{path}: --download needs a folder to fetch into; got an .npz file")
+    try:
+        with np.load(path) as packed:
+            jpeg, offsets, labels = (
+                packed[f"{name}_{key}"] for key in ("jpeg", "offsets", "labels")
+            )
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise InvalidConfig(f"{path}: expected an .npz file of JPEGs: {error}") from error
+    files = (jpeg[start:end].tobytes() for start, end in pairwise(offsets))
+    images = [np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in files]
+    return np.stack(images), labels.astype(np.int64)
+
+
+def _missing(package: str) -> MissingExtra:
+    return MissingExtra(
+        f"{package} is not installed; install it with: pip install 'advcomp[players]'"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write a dataset; exits 1 with all problems, 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m advcomp.players.datasets", description=__doc__.splitlines()[0]
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("folder", type=Path, metavar="DIR", help="must not exist, or be empty")
+    shared.add_argument("--seed", type=int, default=0, help="draws the target classes")
+    shared.add_argument("--part", type=Part, choices=list(Part), default=Part.TOURNAMENT)
+    names = parser.add_subparsers(dest="name", required=True)
+    names.add_parser("digits", parents=[shared])
+    cifar = names.add_parser("cifar10", parents=[shared])
+    cifar.add_argument("--source", type=Path, required=True, metavar="ROOT|FILE.npz")
+    cifar.add_argument("--download", action="store_true", help="fetch what the root lacks")
+    options = parser.parse_args(argv)
+    try:
+        if options.name == "digits":
+            images = digits(options.part)
+        else:
+            images = cifar10(options.part, options.source, download=options.download)
+        dataset = write_dataset(options.folder, images.with_targets(options.seed))
+    except AdvcompError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(f"{options.folder}: {len(dataset)} images")
+
+
+if __name__ == "__main__":
+    main()

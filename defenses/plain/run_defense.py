@@ -1,0 +1,18 @@
+"""A classifier that was trained on clean images only: what any defense has to beat."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from advcomp.players.classifiers import load_classifier
+from advcomp.players.contract import defense_main
+
+classifier = load_classifier(Path(__file__).with_name("classifier.safetensors"))
+
+
+def defense(images: Tensor) -> Tensor:
+    """The labels of images."""
+    return classifier.to_labels(classifier(images).argmax(1))
+
+
+defense_main(defense)
