@@ -81,9 +81,9 @@ def _folder(info: ValidationInfo | SerializationInfo) -> Path:
     return file.parent
 
 
-def _without_repeats(values: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("repeated")
+def _some_and_each_once(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("none, or repeated")
     return values
 
 
@@ -160,11 +160,10 @@ class ThreatTable(Table):
     """[threat]: the budgets, in pixel levels, and which image meets which."""
 
     max_epsilons: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=255)], ...], AfterValidator(_without_repeats)
+        tuple[Annotated[int, Field(ge=0, le=255)], ...], AfterValidator(_some_and_each_once)
     ] = Field(
         default=(4, 8, 12, 16),
         strict=False,
-        min_length=1,
         description="one or more pixel levels, integers 0 to 255, each once",
     )
     schedule: Schedule = Field(default=Schedule.GRID, strict=False, description=one_of(Schedule))
@@ -299,10 +298,14 @@ class Tournament(Table):
 def difference(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """One line for each key of two identities that differs; empty where they agree."""
     return [
-        f"{key}: was {shown(old.get(key))}, is now {shown(new.get(key))}"
+        f"{key}: was {_given(old.get(key))}, is now {_given(new.get(key))}"
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
     ]
+
+
+def _given(value: object) -> str:
+    return "left out" if value is None else shown(value)
 
 
 def load_tournament(path: Path) -> Tournament:

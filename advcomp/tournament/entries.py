@@ -44,6 +44,7 @@ SUBMITTED = Path("entries", "entries.toml")
 """Where submissions are written down, as seen from the tournament file's folder."""
 
 ENTRY_KINDS = f"a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+GLOB_TAKES = f"folders with a metadata.json and archives ({', '.join(ARCHIVE_SUFFIXES)})"
 GLOB_CHARACTERS = frozenset("*?[")
 _ARCHIVE_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]*({'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})"
 
@@ -231,11 +232,11 @@ class _Search:
         rest = [path for path in found if path not in entries]
         if not entries:
             self.problems.append(
-                f"{place}: expected to match {ENTRY_KINDS} with a metadata.json in it;"
+                f"{place}: expected to match {GLOB_TAKES};"
                 f" matches {_names(rest) if rest else 'nothing'}"
             )
         elif rest:
-            self.notes.append(f"{place} leaves out {_names(rest)}: neither {ENTRY_KINDS}")
+            self.notes.append(f"{place} leaves out {_names(rest)}: it takes {GLOB_TAKES}")
         if item.name is not None and len(entries) > 1:
             self.problems.append(
                 f"{place}: expected one match, since it gives a name; got {_names(entries)};"
