@@ -95,6 +95,11 @@ def images_of(job: Job) -> int:
     return len(job.images) if isinstance(job, AttackJob) else len(job.items)
 
 
+def cost_of(state: RunState, job: Job) -> float:
+    """Seconds that a job may take at most: what it costs next to others."""
+    return state.limits.for_images(images_of(job)).wall_s
+
+
 def _attack_id(state: RunState, entry: EntryState, max_epsilon: int, images: Sequence[int]) -> str:
     inputs: dict[str, object] = {
         "max_epsilon": max_epsilon,

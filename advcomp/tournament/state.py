@@ -109,6 +109,11 @@ class RunState(_Frozen):
         return tuple(pair.image for pair in self.pairs if pair.max_epsilon == max_epsilon)
 
     @property
+    def official(self) -> bool:
+        """Whether the results may be called official: a sound view, and limits that hold."""
+        return self.view is not View.POOLED and self.sandbox.limit_tier is not LimitTier.WEAK
+
+    @property
     def attacks(self) -> tuple[EntryState, ...]:
         """Non-targeted first, then targeted, each by name: the order of all tables."""
         return tuple(

@@ -1,0 +1,324 @@
+"""Run a tournament from its file to its results; go on where an earlier run stopped.
+
+Two stages, one after the other: every attack makes its images, then every defense classifies the
+shards of every wave. So an attack and a defense never run at the same time, whatever their teams.
+What the store holds already is not run again.
+"""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import advcomp
+from advcomp.errors import InvalidConfig, InvalidDataset, RunConflict
+from advcomp.rules.dataset import Dataset
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.base import Sandbox
+from advcomp.sandbox.probe import open_sandbox
+from advcomp.scoring.publish import write_results
+from advcomp.scoring.standings import ScoringOptions
+from advcomp.tournament.collect import Collected, collect, current_columns
+from advcomp.tournament.config import Tournament, check_machine, difference, load_tournament
+from advcomp.tournament.entries import EntrySource, load_entries
+from advcomp.tournament.executors import Stop, run_local
+from advcomp.tournament.exposure import labelled_folders, refuse_exposed
+from advcomp.tournament.intake import take_entries
+from advcomp.tournament.manifest import manifest_of
+from advcomp.tournament.opaque import Key, open_key
+from advcomp.tournament.plan import Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.source import open_dataset
+from advcomp.tournament.staging import staging_for
+from advcomp.tournament.state import (
+    FILE_NAME,
+    DatasetState,
+    EntryState,
+    RunState,
+    SandboxState,
+    load_state,
+    save_state,
+)
+from advcomp.tournament.store import JobResult, Store, locked
+from advcomp.tournament.waves import WaveImages, load_waves, plan_waves, save_waves
+from advcomp.tournament.work import Worker
+
+KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
+
+
+class Observer(Protocol):
+    """Whoever watches a run: the terminal."""
+
+    def note(self, text: str) -> None:
+        """Something the organiser should know."""
+        ...
+
+    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None:
+        """A stage begins: so many jobs are to run, so many are stored; their cost in all."""
+        ...
+
+    def finished(self, result: JobResult, cost: float) -> None:
+        """A job has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the command line of `run` says.
+
+    Args:
+        out: The run's folder; by default `runs/NAME`.
+        backend: A sandbox instead of the tournament file's.
+        jobs: Sandboxes at once; by default as many as the limits' cpus go into the machine's.
+        key: A key file to use for a new run.
+        replan: Make one wave of everything.
+    """
+
+    file: Path
+    out: Path | None = None
+    backend: str | None = None
+    jobs: int | None = None
+    key: Path | None = None
+    replan: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A run that wrote its results, or was stopped before (`results` is None)."""
+
+    run: Path
+    results: Path | None
+    provisional: bool = False
+
+
+def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finished:
+    """Do all that is missing of a tournament, then write its results.
+
+    Raises:
+        AdvcompError: Something is wrong with the file, the dataset, the machine or the folder.
+    """
+    tournament = load_tournament(options.file)
+    check_machine(tournament, cores())
+    listed = load_entries(tournament)
+    run = folder_of(tournament, options.out)
+    with opened_sandbox(tournament, options.backend) as sandbox:
+        dataset = open_dataset(tournament)
+        refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
+        for note in listed.notes:
+            observer.note(note)
+        with locked(run), staging_for(run) as staging:
+            identity = tournament.identity(sandbox.name)
+            _refuse_another(run, identity)
+            key = open_key(run / KEY_FILE, options.key)
+            entries = take_entries(listed.sources, sandbox, run / ENTRIES)
+            state = _state(tournament, identity, dataset, entries, sandbox, key)
+            _refuse_missing_targets(state)
+            save_state(run, state)
+            store = Store(run)
+            store.sweep()
+            worker = Worker(
+                state=state,
+                dataset=dataset,
+                sandbox=sandbox,
+                store=store,
+                staging=staging,
+                key=key,
+                entries=run / ENTRIES,
+            )
+            workers = options.jobs or max(1, int(cores() // state.limits.cpus))
+            collected = _Stages(run, worker, workers, observer, stop).all(replan=options.replan)
+        if collected is None:
+            return Finished(run=run, results=None)
+        return publish(run, state, collected)
+
+
+def rescore(run: Path) -> Finished:
+    """Rebuild the results of a finished run from what is stored; runs nothing.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+    """
+    state = load_state(run)
+    with locked(run):
+        collected = collect(state, Store(run), open_key(run / KEY_FILE), load_waves(run))
+        if collected.unfinished:
+            raise RunConflict(
+                f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
+                f"result; `advcomp run {state.file} --out {run}` runs them"
+            )
+        return publish(run, state, collected)
+
+
+def publish(run: Path, state: RunState, collected: Collected) -> Finished:
+    """Write the result files of a run."""
+    options = ScoringOptions(
+        absence=state.scoring.absence, bootstrap=state.scoring.bootstrap, seed=state.seed
+    )
+    results = run / RESULTS
+    manifest = manifest_of(state, load_waves(run))
+    write_results(results, collected.results, collected.jobs, options, manifest)
+    return Finished(run=run, results=results, provisional=collected.provisional)
+
+
+def take_out(run: Path, submission: str) -> int:
+    """Take a submission's results out of a run, so that it runs again; how many there were.
+
+    Raises:
+        RunConflict: The folder is no run, or is in use.
+        InvalidConfig: The run has no such entry.
+    """
+    state = load_state(run)
+    entry = next((entry for entry in state.entries if entry.name == submission), None)
+    if entry is None:
+        names = ", ".join(sorted(entry.name for entry in state.entries))
+        raise InvalidConfig(f'{run}: there is no entry "{submission}"; there are {names}')
+    with locked(run):
+        store, key = Store(run), open_key(run / KEY_FILE)
+        planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
+        jobs: list[Job] = [*attack_jobs(state), *defense_jobs(state, key, planned)]
+        own = [job for job in jobs if job.entry == entry and store.load(job.id) is not None]
+        for job in own:
+            store.take_out(job.id) if entry.is_attack else store.delete(job.id)
+    return len(own)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def folder_of(tournament: Tournament, out: Path | None) -> Path:
+    """Where a tournament's run is kept."""
+    return (out or Path("runs") / tournament.name).resolve()
+
+
+@contextmanager
+def opened_sandbox(tournament: Tournament, backend: str | None) -> Iterator[Sandbox]:
+    """The sandbox that a tournament runs in."""
+    sandbox = open_sandbox(backend or tournament.sandbox.backend, hidden=labelled_folders())
+    try:
+        yield sandbox
+    finally:
+        sandbox.close()
+
+
+class _Stages:
+    """The two stages of one run."""
+
+    def __init__(
+        self, run: Path, worker: Worker, workers: int, observer: Observer, stop: Stop
+    ) -> None:
+        self.run, self.worker, self.workers = run, worker, workers
+        self.observer, self.stop = observer, stop
+        self.state, self.store, self.key = worker.state, worker.store, worker.key
+
+    def all(self, *, replan: bool) -> Collected | None:
+        """Run what is missing; None where it was stopped."""
+        self._do("attacks", list(attack_jobs(self.state)))
+        if self.stop:
+            return None
+        waves = plan_waves(
+            () if replan else load_waves(self.run), current_columns(self.state, self.store)
+        )
+        save_waves(self.run, waves)
+        planned = [(wave, WaveImages(self.state, self.store, wave)) for wave in waves]
+        self.worker = replace(self.worker, waves=tuple(images for _, images in planned))
+        self._do("defenses", list(defense_jobs(self.state, self.key, planned)))
+        return None if self.stop else collect(self.state, self.store, self.key, waves)
+
+    def _do(self, title: str, jobs: Sequence[Job]) -> None:
+        missing = [job for job in jobs if self._is_missing(job)]
+        costs = {job.name: cost_of(self.state, job) for job in missing}
+        self.observer.stage(title, len(missing), len(jobs) - len(missing), sum(costs.values()))
+        for result in run_local(
+            missing,
+            self.worker.work,
+            cost=lambda job: costs[job.name],
+            workers=self.workers,
+            stop=self.stop,
+        ):
+            self.observer.finished(result, costs[result.job])
+
+    def _is_missing(self, job: Job) -> bool:
+        result = self.store.load(job.id)
+        return result is None or result.verdict is Verdict.INFRA
+
+
+def _state(
+    tournament: Tournament,
+    identity: dict[str, object],
+    dataset: Dataset,
+    entries: tuple[EntryState, ...],
+    sandbox: Sandbox,
+    key: Key,
+) -> RunState:
+    targets = dataset.target_classes
+    return RunState.model_validate(
+        {
+            "name": tournament.name,
+            "file": str(tournament.path),
+            "identity": identity,
+            "dataset": DatasetState(
+                images_dir=str(dataset.folder),
+                digest=dataset.digest,
+                height=dataset.height,
+                width=dataset.width,
+                image_ids=dataset.image_ids,
+                labels=tuple(dataset.labels.tolist()),
+                target_classes=None if targets is None else tuple(targets.tolist()),
+            ),
+            "max_epsilons": tournament.threat.max_epsilons,
+            "schedule": tournament.threat.schedule,
+            "view": tournament.defense.view,
+            "entries": entries,
+            "limits": tournament.limits,
+            "sandbox": SandboxState(
+                name=sandbox.name,
+                limit_tier=sandbox.limit_tier,
+                versions=dict(sandbox.versions),
+            ),
+            "scoring": tournament.scoring,
+            "logs": tournament.logs,
+            "seed": tournament.dataset.seed,
+            "key_digest": key.digest,
+            "advcomp_version": advcomp.__version__,
+            "machine": {
+                "cores": cores(),
+                "system": platform.platform(),
+                "python": platform.python_version(),
+            },
+        }
+    )
+
+
+def _refuse_another(run: Path, identity: dict[str, object]) -> None:
+    if not (run / FILE_NAME).exists():
+        return
+    changes = difference(load_state(run).identity, identity)
+    if changes:
+        raise RunConflict(
+            f"{run}: this run was made with other settings; change them back, or choose another "
+            "folder with --out",
+            *(f"  {change}" for change in changes),
+        )
+
+
+def _refuse_missing_targets(state: RunState) -> None:
+    targeted = [e.name for e in state.attacks if e.type is SubmissionType.TARGETED_ATTACK]
+    if targeted and state.dataset.target_classes is None:
+        raise InvalidDataset(
+            f"{state.dataset.images_dir}: the dataset needs a column TargetClass, since "
+            f"{', '.join(targeted)} are targeted attacks; add it or take them out"
+        )
+
+
+def _places(
+    tournament: Tournament, dataset: Dataset, run: Path, sources: Sequence[EntrySource]
+) -> dict[str, Path]:
+    places = {"the run's folder": run, "the dataset": dataset.folder}
+    if tournament.dataset.csv is not None:
+        places["the dataset's CSV"] = tournament.dataset.csv
+    return places | {f'the entry "{source.name}"': source.path for source in sources}

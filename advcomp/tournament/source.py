@@ -1,0 +1,40 @@
+"""The images of a tournament: the organiser's folder, or one that advcomp can make."""
+
+import os
+from pathlib import Path
+
+from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_dataset
+from advcomp.sandbox.trusted import run_module
+from advcomp.tournament.config import Source, Tournament
+
+DATASETS_PROGRAM = "advcomp.players.datasets"
+
+
+def open_dataset(tournament: Tournament) -> Dataset:
+    """The tournament's dataset, checked, with as many images as the file asks for.
+
+    Raises:
+        InvalidDataset: All that is wrong with it.
+    """
+    table = tournament.dataset
+    if table.source is Source.FOLDER:
+        assert table.images_dir is not None
+        assert table.csv is not None
+        dataset = load_dataset(table.images_dir, table.csv)
+    else:
+        folder = _cached(table.source, table.seed)
+        dataset = load_dataset(folder / IMAGES_FOLDER, folder / IMAGES_CSV)
+    return dataset if table.images is None else dataset.subset(table.images, table.seed)
+
+
+def write_source(source: str, folder: Path, *options: str) -> None:
+    """Write a dataset to `folder`, in a process of its own: it needs what the referee has not."""
+    run_module(DATASETS_PROGRAM, source, str(folder), *options)
+
+
+def _cached(source: Source, seed: int) -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "advcomp" / f"{source}-seed{seed}"
+    if not folder.exists():
+        write_source(source, folder, "--seed", str(seed))
+    return folder
