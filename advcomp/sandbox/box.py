@@ -1,0 +1,271 @@
+"""One box from its start to the death of its last process, whatever program made its walls.
+
+The walls are made by a command that runs `launcher.py` as process 1 of a new pid namespace and
+says which pid that is on the host. Everything here waits on descriptors only: a pidfd for the
+death of process 1 (the kernel reports it when every other process of the namespace is dead), the
+launcher's channel, and the pipes of what the program prints.
+"""
+
+import contextlib
+import json
+import marshal
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from advcomp.errors import SandboxError
+from advcomp.sandbox.capture import Log, Stream, drain
+from advcomp.sandbox.launcher import Order
+
+__all__ = ["Box", "Ending", "memory_file", "start_box"]
+
+SETUP_S = 120.0
+"""How long a box may take until its program can start; longer is our failure."""
+WATCH_S = 0.05
+"""How often limits that the kernel does not keep are looked at."""
+DEATH_S = 30.0
+"""How long the kernel may take to clear a killed box away."""
+MESSAGE_BYTES = 4096
+ENDING = re.compile(rb"(exit|signal) (\d{1,3})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a program ended, as seen from outside.
+
+    `killed` says why the watchdog killed it, if it did. Not `explained`: somebody killed the
+    whole box, and it was not us (the kernel, for memory, perhaps).
+    """
+
+    exit_code: int | None
+    signal: int | None
+    wall_s: float
+    timed_out: bool = False
+    killed: str | None = None
+    explained: bool = True
+
+
+def memory_file(data: bytes, held: contextlib.ExitStack) -> int:
+    """A descriptor from which a child can read `data`; closed with `held`."""
+    fd = os.memfd_create("")
+    held.callback(os.close, fd)
+    os.write(fd, data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def start_box(
+    command: Callable[[int, int], Sequence[str]],
+    *,
+    fds: Sequence[int],
+    log: Log,
+    stdout: Stream | None,
+    held: contextlib.ExitStack,
+) -> "Box":
+    """Start a command that makes the walls and runs the launcher in them.
+
+    Args:
+        command: Made from two descriptor numbers: the launcher's end of the channel, and where
+            the command must write a line of JSON with "child-pid", the launcher's pid out here.
+        fds: Further descriptors that the command needs, at the same numbers.
+        log: Takes what is printed.
+        stdout: Takes standard output, where that does not go to the log.
+        held: Owns the box: closing it kills what still runs and waits until it is gone.
+
+    Raises:
+        SandboxError: The command failed.
+    """
+    channel, far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    held.enter_context(channel)
+    with contextlib.ExitStack() as theirs:
+        theirs.enter_context(far_end)
+        report_fd, report_end = _pipe(held, theirs)
+        log_fd, log_end = _pipe(held, theirs)
+        stdout_fd, stdout_end = _pipe(held, theirs) if stdout else (log_fd, log_end)
+        process = subprocess.Popen(
+            command(far_end.fileno(), report_end),
+            env={},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=stdout_end,
+            stderr=log_end,
+            pass_fds=(*fds, far_end.fileno(), report_end),
+            start_new_session=True,
+        )
+        held.callback(_end, process)
+    sinks: dict[int, Log | Stream] = {log_fd: log}
+    if stdout is not None:
+        sinks[stdout_fd] = stdout
+    box = Box(process, channel, sinks, log)
+    box.find_first_process(report_fd, held)
+    return box
+
+
+class Box:
+    """A started box; made by `start_box`, freed by what that was given."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        channel: socket.socket,
+        sinks: dict[int, Log | Stream],
+        log: Log,
+    ) -> None:
+        self._process = process
+        self._channel = channel
+        self._sinks = sinks
+        self._log = log
+        self._ready_by = time.monotonic() + SETUP_S
+        self._pidfd = -1
+        self.pid = -1
+
+    def find_first_process(self, report_fd: int, held: contextlib.ExitStack) -> None:
+        """Learn which process is the launcher, and hold it: its number may be used again."""
+        report = self._receive(report_fd)
+        if not report:
+            raise self._failure("it could not be made")
+        self.pid = json.loads(report.splitlines()[0])["child-pid"]
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            raise self._failure("it ended at once") from None
+        held.callback(os.close, self._pidfd)
+        held.callback(self.kill)
+
+    def prepare(self, order: Order) -> None:
+        """Let the launcher do all that comes before the program starts.
+
+        Raises:
+            SandboxError: It failed.
+        """
+        # A dead launcher is found out by its answer, which is missing.
+        with contextlib.suppress(BrokenPipeError):
+            self._channel.send(marshal.dumps(order))  # type: ignore[arg-type] # a plain dict
+        answer = self._receive(self._channel.fileno())
+        if answer != b"ready":
+            raise self._failure(answer.decode(errors="replace") or "its first process died")
+
+    def run(self, wall_s: float, excess: Callable[[], str | None] | None) -> Ending:
+        """Start the program and see it to its end.
+
+        Args:
+            wall_s: Seconds until it is killed.
+            excess: Looked at often; why it must be killed now, or None. Itself None where
+                nothing needs to be looked at.
+
+        Raises:
+            SandboxError: The box ended, and neither the program nor its limits were the reason.
+        """
+        start = time.monotonic()
+        with contextlib.suppress(BrokenPipeError):
+            self._channel.send(b"go")
+        timed_out, reason = self._watch(start + wall_s, excess)
+        if timed_out or reason:
+            self.kill()
+            if not self._wait(time.monotonic() + DEATH_S):
+                raise self._failure(f"it does not die within {DEATH_S:g} s of SIGKILL")
+        wall = time.monotonic() - start
+        for fd, sink in self._sinks.items():
+            drain(fd, sink, to_the_end=True)
+        exit_code, number = self._program_ending()
+        ended = exit_code is not None or number is not None
+        return Ending(
+            exit_code=exit_code,
+            signal=number if ended else signal.SIGKILL.value,
+            wall_s=wall,
+            timed_out=timed_out and not ended,
+            killed=reason,
+            explained=ended or timed_out or reason is not None,
+        )
+
+    def kill(self) -> None:
+        """Kill everything inside, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def _watch(
+        self, deadline: float, excess: Callable[[], str | None] | None
+    ) -> tuple[bool, str | None]:
+        """Wait for the end, the deadline or an excess; whether it timed out, and which excess."""
+        while True:
+            look = min(deadline, time.monotonic() + WATCH_S) if excess else deadline
+            if self._wait(look):
+                return False, None
+            if time.monotonic() >= deadline:
+                return True, None
+            if excess and (reason := excess()):
+                return False, reason
+
+    def _wait(self, until: float) -> bool:
+        """Take what is printed until every process is dead (True) or until a moment (False)."""
+        while time.monotonic() < until:
+            if self._pidfd in self._poll(until, self._pidfd):
+                return True
+        return False
+
+    def _receive(self, fd: int) -> bytes:
+        """The next message on `fd`; nothing if the other side is gone."""
+        while time.monotonic() < self._ready_by:
+            events = self._poll(self._ready_by, fd, self._pidfd)
+            if fd in events:
+                return os.read(fd, MESSAGE_BYTES)
+            if self._pidfd in events:
+                return b""
+        raise self._failure(f"it is not ready after {SETUP_S:g} s")
+
+    def _poll(self, until: float, *fds: int) -> set[int]:
+        """Wait for any of `fds` (negative ones are none), taking meanwhile what is printed."""
+        poll = select.poll()
+        for fd in (*fds, *self._sinks):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
+        for fd in ready & self._sinks.keys():
+            if not drain(fd, self._sinks[fd]):
+                del self._sinks[fd]
+        return ready
+
+    def _program_ending(self) -> tuple[int | None, int | None]:
+        """Exit code and signal as the launcher saw them; neither if it did not live to see."""
+        try:
+            message = self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            message = b""
+        if message.startswith(b"failed"):
+            raise self._failure(message.decode(errors="replace"))
+        match = ENDING.fullmatch(message)
+        if match is None:
+            return None, None
+        number = int(match[2])
+        return (number, None) if match[1] == b"exit" else (None, number)
+
+    def _failure(self, what: str) -> SandboxError:
+        """What to raise; what the command said is the best explanation there is."""
+        for fd, sink in self._sinks.items():
+            drain(fd, sink, to_the_end=True)
+        said = self._log.close()[0].decode(errors="backslashreplace").strip()
+        return SandboxError(f"the box failed: {what}" + (f" ({said})" if said else ""))
+
+
+def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose reading end is ours and does not block."""
+    reading, writing = os.pipe()
+    ours.callback(os.close, reading)
+    theirs.callback(os.close, writing)
+    os.set_blocking(reading, False)
+    return reading, writing
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for the command, whose box is dead; it has nothing left to do."""
+    try:
+        process.wait(DEATH_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

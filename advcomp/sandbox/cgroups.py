@@ -1,0 +1,346 @@
+"""Limits on a whole box: memory, processes and CPU, in three tiers, best first.
+
+Theory of operation. A box's first process is put into a group of its own before it touches
+anything; all that descends from it is in the group and cannot leave. The kernel counts memory of
+every kind (heap, tmpfs, page cache), gives no swap, and counts whom it killed: a verdict needs
+that number, since no exit code proves a death for memory.
+
+* cgroup v2: below our own group when it is ours alone and may be divided; otherwise systemd is
+  asked to move this process into a scope of its own with delegation, which then is that group.
+* cgroup v1: root makes a group by hand in the memory, pids and cpu hierarchies.
+* weak: no group. Resource limits hold the number of processes; a watchdog adds up the memory of
+  the box's processes and tmpfs several times a second and asks for its death. Bursts between two
+  looks escape it, and nothing holds the CPU share. Results say `limits: weak`.
+
+A group's name carries the pid namespace, the pid and the start time of its harness. Whoever
+starts later removes the groups of the dead and leaves those of the living alone.
+"""
+
+import contextlib
+import itertools
+import os
+import re
+import resource
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from advcomp.errors import SandboxError
+from advcomp.sandbox.base import Limits, LimitTier
+
+__all__ = ["CgroupV1", "CgroupV2", "Group", "Keeper", "Usage", "Weak", "reap"]
+
+CONTROLLERS = ("memory", "pids", "cpu")
+OVERHEAD_PIDS = 1  # the launcher
+CPU_PERIOD_US = 100_000
+NAME = re.compile(r"advcomp-(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
+REMOVAL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a box used: peak bytes of memory (None: unknown), processes killed for memory."""
+
+    peak_bytes: int | None
+    oom_kills: int
+
+
+class Group(Protocol):
+    """The limits of one box."""
+
+    @property
+    def rlimits(self) -> Sequence[tuple[int, int]]:
+        """Resource limits that the program itself has to start with."""
+        ...
+
+    def add(self, pid: int) -> None:
+        """Put the first process of the box under the limits."""
+        ...
+
+    def excess(self, tmpfs_bytes: int) -> str | None:
+        """Why the box must die now; None if it need not, or if the kernel sees to it."""
+        ...
+
+    def usage(self) -> Usage:
+        """What it used."""
+        ...
+
+    def close(self) -> None:
+        """Remove what was made; the box is dead."""
+        ...
+
+
+class Keeper(Protocol):
+    """One tier; makes the groups."""
+
+    @property
+    def tier(self) -> LimitTier: ...  # noqa: D102
+
+    def open(self, limits: Limits) -> Group:
+        """A group for one box."""
+        ...
+
+
+class CgroupV2:
+    """Groups below `parent`, a cgroup v2 folder that may be divided."""
+
+    tier = LimitTier.CGROUP_V2
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+
+    def open(self, limits: Limits) -> Group:
+        """A group for one box."""
+        folder = _make(self._parent, next(_names))
+        _set(folder / "memory.max", limits.memory_bytes)
+        _set_if_present(folder / "memory.swap.max", 0)
+        _set(folder / "pids.max", limits.pids + OVERHEAD_PIDS)
+        _set(folder / "cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
+        return _KernelGroup(
+            folders=(folder,),
+            peak=folder / "memory.peak",
+            oom_counter=folder / "memory.events",
+        )
+
+
+class CgroupV1:
+    """Groups below `parents`: a folder for each of the memory, pids and cpu hierarchies."""
+
+    tier = LimitTier.CGROUP_V1
+
+    def __init__(self, *, memory: Path, pids: Path, cpu: Path) -> None:
+        self._memory, self._pids, self._cpu = memory, pids, cpu
+
+    def open(self, limits: Limits) -> Group:
+        """A group for one box."""
+        name = next(_names)
+        memory, pids, cpu = (_make(p, name) for p in (self._memory, self._pids, self._cpu))
+        _set(memory / "memory.limit_in_bytes", limits.memory_bytes)
+        _set_if_present(memory / "memory.memsw.limit_in_bytes", limits.memory_bytes)
+        _set_if_present(memory / "memory.swappiness", 0)
+        _set(pids / "pids.max", limits.pids + OVERHEAD_PIDS)
+        _set(cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
+        _set(cpu / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD_US))
+        return _KernelGroup(
+            folders=(memory, pids, cpu),
+            peak=memory / "memory.max_usage_in_bytes",
+            oom_counter=memory / "memory.oom_control",
+        )
+
+
+class Weak:
+    """No groups: resource limits and a watchdog."""
+
+    tier = LimitTier.WEAK
+
+    def open(self, limits: Limits) -> Group:
+        """A group for one box."""
+        return _WatchedGroup(limits)
+
+
+class _KernelGroup:
+    """A group that the kernel keeps within its limits."""
+
+    rlimits: Sequence[tuple[int, int]] = ()
+
+    def __init__(self, *, folders: Sequence[Path], peak: Path, oom_counter: Path) -> None:
+        self._folders = folders
+        self._peak = peak
+        self._oom_counter = oom_counter
+
+    def add(self, pid: int) -> None:
+        for folder in self._folders:
+            _set(folder / "cgroup.procs", pid)
+
+    def excess(self, tmpfs_bytes: int) -> str | None:
+        return None
+
+    def usage(self) -> Usage:
+        counters = dict(line.split() for line in self._oom_counter.read_text().splitlines())
+        # memory.peak is younger (Linux 5.19) than cgroup v2.
+        peak = int(self._peak.read_text()) if self._peak.exists() else None
+        return Usage(peak_bytes=peak, oom_kills=int(counters.get("oom_kill", 0)))
+
+    def close(self) -> None:
+        for folder in self._folders:
+            _remove(folder)
+
+
+class _WatchedGroup:
+    """Limits that we keep ourselves, as well as can be."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._first: int | None = None
+        self._peak_bytes = 0
+        self._oom_kills = 0
+
+    @property
+    def rlimits(self) -> Sequence[tuple[int, int]]:
+        # Counted per uid (root gives every box its own) or, since Linux 5.14, per user namespace.
+        # Before that it would count all that the user runs, and stop innocent programs.
+        if os.geteuid() != 0 and _linux_version() < (5, 14):
+            return ()
+        return ((resource.RLIMIT_NPROC, self._limits.pids),)
+
+    def add(self, pid: int) -> None:
+        self._first = pid
+
+    def excess(self, tmpfs_bytes: int) -> str | None:
+        if self._first is None:
+            return None
+        pids = list(_descendants(self._first))
+        used = tmpfs_bytes + sum(_private_bytes(pid) for pid in pids)
+        if used > self._limits.memory_bytes:
+            # Memory shared between forks was counted once for each: count it properly.
+            used = tmpfs_bytes + sum(_proportional_bytes(pid) for pid in pids)
+        self._peak_bytes = max(self._peak_bytes, used)
+        if used > self._limits.memory_bytes:
+            self._oom_kills += 1
+            return f"killed by the watchdog: {used} bytes of memory in use"
+        threads = sum(_threads(pid) for pid in pids)
+        if threads > self._limits.pids + OVERHEAD_PIDS:
+            return f"killed by the watchdog: {threads} processes and threads"
+        return None
+
+    def usage(self) -> Usage:
+        return Usage(peak_bytes=self._peak_bytes or None, oom_kills=self._oom_kills)
+
+    def close(self) -> None:
+        self._first = None
+
+
+def reap(mount: Path) -> list[Path]:
+    """Kill and remove the groups of dead harnesses anywhere below `mount`; which they were."""
+    found = [
+        Path(folder) / name
+        for folder, names, _ in os.walk(mount)
+        for name in names
+        if _is_stale(name)
+    ]
+    for folder in found:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        _remove(folder)
+    return found
+
+
+def owner_tag() -> str:
+    """This process, told apart from every other of this boot: pid namespace, pid, start time."""
+    return f"{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}"
+
+
+def _group_names() -> Iterator[str]:
+    for number in itertools.count():
+        yield f"advcomp-{owner_tag()}-{number}"
+
+
+_names = _group_names()
+
+
+def _is_stale(name: str) -> bool:
+    """Whether `name` is that of a group whose harness, of our pid namespace, is dead."""
+    match = NAME.fullmatch(name)
+    if match is None or int(match["pid_namespace"]) != _pid_namespace():
+        return False
+    return _start_time(int(match["pid"])) != int(match["start"])
+
+
+def _pid_namespace() -> int:
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
+def _start_time(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _make(parent: Path, name: str) -> Path:
+    folder = parent / name
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise SandboxError(f"{folder}: cannot make a control group: {error.strerror}") from error
+    return folder
+
+
+def _set(file: Path, value: int | str) -> None:
+    try:
+        file.write_text(f"{value}\n")
+    except OSError as error:
+        raise SandboxError(f"{file}: cannot write {value}: {error.strerror}") from error
+
+
+def _set_if_present(file: Path, value: int) -> None:
+    """Swap limits exist only where the kernel accounts for swap."""
+    if file.exists():
+        _set(file, value)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a group; the kernel may need a moment after its last process."""
+    deadline = time.monotonic() + REMOVAL_S
+    while True:
+        try:
+            return folder.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{folder}: cannot remove it: {error.strerror}") from error
+        time.sleep(0.01)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """`pid` and all that descend from it, as far as they live while we look."""
+    waiting = [pid]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        for task in _listing(Path(f"/proc/{pid}/task")):
+            waiting += map(int, _text(task / "children").split())
+
+
+def _private_bytes(pid: int) -> int:
+    """Resident memory of a process but files and shared memory."""
+    fields = _text(Path(f"/proc/{pid}/statm")).split()
+    return (int(fields[1]) - int(fields[2])) * resource.getpagesize() if fields else 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Resident memory of a process but files and tmpfs, shared pages divided among its sharers."""
+    found = re.search(r"^Pss_Anon:\s+(\d+) kB", _text(Path(f"/proc/{pid}/smaps_rollup")), re.M)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _threads(pid: int) -> int:
+    return len(_listing(Path(f"/proc/{pid}/task")))
+
+
+def _text(file: Path) -> str:
+    """Content of a file of /proc; empty if its process is gone."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+
+
+def _listing(folder: Path) -> list[Path]:
+    """Content of a folder of /proc; empty if its process is gone."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _linux_version() -> tuple[int, int]:
+    major, minor = os.uname().release.split(".")[:2]
+    return int(major), int(re.match(r"\d+", minor)[0])  # type: ignore[index]
