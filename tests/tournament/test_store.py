@@ -1,0 +1,126 @@
+"""Results on disk."""
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import pytest
+
+from advcomp.errors import RunConflict
+from advcomp.rules.verdict import Verdict
+from advcomp.tournament.store import (
+    IMAGES,
+    LABELS,
+    LOG,
+    JobResult,
+    Store,
+    dump_labels,
+    locked,
+    zip_images,
+)
+
+LABELLED = {LOG: b"said\n", LABELS: dump_labels(np.array([3, -1, 32767], np.int16))}
+
+
+def result(**changes: object) -> JobResult:
+    values: dict[str, object] = {
+        "job": "plain-wave1-0",
+        "submission": "plain",
+        "stage": "defense",
+        "max_epsilon": None,
+        "shard": 0,
+        "images": 3,
+        "valid": 2,
+        "verdict": Verdict.PARTIAL,
+        "notes": ("missing 1 of 3",),
+    }
+    return JobResult(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path)
+    store.sweep()
+    return store
+
+
+def test_a_result_comes_back_whole(store: Store, tmp_path: Path) -> None:
+    store.save("a", result(), LABELLED)
+    fresh = Store(tmp_path)
+    assert fresh.load("a") == result()
+    assert fresh.labels("a").tolist() == [3, -1, 32767]
+    assert fresh.log("a") == b"said\n"
+    assert fresh.load("b") is None
+
+
+@pytest.mark.parametrize("name", ["result.json", LABELS, LOG])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_torn_or_corrupted_result_is_none(
+    store: Store, tmp_path: Path, name: str, damage: str
+) -> None:
+    store.save("a", result(), LABELLED)
+    path = tmp_path / "jobs" / "a" / name
+    content = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes(content[:middle] if damage == "truncate" else flipped)
+    assert Store(tmp_path).load("a") is None
+
+
+def test_what_was_half_written_is_swept(store: Store, tmp_path: Path) -> None:
+    half = tmp_path / "jobs" / ".a.partial"
+    half.mkdir()
+    (half / LOG).write_bytes(b"x")
+    store.sweep()
+    assert not half.exists()
+    store.save("a", result(), LABELLED)
+    assert store.load("a") == result()
+
+
+def test_what_is_taken_out_is_found_by_its_images_only(store: Store) -> None:
+    digests = ("d" * 64, "")
+    old = result(stage="attack", png_digests=digests, images=2, valid=1)
+    store.save("a", old, {LOG: b"", IMAGES: zip_images({"x": b"old"})})
+    store.take_out("a")
+    assert store.load("a") is None
+    new = result(stage="attack", png_digests=("e" * 64, ""), images=2, valid=1)
+    store.save("a", new, {LOG: b"", IMAGES: zip_images({"x": b"new"})})
+    for kept, content in ((old, b"old"), (new, b"new")):
+        folder = store.find("a", kept.outputs)
+        assert folder is not None
+        with store.images(folder) as archive:
+            assert archive.read("x.png") == content
+    assert store.find("a", result(png_digests=("f",)).outputs) is None
+
+
+def test_the_archive_of_images_has_the_same_bytes_every_time(tmp_path: Path) -> None:
+    content = zip_images({"a": b"1", "b": b"2"})
+    assert content == zip_images({"a": b"1", "b": b"2"})
+    (tmp_path / "x.zip").write_bytes(content)
+    with ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.namelist() == ["a.png", "b.png"]
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from advcomp.tournament.store import locked\n"
+        "with locked(Path(sys.argv[1])): pass"
+    )
+    with locked(tmp_path):
+        other = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True
+        )
+    assert "RunConflict" in other.stderr
+    with locked(tmp_path):
+        pass
+    with (
+        locked(tmp_path),
+        pytest.raises(RunConflict, match="another advcomp process"),
+        locked(tmp_path),
+    ):
+        pass
