@@ -1,0 +1,19 @@
+"""A classifier behind random resizing and padding (second of 2017's defenses)."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from advcomp.players.classifiers import load_classifier
+from advcomp.players.contract import defense_main
+from advcomp.players.defenses import random_resize_pad
+
+classifier = load_classifier(Path(__file__).with_name("classifier.safetensors"))
+
+
+def defense(images: Tensor) -> Tensor:
+    """The labels of images."""
+    return classifier.to_labels(random_resize_pad(classifier, images, draws=5).argmax(1))
+
+
+defense_main(defense)

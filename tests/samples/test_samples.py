@@ -1,0 +1,169 @@
+"""Every sample is run for real, by its entry point, as the contract says (without a sandbox)."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from advcomp.players.classifiers import load_classifier
+from advcomp.players.datasets import LabelledImages, Part, digits
+from advcomp.players.pixels import to_float
+
+ROOT = Path(__file__).parents[2]
+WEIGHTS = ROOT / "tournament" / "digits" / "weights"
+
+FILES: dict[str, dict[str, str]] = {
+    "attacks/noop": {},
+    "attacks/random_noise": {},
+    "attacks/fgsm": {"surrogate": "conv_net_a"},
+    "attacks/iterative_fgsm": {"surrogate": "conv_net_a"},
+    "attacks/momentum_iterative_fgsm": {"surrogate": "conv_net_a"},
+    "attacks/targeted_iterative": {"surrogate": "conv_net_a"},
+    "attacks/momentum_ensemble": {
+        "surrogate_1": "conv_net_a",
+        "surrogate_2": "residual_net_a",
+        "surrogate_3": "mlp_mixer_a",
+    },
+    "defenses/plain": {"classifier": "residual_net_b"},
+    "defenses/adversarially_trained": {"classifier": "conv_net_adversarial"},
+    "defenses/jpeg": {"classifier": "conv_net_b"},
+    "defenses/random_resize_pad": {"classifier": "separable_net_b"},
+    "defenses/ensemble": {"classifier_1": "mlp_mixer_b", "classifier_2": "separable_net_c"},
+}
+"""Weights to lay over each sample."""
+
+ATTACKS = [sample for sample in FILES if sample.startswith("attacks/")]
+DEFENSES = [sample for sample in FILES if sample.startswith("defenses/")]
+SAMPLES = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/metadata.json"))
+
+COUNT = 30
+MAX_EPSILON = 16
+
+Levels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def clean() -> LabelledImages:
+    return digits(Part.TOURNAMENT)
+
+
+@pytest.fixture(scope="module")
+def inputs(clean: LabelledImages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty digits, and again under names that sort the other way round, with their targets."""
+    folder = tmp_path_factory.mktemp("input_images")
+    lines = []
+    for i in range(COUNT):
+        for name in (first_name(i), second_name(i)):
+            Image.fromarray(clean.levels[i]).save(folder / name)
+            lines.append(f"{name},{target(clean, i)}\n")
+    (folder / "target_class.csv").write_text("".join(lines))
+    return folder
+
+
+def first_name(i: int) -> str:
+    return f"a{i:02d}.png"
+
+
+def second_name(i: int) -> str:
+    return f"b{COUNT - i:02d}.png"
+
+
+def target(clean: LabelledImages, i: int) -> int:
+    return int(clean.labels[i] + 1) % 10
+
+
+def run(sample: str, folder: Path, *arguments: str | Path) -> None:
+    code = folder / "code"
+    shutil.copytree(ROOT / sample, code)
+    for inside, weights in FILES[sample].items():
+        shutil.copy(WEIGHTS / f"{weights}.safetensors", code / f"{inside}.safetensors")
+    entry = json.loads((code / "metadata.json").read_text())["entry_point"]
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run([f"./{entry}", *map(str, arguments)], cwd=code, env=environment, check=True)
+
+
+def attacked(sample: str, folder: Path, inputs: Path) -> dict[str, Levels]:
+    output = folder / "output_images"
+    output.mkdir()
+    run(sample, folder, inputs, output, str(MAX_EPSILON))
+    return {path.name: np.array(Image.open(path)) for path in output.iterdir()}
+
+
+def labelled(sample: str, folder: Path, inputs: Path) -> dict[str, int]:
+    run(sample, folder, inputs, folder / "result.csv")
+    lines = (folder / "result.csv").read_text().splitlines()
+    return {name: int(label) for name, label in (line.split(",") for line in lines)}
+
+
+def test_every_sample_is_run_here() -> None:
+    assert sorted(FILES) == SAMPLES
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_a_sample_has_an_executable_entry_point_and_no_weights(sample: str) -> None:
+    metadata = json.loads((ROOT / sample / "metadata.json").read_text())
+    assert metadata["container"] == "advcomp/runtime"
+    assert os.access(ROOT / sample / metadata["entry_point"], os.X_OK)
+    assert not list((ROOT / sample).glob("*.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", ATTACKS)
+def test_an_attack_writes_every_image_within_its_budget_whatever_its_name(
+    sample: str, inputs: Path, clean: LabelledImages, tmp_path: Path
+) -> None:
+    images = attacked(sample, tmp_path, inputs)
+    assert len(images) == 2 * COUNT
+    moved = []
+    for i in range(COUNT):
+        first, second = images[first_name(i)], images[second_name(i)]
+        np.testing.assert_array_equal(first, second)
+        moved.append(np.abs(first.astype(int) - clean.levels[i]).max())
+    assert set(moved) == ({0} if sample == "attacks/noop" else {MAX_EPSILON})
+
+
+@pytest.mark.slow
+def test_the_targeted_attack_leads_its_surrogate_to_the_target(
+    inputs: Path, clean: LabelledImages, tmp_path: Path
+) -> None:
+    images = attacked("attacks/targeted_iterative", tmp_path, inputs)
+    surrogate = load_classifier(WEIGHTS / "conv_net_a.safetensors")
+    adversarial = to_float(np.stack([images[first_name(i)] for i in range(COUNT)]))
+    before, after = (
+        surrogate(x).softmax(1)[range(COUNT), [target(clean, i) for i in range(COUNT)]]
+        for x in (to_float(clean.levels[:COUNT]), adversarial)
+    )
+    assert (after > before).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", DEFENSES)
+def test_a_defense_labels_every_image_by_its_pixels_alone(
+    sample: str, inputs: Path, clean: LabelledImages, tmp_path: Path
+) -> None:
+    labels = labelled(sample, tmp_path, inputs)
+    assert len(labels) == 2 * COUNT
+    first = [labels[first_name(i)] for i in range(COUNT)]
+    assert first == [labels[second_name(i)] for i in range(COUNT)]
+    assert np.mean(first == clean.labels[:COUNT]) >= 0.9
+
+
+def test_noop_is_shell_only_and_random_noise_needs_numpy_and_pillow_only() -> None:
+    assert not list((ROOT / "attacks/noop").glob("*.py"))
+    tree = ast.parse((ROOT / "attacks/random_noise/run_attack.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imports}
+    assert modules - set(sys.stdlib_module_names) == {"numpy", "PIL"}
