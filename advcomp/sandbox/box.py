@@ -127,9 +127,12 @@ class Box:
 
     def find_first_process(self, report_fd: int, held: contextlib.ExitStack) -> None:
         """Learn which process is the launcher, and hold it: its number may be used again."""
-        report = self._receive(report_fd)
-        if not report:
-            raise self._failure("it could not be made")
+        report = b""
+        while not report.endswith(b"\n"):
+            piece = self._receive(report_fd)
+            if not piece:
+                raise self._failure("it could not be made")
+            report += piece
         self.pid = json.loads(report.splitlines()[0])["child-pid"]
         try:
             self._pidfd = os.pidfd_open(self.pid)
