@@ -18,17 +18,25 @@ gets [1 - u, 1], and a score s between them [s - u s, s + u (1 - s)]: the share 
 anything.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.scoring.results import Results
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.scoring.results import MISSING, Results
 from advcomp.scoring.scores import EntryScore, Scores, targeted, wins_by_absence
 
 TAIL = 0.025
-"""What lies outside an interval on either side."""
+"""What an interval leaves out on either side."""
+
+PERCENTILES = (100 * TAIL, 100 * (1 - TAIL))
+
+BATCH = 100
+"""Resamples at once: what their image counts may take of memory."""
+
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,5 +62,118 @@ def bootstrap(results: Results, scores: Scores, *, rounds: int, seed: int) -> tu
         seed: Of numpy's default generator (PCG64), which draws resample after resample as many
             images, with replacement, as there are images with a scored pair.
     """
-    entries = scores.entries
-    return tuple(Interval() for _ in entries)
+    if not rounds or not scores.tallies.scored.any():
+        return tuple(Interval() for _ in scores.entries)
+    sample = _sample(results, scores)
+    resampled = sample.resampled(rounds, np.random.default_rng(seed))
+    ranks = _ranks(scores.entries, resampled)
+    return tuple(
+        Interval() if entry.score is None else _interval(sample, i, resampled[:, i], ranks[:, i])
+        for i, entry in enumerate(scores.entries)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Sample:
+    """What n entries scored on N images, and could have.
+
+    Args:
+        points: float64 (n, N), whole numbers: pairs won, over all opponents.
+        pairs: float64 (N,), whole numbers above 0: scored pairs of the image.
+        opponents: float64 (n,), how many opponents an entry is scored on.
+        counts: Whether scores are counts, not rates.
+    """
+
+    points: Matrix
+    pairs: Matrix
+    opponents: Matrix
+    counts: bool
+
+    def resampled(self, rounds: int, generator: np.random.Generator) -> Matrix:
+        """The scores in every resample, (rounds, n); NaN without opponents."""
+        images = len(self.pairs)
+        batches = []
+        for start in range(0, rounds, BATCH):
+            drawn = [
+                np.bincount(generator.integers(images, size=images), minlength=images)
+                for _ in range(start, min(start + BATCH, rounds))
+            ]
+            batches.append(self._scores(np.array(drawn, dtype=np.float64)))
+        return np.concatenate(batches)
+
+    def _scores(self, drawn: Matrix) -> Matrix:
+        """Scores with image k taken drawn[:, k] times."""
+        points = drawn @ self.points.T
+        if self.counts:
+            return points
+        chances = (drawn @ self.pairs)[:, None] * self.opponents
+        return np.divide(points, chances, out=np.full_like(points, np.nan), where=chances > 0)
+
+    def score_bounds(self, entry: int, resampled: Matrix) -> tuple[float, float]:
+        """The interval of an entry's score, from its scores in the resamples."""
+        points, chances = self.points[entry], self.pairs * self.opponents[entry]
+        scale = chances.sum() if self.counts else 1.0
+        if (points * chances.sum() == points.sum() * chances).all():
+            rate = points.sum() / chances.sum()
+            unseen = 1 - TAIL ** (1 / len(points))
+            low, high = scale * (rate - unseen * rate), scale * (rate + unseen * (1 - rate))
+        else:
+            low, high = np.percentile(resampled, PERCENTILES)
+        return float(low), float(high)
+
+
+def _sample(results: Results, scores: Scores) -> _Sample:
+    points = np.concatenate(_points(results, scores)) * scores.tallies.scored
+    pairs: Matrix = np.bincount(results.pair_image, weights=scores.tallies.scored).astype(
+        np.float64
+    )
+    by_image = [
+        np.bincount(results.pair_image, weights=entry, minlength=len(pairs))[pairs > 0]
+        for entry in points
+    ]
+    opponents = [scores.attack_opponents.sum(axis=1), scores.defense_opponents.sum(axis=1)]
+    return _Sample(
+        points=np.array(by_image, dtype=np.float64).reshape(len(points), -1),
+        pairs=pairs[pairs > 0],
+        opponents=np.concatenate(opponents).astype(np.float64),
+        counts=scores.absence.counts,
+    )
+
+
+def _points(results: Results, scores: Scores) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Points per pair of every attack and every defense, over their opponents: (A, P), (D, P)."""
+    labels = results.labels[results.pair_image]
+    is_targeted, wins_missing = targeted(results), wins_by_absence(results, scores.absence)
+    attacks = np.zeros(results.exists.shape, np.int32)
+    defenses = np.zeros((len(results.defenses), attacks.shape[1]), np.int32)
+    for a in range(len(attacks)):
+        answers = results.predictions[:, a]
+        correct = answers == labels
+        wins = ~correct & ((answers != MISSING) | wins_missing[a])
+        if is_targeted[a] and results.target_classes is not None:
+            wins = answers == results.target_classes[results.pair_image]
+        attacks[a] = wins[scores.attack_opponents[a]].sum(axis=0)
+        defenses += correct & scores.defense_opponents[:, a, None]
+    return attacks, defenses
+
+
+def _ranks(entries: tuple[EntryScore, ...], resampled: Matrix) -> Matrix:
+    """Ranks in every resample, (rounds, n), ties 1, 1, 3; NaN for an entry without a rank."""
+    ranks = np.full_like(resampled, np.nan)
+    for track in SubmissionType:
+        ranked = [i for i, e in enumerate(entries) if e.entry.type is track and e.rank is not None]
+        for row, scores in zip(ranks, resampled[:, ranked], strict=True):
+            not_better = np.searchsorted(np.sort(scores), scores, side="right")
+            row[ranked] = 1 + len(ranked) - not_better
+    return ranks
+
+
+def _interval(sample: _Sample, entry: int, resampled: Matrix, ranks: Matrix) -> Interval:
+    low, high = sample.score_bounds(entry, resampled)
+    interval = Interval(score_low=low, score_high=high)
+    if sample.counts:
+        interval = Interval(score_low=math.floor(low), score_high=math.ceil(high))
+    if np.isnan(ranks).any():
+        return interval
+    first, last = np.percentile(ranks, PERCENTILES)
+    return replace(interval, rank_low=math.floor(first), rank_high=math.ceil(last))

@@ -5,10 +5,12 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 Cell = str | int | float | None
@@ -95,25 +97,15 @@ def row_as_json(row: LeaderboardRow) -> dict[str, Cell]:
 
 
 def as_markdown(rows: Sequence[LeaderboardRow]) -> str:
-    """The rows as a Markdown table of what matters most."""
-    header = [_HEADINGS[column] for column in _SHOWN]
-    rule = ["---" if column in _TEXT else "---:" for column in _SHOWN]
-    lines = [header, rule, *(_shown(row) for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """What matters most, as a Markdown table per track."""
+    return "\n".join(_markdown(list(group)) for _, group in groupby(rows, _track))
 
 
-def as_table(rows: Sequence[LeaderboardRow]) -> "Table":
-    """The rows as a terminal's table of what matters most."""
-    from rich.table import Table  # 40 ms that no other format needs
-    from rich.text import Text
+def as_table(rows: Sequence[LeaderboardRow]) -> "Group":
+    """What matters most, as a terminal's table per track; narrow enough for 80 columns."""
+    from rich.console import Group  # rich takes 40 ms that no other format needs
 
-    table = Table()
-    for column in _SHOWN:
-        table.add_column(_HEADINGS[column], justify="left" if column in _TEXT else "right")
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        last_of_track = following is not None and following.track != row.track
-        table.add_row(*(Text(value) for value in _shown(row)), end_section=last_of_track)
-    return table
+    return Group(*(_table(list(group)) for _, group in groupby(rows, _track)))
 
 
 def read_rows(folder: Path) -> tuple[LeaderboardRow, ...]:
@@ -123,30 +115,69 @@ def read_rows(folder: Path) -> tuple[LeaderboardRow, ...]:
 
 
 _HEADINGS = {
-    "track": "track",
     "rank": "#",
-    "submission": "submission",
+    "submission": "{track}",
     "score": "score",
     "score_low": "95 % interval",
-    "worst_case": "worst case",
-    "gain_over_clean": "gain over clean",
-    "clean_accuracy": "clean accuracy",
-    "coverage": "coverage",
-    "median_seconds_per_100_images": "s / 100 images",
+    "worst_case": "worst",
+    "gain_over_clean": "gain",
+    "clean_accuracy": "clean",
+    "median_seconds_per_100_images": "s/100",
     "verdict": "verdict",
 }
-_SHOWN = tuple(_HEADINGS)
-_TEXT = frozenset({"track", "submission", "verdict"})
+"""What people see of a row: columns and their headings."""
+
+_TEXT = frozenset({"submission", "verdict"})
 
 
-def _shown(row: LeaderboardRow) -> list[str]:
-    """The cells of a row that people read: three decimals, an interval as one cell."""
+def _track(row: LeaderboardRow) -> str:
+    return row.track
+
+
+def _markdown(rows: Sequence[LeaderboardRow]) -> str:
+    columns = _columns(rows)
+    lines = [
+        [_heading(column, rows) for column in columns],
+        ["---" if column in _TEXT else "---:" for column in columns],
+        *([_shown(row)[column] for column in columns] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _table(rows: Sequence[LeaderboardRow]) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in _columns(rows):
+        text = column in _TEXT
+        table.add_column(
+            _heading(column, rows), justify="left" if text else "right", no_wrap=not text
+        )
+    for row in rows:
+        table.add_row(*(Text(_shown(row)[column]) for column in _columns(rows)))
+    return table
+
+
+def _columns(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """The columns that say something of these rows, all of one track."""
+    shown = [_shown(row) for row in rows]
+    return [column for column in _HEADINGS if any(row[column] for row in shown)]
+
+
+def _heading(column: str, rows: Sequence[LeaderboardRow]) -> str:
+    return _HEADINGS[column].format(track=rows[0].track.replace("_", " "))
+
+
+def _shown(row: LeaderboardRow) -> dict[str, str]:
+    """The cells of a row as people read them: three decimals, an interval as one cell."""
     cells = {column: _short(value) for column, value in row.cells().items()}
     if row.score_low is not None:
         cells["score_low"] = f"{cells['score_low']} to {cells['score_high']}"
     if row.baseline:
         cells["submission"] += " (baseline)"
-    return [cells[column] for column in _SHOWN]
+    return cells
 
 
 def _short(value: Cell) -> str:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.game import rankings
 from advcomp.scoring.intervals import Interval, bootstrap
-from advcomp.scoring.ranking import Ranking, nash, pagerank, pagerank_2017
+from advcomp.scoring.ranking import Ranking
 from advcomp.scoring.results import Results
 from advcomp.scoring.scores import Absence, Scores, score
 
@@ -54,5 +55,5 @@ def judge(results: Results, options: ScoringOptions) -> Standings:
         options=options,
         scores=scores,
         intervals=bootstrap(results, scores, rounds=options.bootstrap, seed=options.seed),
-        rankings=(pagerank_2017(scores), pagerank(scores), nash(results, scores)),
+        rankings=rankings(results, scores),
     )
