@@ -31,7 +31,18 @@ from typing import Protocol
 from advcomp.errors import SandboxError
 from advcomp.sandbox.base import Limits, LimitTier
 
-__all__ = ["CgroupV1", "CgroupV2", "Group", "Keeper", "Usage", "Weak", "reap"]
+__all__ = [
+    "CONTROLLERS",
+    "CgroupV1",
+    "CgroupV2",
+    "Group",
+    "Keeper",
+    "Usage",
+    "Weak",
+    "is_own",
+    "new_name",
+    "reap",
+]
 
 CONTROLLERS = ("memory", "pids", "cpu")
 OVERHEAD_PIDS = 1  # the launcher
@@ -94,7 +105,7 @@ class CgroupV2:
 
     def open(self, limits: Limits) -> Group:
         """A group for one box."""
-        folder = _make(self._parent, next(_names))
+        folder = _make(self._parent, new_name())
         _set(folder / "memory.max", limits.memory_bytes)
         _set_if_present(folder / "memory.swap.max", 0)
         _set(folder / "pids.max", limits.pids + OVERHEAD_PIDS)
@@ -116,7 +127,7 @@ class CgroupV1:
 
     def open(self, limits: Limits) -> Group:
         """A group for one box."""
-        name = next(_names)
+        name = new_name()
         memory, pids, cpu = (_make(p, name) for p in (self._memory, self._pids, self._cpu))
         _set(memory / "memory.limit_in_bytes", limits.memory_bytes)
         _set_if_present(memory / "memory.memsw.limit_in_bytes", limits.memory_bytes)
@@ -234,12 +245,17 @@ def owner_tag() -> str:
     return f"{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}"
 
 
-def _group_names() -> Iterator[str]:
-    for number in itertools.count():
-        yield f"advcomp-{owner_tag()}-{number}"
+_numbers = itertools.count()  # next() on it is atomic; on a generator it is not
 
 
-_names = _group_names()
+def new_name() -> str:
+    """A name for a group of this process, never used before."""
+    return f"advcomp-{owner_tag()}-{next(_numbers)}"
+
+
+def is_own(name: str) -> bool:
+    """Whether a group's name says that this process made it."""
+    return NAME.fullmatch(name) is not None and name.startswith(f"advcomp-{owner_tag()}-")
 
 
 def _is_stale(name: str) -> bool:

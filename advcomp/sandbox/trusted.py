@@ -1,0 +1,26 @@
+"""Our own programs that need what the referee must not load, run in processes of their own.
+
+No box: nothing of a submission comes near them. What they say on standard error when they fail is
+the message of the exception.
+"""
+
+import subprocess
+import sys
+
+from advcomp.errors import AdvcompError
+
+__all__ = ["run_module"]
+
+
+def run_module(module: str, *arguments: str) -> str:
+    """Run `python -m module arguments...` on our interpreter; what it printed.
+
+    Raises:
+        AdvcompError: It did not exit with 0; carries what it said, line by line.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise AdvcompError(*(said or [f"python -m {module}: ended with {done.returncode}"]))
+    return done.stdout
