@@ -1,0 +1,1 @@
+"""What the command line shows and how it is interrupted; above the tournament, below `cli`."""

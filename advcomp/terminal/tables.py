@@ -1,0 +1,51 @@
+"""Tables on standard output."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from advcomp.scoring.leaderboard import (
+    LeaderboardRow,
+    as_csv,
+    as_json,
+    as_markdown,
+    as_table,
+    read_rows,
+)
+from advcomp.tournament.status import remarks, results_of
+
+
+def show(table: RenderableType) -> None:
+    """Print a table; where no terminal sets a width, as wide as it has to be."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = console.measure(
+            table, options=console.options.update(width=10_000)
+        ).maximum
+    console.print(table)
+
+
+def print_leaderboard(run: Path, form: str) -> None:
+    """Print the leaderboard of a run as `table`, `csv`, `json` or `md`.
+
+    Raises:
+        RunConflict: The folder is no run, or has no results yet.
+    """
+    rows = read_rows(results_of(run))
+    match form:
+        case "csv":
+            text = as_csv(rows)
+        case "json":
+            text = as_json(rows)
+        case "md":
+            text = as_markdown(rows)
+        case _:
+            show_leaderboard(rows)
+            text = "".join(f"{remark}\n" for remark in remarks(run))
+    print(text, end="")
+
+
+def show_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
+    """Print the leaderboard."""
+    show(as_table(rows))

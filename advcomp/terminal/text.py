@@ -1,0 +1,44 @@
+"""Text of strangers made harmless for a terminal, and amounts as people read them."""
+
+_KEPT = "\n\t"
+_SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def printable(text: str | bytes) -> str:
+    """`text` with every character that could steer a terminal written as an escape.
+
+    Line breaks and tabs stay. Control characters, bytes that are no UTF-8, and invisible or
+    direction-changing characters become `\\x1b`, `\\u202e` and the like.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    text = text.replace("\r\n", "\n")
+    return "".join(c if c.isprintable() or c in _KEPT else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """`text` made harmless, on one line."""
+    return " ".join(printable(text).split())
+
+
+def size(count: float) -> str:
+    """A number of bytes as `1.5 GiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(_SIZES) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.0f} {_SIZES[unit]}" if unit == 0 else f"{count:.1f} {_SIZES[unit]}"
+
+
+def duration(seconds: float) -> str:
+    """A time span as `2.3 s`, `4 min 10 s` or `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int, noun: str, nouns: str | None = None) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
