@@ -7,27 +7,36 @@ breaks the contract is REJECTED with all its problems, and never stops a run.
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from advcomp.errors import InvalidSubmission, SandboxError
-from advcomp.rules.metadata import Metadata, read_metadata_answer
-from advcomp.rules.submission import (
-    MAX_UNPACKED_BYTES,
-    copy_folder,
-    digest_folder,
-    heal,
-    lay_over,
-    receive,
-)
+from advcomp.errors import InvalidSubmission
+from advcomp.rules.folders import copy_folder, digest_folder
+from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
+from advcomp.rules.paths import MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
+from advcomp.rules.receive import receive
+from advcomp.rules.submission import heal, is_archive, lay_over
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
 from advcomp.tournament.entries import EntrySource, Role
 from advcomp.tournament.state import EntryState
 
-READ_LIMITS = Limits(wall_s=600, memory_bytes=1 << 30, output_bytes=1 << 20, pids=16)
-ANSWER = 1 << 16
+UNPACK_LIMITS = Limits(
+    wall_s=1800, memory_bytes=2 << 30, pids=16, output_bytes=MAX_UNPACKED_BYTES + (1 << 30)
+)
+METADATA_LIMITS = Limits(wall_s=60, memory_bytes=1 << 30, pids=16, output_bytes=MAX_ANSWER_BYTES)
+SUBMISSION = "/submission"
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A copy that keeps the contract."""
+
+    metadata: Metadata
+    digest: str
+    notes: tuple[str, ...]
 
 
 def take_entries(
@@ -44,16 +53,14 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
     """Copy one entry to `entries/<digest>`; one that breaks the contract comes back rejected."""
     partial = Path(tempfile.mkdtemp(prefix=".", dir=entries))
     try:
-        copy = partial / "copy"
-        metadata = _copy(source, sandbox, copy)
-        digest = digest_folder(copy)
-        _check_digest(source, digest)
-        if not (entries / digest).exists():
-            copy.rename(entries / digest)
+        taken = _take(source, sandbox, partial / "copy")
+        if not (entries / taken.digest).exists():
+            (partial / "copy").rename(entries / taken.digest)
     except InvalidSubmission as error:
+        by_role = {Role.ATTACK: SubmissionType.ATTACK, Role.DEFENSE: SubmissionType.DEFENSE}
         return EntryState(
             name=source.name,
-            type=_type_by_role(source.role),
+            type=by_role[source.role],
             source=str(source.path),
             team=source.team,
             baseline=source.baseline,
@@ -64,11 +71,85 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
         shutil.rmtree(partial)
     return EntryState(
         name=source.name,
-        type=metadata.type,
+        type=taken.metadata.type,
         source=str(source.path),
         team=source.team,
         baseline=source.baseline,
-        digest=digest,
-        entry_point=metadata.entry_point,
-        notes=metadata.notes,
+        digest=taken.digest,
+        entry_point=taken.metadata.entry_point,
+        notes=taken.notes,
     )
+
+
+def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:
+    if is_archive(source.path):
+        if source.path.stat().st_size > MAX_PACKED_BYTES:
+            raise InvalidSubmission(
+                f"{source.path}: expected at most {MAX_PACKED_BYTES >> 30} GiB packed; "
+                f"got {source.path.stat().st_size:,} bytes"
+            )
+        packed = copy.with_name("packed")
+        shutil.copyfile(source.path, packed)
+        packed.chmod(0o644)  # the box has a uid of its own
+        _unpack(source, packed, sandbox, copy)
+    else:
+        copy_folder(source.path, copy, name=source.name)
+    if source.digest is not None and digest_folder(copy) != source.digest:
+        raise InvalidSubmission(
+            f"{source.path}: is not what was submitted; its digest is {digest_folder(copy)}, "
+            f"expected {source.digest}; submit it again"
+        )
+    lay_over(copy, source.files)
+    metadata, notes = _read_metadata(source, sandbox, copy)
+    _check_role(source, metadata)
+    healed = heal(copy, metadata.entry_point)
+    return _Taken(metadata, digest_folder(copy), (*notes, *healed))
+
+
+def _unpack(source: EntrySource, packed: Path, sandbox: Sandbox, copy: Path) -> None:
+    """Unpack an archive in a box, which streams its content to us."""
+    reading, writing = os.pipe()
+    spec = RunSpec(
+        argv=("python3", "-m", "advcomp.rules.unpack", SUBMISSION),
+        limits=UNPACK_LIMITS,
+        inputs={SUBMISSION: packed},
+        stdout_fd=writing,
+    )
+
+    def run() -> None:
+        with os.fdopen(writing, "wb"), sandbox.run(spec):
+            pass
+
+    with os.fdopen(reading, "rb") as stream, ThreadPoolExecutor(1) as pool:
+        box = pool.submit(run)
+        try:
+            receive(stream, copy, name=source.name)
+        finally:
+            while stream.read(1 << 20):  # the box may go on, and must not be left waiting
+                pass
+            box.result()
+
+
+def _read_metadata(
+    source: EntrySource, sandbox: Sandbox, copy: Path
+) -> tuple[Metadata, tuple[str, ...]]:
+    reading, writing = os.pipe()  # holds 64 KiB, which is all that is taken
+    spec = RunSpec(
+        argv=("python3", "-m", "advcomp.rules.metadata", SUBMISSION),
+        limits=METADATA_LIMITS,
+        inputs={SUBMISSION: copy},
+        stdout_fd=writing,
+    )
+    with os.fdopen(reading, "rb") as stream:
+        with os.fdopen(writing, "wb"), sandbox.run(spec):
+            pass
+        return read_metadata_answer(stream.read(), source.name)
+
+
+def _check_role(source: EntrySource, metadata: Metadata) -> None:
+    is_defense = metadata.type is SubmissionType.DEFENSE
+    if is_defense != (source.role is Role.DEFENSE):
+        raise InvalidSubmission(
+            f'{source.name}/metadata.json: "type" is {metadata.type}, but it is entered as '
+            f"{source.role}; correct one of them"
+        )
