@@ -30,6 +30,9 @@ Transform = Callable[[Tensor], Tensor]
 Gradient = Callable[[Objective, Tensor], Tensor]
 """Hook: the gradient of an objective at x, plain, smoothed or averaged over a neighbourhood."""
 
+Start = Callable[[Tensor], Tensor]
+"""Hook: where the climb begins, for clean images; projected."""
+
 Direction = Callable[[Tensor], Tensor]
 """Hook: the gradient of a step to where the step goes; made anew for a run, so it may remember."""
 
@@ -40,7 +43,7 @@ _SATURATED = 2.0**-24
 class BringsLoss(Protocol):
     """A model with a loss of its own, such as an ensemble that is fused in losses."""
 
-    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+    def attack_loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """The loss of every image, (N,)."""
         ...
 
@@ -76,7 +79,6 @@ def iterative_fgsm(
         return climb(
             objective(classifier, labels, targeted=targeted, transform=transform),
             clean,
-            clean,
             eps=eps,
             steps=steps,
             step_size=step_size,
@@ -102,15 +104,14 @@ def pgd(
             the ball can be reached from every other.
         generator: Where the start comes from; one for the batch, or one for each image.
     """
-    start = project(clean + uniform(clean, -eps, eps, generator), clean, eps)
     with frozen(classifier):
         return climb(
             objective(classifier, labels, targeted=targeted),
             clean,
-            start,
             eps=eps,
             steps=steps,
             step_size=2.5 * eps / steps if step_size is None else step_size,
+            start=lambda clean: clean + uniform(clean, -eps, eps, generator),
         )
 
 
@@ -138,7 +139,6 @@ def momentum_iterative_fgsm(
         return climb(
             objective(classifier, labels, targeted=targeted, transform=transform),
             clean,
-            clean,
             eps=eps,
             steps=steps,
             step_size=step_size,
@@ -150,15 +150,24 @@ def momentum_iterative_fgsm(
 def climb(
     objective: Objective,
     clean: Tensor,
-    start: Tensor,
     *,
     eps: float,
     steps: int,
     step_size: float | None = None,
+    start: Start | None = None,
     gradient: Gradient | None = None,
     direction: Direction | None = None,
 ) -> Tensor:
     """The loop of all attacks: sign steps that climb `objective`, inside the ball around `clean`.
+
+    Args:
+        objective: What to climb.
+        clean: Images (N, C, H, W) in [0, 1].
+        eps: Radius of the ball.
+        steps: How many.
+        step_size: Of each; `eps / steps` where not given.
+        start, gradient, direction: Hooks; the clean image, the plain gradient and its own
+            direction where not given.
 
     Raises:
         ValueError: `eps` is not on the [0, 1] scale, or `steps` is below 1.
@@ -170,7 +179,7 @@ def climb(
         )
     step_size = eps / steps if step_size is None else step_size
     gradient = gradient or input_gradient
-    x = start.detach()
+    x = clean.detach() if start is None else project(start(clean.detach()), clean, eps)
     for _ in range(steps):
         g = gradient(objective, x)
         ascent = g if direction is None else direction(g)
@@ -187,7 +196,7 @@ def objective(
     def climbed(x: Tensor) -> Tensor:
         seen = x if transform is None else transform(x)
         if isinstance(classifier, BringsLoss):
-            loss = classifier.loss(seen, labels)
+            loss = classifier.attack_loss(seen, labels)
         else:
             loss = cross_entropy(classifier(seen), labels)
         return towards * loss.sum()

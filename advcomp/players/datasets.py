@@ -139,14 +139,15 @@ def _packed_jpegs(
     if download:
         raise InvalidConfig(f"{path}: --download needs a folder to fetch into; got an .npz file")
     try:
-        with np.load(path) as packed:
+        # Opened here, since np.load leaves a damaged file open.
+        with path.open("rb") as file, np.load(file) as packed:
             jpeg, offsets, labels = (
                 packed[f"{name}_{key}"] for key in ("jpeg", "offsets", "labels")
             )
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise InvalidConfig(f"{path}: expected an .npz file of JPEGs: {error}") from error
-    files = (jpeg[start:end].tobytes() for start, end in pairwise(offsets))
-    images = [np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in files]
+    jpegs = (jpeg[start:end].tobytes() for start, end in pairwise(offsets))
+    images = [np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in jpegs]
     return np.stack(images), labels.astype(np.int64)
 
 

@@ -57,7 +57,7 @@ class Ensemble(nn.Module):
         log_weights = self.weights.log().view(-1, 1, 1)
         return (logits.log_softmax(2) + log_weights).logsumexp(0)
 
-    def loss(self, x: Tensor, labels: Tensor) -> Tensor:
+    def attack_loss(self, x: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of every image, (N,): of the fused logits, or the members' averaged."""
         if self.fusion is not Fusion.LOSSES:
             return cross_entropy(self(x), labels)

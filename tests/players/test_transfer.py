@@ -1,0 +1,52 @@
+"""What the demo lives on: gradients of a surrogate fool networks that the attack never saw."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm
+from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.datasets import Part, digits
+from advcomp.players.ensemble import Ensemble
+from advcomp.players.pixels import project, quantise, to_float
+from advcomp.players.train import as_tensors
+
+WEIGHTS = Path(__file__).parents[2] / "tournament" / "digits" / "weights"
+SURROGATES = ("conv_net_a", "residual_net_a", "mlp_mixer_a")
+TARGETS = (
+    "residual_net_b",
+    "conv_net_b",
+    "separable_net_b",
+    "mlp_mixer_b",
+    "separable_net_c",
+    "conv_net_adversarial",
+)
+
+
+def load(name: str) -> Classifier:
+    return load_classifier(WEIGHTS / f"{name}.safetensors")
+
+
+def misclassification_rate(adversarial: Tensor, labels: Tensor) -> float:
+    """Mean over the defenses' networks, after the round trip through pixels."""
+    pixels = to_float(quantise(adversarial))
+    wrong = [load(name)(pixels).argmax(1) != labels for name in TARGETS]
+    return float(torch.stack(wrong).float().mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("max_epsilon", [16, 32, 48])
+def test_random_noise_stays_below_every_gradient_attack(max_epsilon: int) -> None:
+    images, labels = as_tensors(digits(Part.TOURNAMENT))
+    images, labels = images[:150], labels[:150]
+    eps = max_epsilon / 255
+    signs = torch.randint(2, images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    noise = misclassification_rate(project(images + eps * signs, images, eps), labels)
+    members = [load(name) for name in SURROGATES]
+    for surrogate in (members[0], Ensemble(members)):
+        seen = surrogate(images).argmax(1)
+        for attack in (fgsm, iterative_fgsm, momentum_iterative_fgsm):
+            rate = misclassification_rate(attack(surrogate, images, seen, eps=eps), labels)
+            assert rate > noise, attack.__name__
