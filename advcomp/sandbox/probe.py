@@ -184,5 +184,5 @@ def _check_limits() -> Check:
         name="limits",
         works=False,
         detail="weak: resource limits and a watchdog only; results are marked `limits: weak`",
-        remedy=f"run under a systemd session with cgroup v2, or as root; what is missing:\n{reasons}",
+        remedy=f"run in a systemd session with cgroup v2, or as root; what is missing:\n{reasons}",
     )

@@ -1,0 +1,87 @@
+"""What tests need that a machine may not have: absent, a visible skip; required, a failure.
+
+ADVCOMP_REQUIRE names, separated by commas, what must not be absent (continuous integration sets
+it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from advcomp.errors import SandboxUnavailable
+from advcomp.sandbox.base import Sandbox
+from advcomp.sandbox.probe import open_sandbox
+
+Require = Callable[[str], None]
+
+
+def _sandbox_obstacle(name: str) -> str | None:
+    try:
+        open_sandbox(name).close()
+    except SandboxUnavailable as error:
+        return str(error)
+    return None
+
+
+def _program_obstacle(*names: str) -> str | None:
+    return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
+
+
+def _docker_obstacle() -> str | None:
+    if obstacle := _program_obstacle("docker"):
+        return obstacle
+    answers = subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    return None if answers else "the Docker engine does not answer"
+
+
+OBSTACLES: Mapping[str, Callable[[], str | None]] = {
+    "bubblewrap": lambda: _sandbox_obstacle("bubblewrap"),
+    "browser": lambda: _program_obstacle(
+        "chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell"
+    ),
+    "docker": _docker_obstacle,
+    "podman": lambda: _program_obstacle("podman"),
+    "gvisor": lambda: _program_obstacle("runsc"),
+    "mpi": lambda: _program_obstacle("mpiexec"),
+}
+
+
+def _required() -> set[str]:
+    return set(filter(None, os.environ.get("ADVCOMP_REQUIRE", "").split(",")))
+
+
+def pytest_configure() -> None:
+    if unknown := _required() - set(OBSTACLES):
+        raise pytest.UsageError(
+            f"ADVCOMP_REQUIRE: expected some of {', '.join(OBSTACLES)}; got {', '.join(unknown)}"
+        )
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """`require("docker")` skips the test where there is none, or fails it if one is required."""
+    found: dict[str, str | None] = {}
+
+    def check(name: str) -> None:
+        if name not in found:
+            found[name] = OBSTACLES[name]()
+        obstacle = found[name]
+        if obstacle is None:
+            return
+        if name in _required():
+            pytest.fail(f"{name} is required by ADVCOMP_REQUIRE, but absent: {obstacle}")
+        pytest.skip(f"{name} is absent: {obstacle}")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def sandbox(require: Require) -> Iterator[Sandbox]:
+    """The default sandbox, ready."""
+    require("bubblewrap")
+    ready = open_sandbox("bubblewrap")
+    yield ready
+    ready.close()

@@ -1,0 +1,757 @@
+"""What every sandbox backend must keep, whatever a submission tries; a new one is one more line.
+
+The boxes are made by `driver.py`, in processes of their own: as the user who runs the tests, and,
+where that is root, as an ordinary user too.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import advcomp
+from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
+
+MIB = 1 << 20
+ORDINARY_UID = 1_800_000_001
+DRIVER = Path(__file__).with_name("driver.py")
+AS_USER = Path(__file__).with_name("as_user.sh")
+PACKAGE = Path(advcomp.__file__).parent
+BACKENDS = ["bubblewrap"]
+USERS = ["this-user", *(["ordinary-user"] if os.geteuid() == 0 else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is left when a box is gone."""
+
+    result: RunResult
+    files: dict[str, bytes | None]
+    names: tuple[str, ...]
+    stdout: bytes
+    harness_peak_bytes: int
+    descriptors: int
+
+    @property
+    def log(self) -> str:
+        return self.result.log.decode()
+
+    def json(self) -> Any:
+        """What the program printed, where that is JSON."""
+        return json.loads(self.result.log)
+
+
+class Host:
+    """A harness that runs boxes, in a process of its own."""
+
+    def __init__(self, backend: str, user: str, hidden: Sequence[Path] = ()) -> None:
+        command = [sys.executable, str(DRIVER), backend, *map(str, hidden)]
+        if user == "ordinary-user":
+            passable = map(str, (sys.prefix, sys.base_prefix, PACKAGE, DRIVER.parent))
+            command = ["sh", str(AS_USER), str(ORDINARY_UID), *passable, "--", *command]
+            command = ["unshare", "--mount", "--", *command]
+        self.uid = ORDINARY_UID if user == "ordinary-user" else os.geteuid()
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.tier: LimitTier = self._receive()
+
+    @property
+    def kernel_limits(self) -> bool:
+        return self.tier is not LimitTier.WEAK
+
+    def run(
+        self,
+        *argv: str,
+        read: Sequence[str] = (),
+        whole_stdout: bool = False,
+        code: Path | None = None,
+        inputs: dict[str, Path] | None = None,
+        **limits: Any,
+    ) -> Outcome:
+        """Run one program, with small limits but those given."""
+        spec = RunSpec(
+            argv=argv,
+            limits=small(**limits),
+            code=code,
+            inputs=inputs or {},
+            output="/output_images",
+        )
+        return self.run_all([(spec, tuple(read), whole_stdout)])[0]
+
+    def python(self, program: str, **options: Any) -> Outcome:
+        """Run a Python program."""
+        return self.run("python", "-c", textwrap.dedent(program), **options)
+
+    def sh(self, program: str, **options: Any) -> Outcome:
+        """Run a shell program."""
+        return self.run("sh", "-c", textwrap.dedent(program), **options)
+
+    def run_all(self, jobs: list[tuple[RunSpec, tuple[str, ...], bool]]) -> list[Outcome]:
+        """Run several at once."""
+        assert self.process.stdin is not None
+        pickle.dump(jobs, self.process.stdin)
+        self.process.stdin.flush()
+        answer = self._receive()
+        if isinstance(answer, Exception):
+            raise answer
+        names = Outcome.__dataclass_fields__
+        return [Outcome(**dict(zip(names, fields, strict=True))) for fields in answer]
+
+    def close(self) -> None:
+        with self.process:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        assert self.process.returncode == 0
+
+    def _receive(self) -> Any:
+        assert self.process.stdout is not None
+        return pickle.load(self.process.stdout)
+
+
+def small(**changes: Any) -> Limits:
+    return Limits(
+        **{
+            "wall_s": 30,
+            "memory_bytes": 512 * MIB,
+            "pids": 64,
+            "output_bytes": MIB,
+            "log_bytes": 64 * 1024,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(b, u) for b in BACKENDS for u in USERS],
+    ids=lambda param: "-as-".join(param),
+)
+def kind(request: pytest.FixtureRequest, require: Callable[[str], None]) -> tuple[str, str]:
+    backend, user = request.param
+    require(backend)
+    return backend, user
+
+
+@pytest.fixture(scope="module")
+def host(kind: tuple[str, str]) -> Iterator[Host]:
+    started = Host(*kind)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Path]:
+    """A folder that every user can read, at a path that says nothing."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def processes(token: str) -> list[int]:
+    """Processes of this machine with `token` in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if token.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> bool:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def control_groups() -> set[str]:
+    return {str(path) for path in Path("/sys/fs/cgroup").rglob("advcomp-*") if path.is_dir()}
+
+
+# What it sees.
+
+
+def test_the_environment_is_exactly_the_contracts(host: Host) -> None:
+    outcome = host.python("import json, os; print(json.dumps(dict(os.environ)))", cpus=2.5)
+    seen = outcome.json()
+    path = seen.pop("PATH").split(":")
+    assert seen == {
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+    assert path[0] in (str(Path(sys.executable).parent), "/run/python")
+
+
+def test_python_is_the_interpreter_of_advcomp_and_finds_it(host: Host) -> None:
+    outcome = host.python(
+        "import sys, json, advcomp.rules.threat; print(json.dumps([sys.prefix, sys.version]))"
+    )
+    assert outcome.json() == [sys.prefix, sys.version]
+
+
+def test_python3_is_the_same_interpreter(host: Host) -> None:
+    outcome = host.run("python3", "-c", "import sys; print(sys.prefix, sys.version_info[:3])")
+    assert outcome.log == f"{sys.prefix} {sys.version_info[:3]}\n"
+
+
+def test_nothing_of_the_host_is_seen_but_programs_and_the_interpreter(host: Host) -> None:
+    outcome = host.python(
+        f"""
+        import json, os
+        print(json.dumps([os.listdir(d) for d in ("/", "/etc", {str(PACKAGE.parent)!r})]))
+        """
+    )
+    top, etc, beside_the_package = outcome.json()
+    own = {Path(folder).parts[1] for folder in (sys.prefix, sys.base_prefix, PACKAGE)}
+    system = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc"}
+    assert set(top) <= own | system | {"proc", "dev", "tmp", "run", "output_images"}
+    assert set(etc) <= {
+        *("alternatives", "ld.so.cache", "localtime"),
+        *("passwd", "group", "hosts", "nsswitch.conf"),
+    }
+    inside_the_prefix = PACKAGE.is_relative_to(sys.prefix)
+    assert inside_the_prefix or beside_the_package == ["advcomp"]
+
+
+def test_a_file_of_the_host_cannot_be_found(host: Host, stage: Path) -> None:
+    (stage / "canary-of-the-host").touch()
+    outcome = host.sh("find / -maxdepth 5 -name 'canary-of-*' 2>/dev/null; ls -d /usr")
+    assert outcome.log == "/usr\n"
+
+
+def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Host) -> None:
+    labels = Path(tempfile.mkdtemp(prefix="canary-", dir=sys.prefix))
+    try:
+        labels.chmod(0o755)
+        (labels / "labels.csv").write_text("1,2,3\n")
+        (labels / "labels.csv").chmod(0o644)
+        look = f"find {sys.prefix} -maxdepth 3 -name labels.csv 2>/dev/null; ls {labels}"
+        assert "labels.csv" in host.sh(look).log  # so it is the cover that hides it
+        hiding = Host(*kind, hidden=[labels])
+        outcome = hiding.sh(f"{look}; touch {labels}/x && echo written")
+        hiding.close()
+    finally:
+        shutil.rmtree(labels)
+    assert "labels.csv" not in outcome.log
+    assert "written" not in outcome.log
+
+
+def test_the_digits_of_scikit_learn_can_be_hidden(kind: tuple[str, str]) -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    data = Path(datasets.__file__).parent / "data"
+    assert (data / "digits.csv.gz").exists()
+    hiding = Host(*kind, hidden=[data])
+    outcome = hiding.sh(f"ls -A {data}; ls {data.parent}/_base.py")
+    hiding.close()
+    assert outcome.log == f"{data.parent}/_base.py\n"
+
+
+def test_processes_tell_nothing_of_the_harness(host: Host) -> None:
+    outcome = host.python(
+        """
+        import glob, json
+        def text(path):
+            try:
+                return open(path).read()
+            except OSError:
+                return ""
+        print(json.dumps([
+            [text(p) for p in glob.glob("/proc/[0-9]*/cmdline")],
+            [text("/proc/1/environ")],
+        ]))
+        """
+    )
+    commands, environment = outcome.json()
+    assert len(commands) <= 2
+    harmless = {str(PACKAGE / "sandbox/launcher.py"), sys.executable, "python"}
+    paths = {word for line in commands for word in line.split("\0") if word.startswith("/")}
+    assert paths <= harmless
+    assert environment == [""]
+
+
+def test_it_starts_with_three_descriptors_and_no_input(host: Host) -> None:
+    spec = RunSpec(
+        argv=("sh", "-c", "ls /proc/self/fd | wc -l; readlink /proc/self/fd/0; wc -c; sleep 0.2"),
+        limits=small(),
+    )
+    # Side by side: none may inherit what belongs to another.
+    for outcome in host.run_all([(spec, (), False)] * 4):
+        assert outcome.log.split() == ["4", "/dev/null", "0"]  # the fourth is that of ls
+
+
+def test_inputs_are_read_only(host: Host, stage: Path) -> None:
+    images = stage / "images"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"pixels")
+    outcome = host.sh(
+        """
+        cat /input_images/a.png
+        echo x > /input_images/a.png
+        echo x > /input_images/b.png
+        rm -f /input_images/a.png; mv /input_images/a.png /tmp; chmod 777 /input_images/a.png
+        ls /input_images
+        """,
+        inputs={"/input_images": images},
+    )
+    assert outcome.log.startswith("pixels")
+    assert outcome.log.endswith("\na.png\n")
+    assert [(p.name, p.read_bytes()) for p in images.iterdir()] == [("a.png", b"pixels")]
+
+
+def test_only_its_own_folders_can_be_written(host: Host, stage: Path) -> None:
+    outcome = host.python(
+        """
+        import json, os
+        mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+        def writable(folder):
+            try:
+                os.close(os.open(folder + "/probe", os.O_CREAT | os.O_WRONLY))
+            except OSError:
+                return False
+            return True
+        print(json.dumps([f for f in [*mounts, "/home", "/etc", "/run"] if writable(f)]))
+        """,
+        code=stage,
+    )
+    assert set(outcome.json()) == {"/tmp", "/dev/shm", "/code", "/output_images"}
+
+
+def test_the_entry_is_a_fresh_copy_with_its_modes_and_links(host: Host, stage: Path) -> None:
+    entry = stage / "entry"
+    (entry / "deep/er").mkdir(parents=True)
+    (entry / "run").write_text(
+        "#!/bin/sh\npwd; cat deep/er/data link; ls | wc -l; echo x > new; echo y >> link\n"
+        "grep -c tmp/tmp /proc/self/mountinfo; find / -maxdepth 5 -name only-here 2>/dev/null\n"
+    )
+    (entry / "run").chmod(0o755)
+    (entry / "deep/er/data").write_text("data\n")
+    (entry / "deep/er/only-here").touch(mode=0o600)
+    (entry / "link").symlink_to("deep/er/data")
+    for _ in range(2):
+        outcome = host.run("./run", code=entry)
+        assert outcome.log == "/code\ndata\ndata\n3\n0\n/code/deep/er/only-here\n"
+    assert (entry / "deep/er/data").read_text() == "data\n"
+    assert not (entry / "new").exists()
+
+
+# What it reaches.
+
+
+def test_no_network(host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        name = f"\0canary-{os.getpid()}"
+        local.bind(name)
+        local.listen()
+        outcome = host.python(
+            f"""
+            import json, socket
+            def reached(family, kind, address):
+                try:
+                    with socket.socket(family, kind) as s:
+                        s.settimeout(2)
+                        s.connect(address)
+                        s.send(b"hello")
+                except OSError:
+                    return False
+                return True
+            print(json.dumps([
+                reached(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", {server.getsockname()[1]})),
+                reached(socket.AF_INET, socket.SOCK_STREAM, ("1.1.1.1", 443)),
+                reached(socket.AF_INET, socket.SOCK_DGRAM, ("8.8.8.8", 53)),
+                reached(socket.AF_INET6, socket.SOCK_DGRAM, ("2001:4860:4860::8888", 53)),
+                reached(socket.AF_UNIX, socket.SOCK_STREAM, {name!r}),
+                [name for _, name in socket.if_nameindex() if name != "lo"],
+            ]))
+            """
+        )
+    assert outcome.json() == [False, False, False, False, False, []]
+
+
+def test_it_never_runs_as_root_of_the_host(host: Host) -> None:
+    token = f"86400.{os.getpid()}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(host.sh, f"sleep {token} & sleep {token}", wall_s=2)
+        assert until(lambda: len(processes(f"sleep\0{token}")) == 2)
+        for pid in processes(f"sleep\0{token}"):
+            status = Path(f"/proc/{pid}/status").read_text()
+            lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
+            assert "0" not in lines["Uid"].split()
+            assert "0" not in lines["Gid"].split()
+            groups = lines["Groups"].split()
+            assert "0" not in groups
+            assert (int(lines["CapEff"], 16), int(lines["CapBnd"], 16)) == (0, 0)
+            assert int(lines["CapPrm"], 16) | int(lines["CapInh"], 16) == 0
+            assert lines["NoNewPrivs"] == "1"
+        assert running.result().result.timed_out
+
+
+def test_boxes_of_root_share_no_uid(host: Host) -> None:
+    if host.uid != 0:
+        pytest.skip("an ordinary user has one uid; its boxes are apart by namespace")
+    jobs = [(RunSpec(argv=("id", "-u"), limits=small()), (), False)] * 4
+    uids = {outcome.log for outcome in host.run_all(jobs)}
+    assert len(uids) == 4
+    taken = {line.split(":")[2] for line in Path("/etc/passwd").read_text().splitlines()}
+    assert not {uid.strip() for uid in uids} & taken
+
+
+def test_setuid_programs_give_nothing(host: Host) -> None:
+    mounts = host.sh("cat /proc/self/mountinfo").log.splitlines()
+    assert all("nosuid" in line.split()[5].split(",") for line in mounts)
+
+
+def test_it_cannot_kill_the_box_or_trace_its_first_process(host: Host) -> None:
+    outcome = host.sh(
+        "kill -9 1 2>/dev/null; kill -STOP 1 2>/dev/null; ls /proc/1/fd/ 2>/dev/null; exit 7"
+    )
+    assert (outcome.result.exit_code, outcome.log) == (7, "")
+
+
+# How long, and how it ends.
+
+
+@pytest.mark.parametrize("code", [0, 1, 126, 127, 137, 255])
+def test_an_exit_code_is_reported_as_it_is(host: Host, code: int) -> None:
+    result = host.run("sh", "-c", f"exit {code}").result
+    assert (result.exit_code, result.signal, result.timed_out) == (code, None, False)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE]
+)
+def test_a_signal_that_ends_it_is_reported_as_a_signal(host: Host, number: signal.Signals) -> None:
+    result = host.run("sh", "-c", f"kill -{number.value} $$").result
+    assert (result.exit_code, result.signal, result.timed_out) == (None, number, False)
+
+
+def test_a_shell_that_tells_of_a_signal_has_an_exit_code(host: Host) -> None:
+    result = host.sh("sh -c 'kill -9 $$'; exit $?").result
+    assert (result.exit_code, result.signal) == (128 + 9, None)
+
+
+def test_what_cannot_be_started_says_so(host: Host, stage: Path) -> None:
+    (stage / "data").touch(mode=0o644)
+    missing = host.run("./missing", code=stage)
+    not_executable = host.run("./data", code=stage)
+    assert (missing.result.exit_code, not_executable.result.exit_code) == (127, 126)
+    assert "cannot start ./missing: No such file or directory" in missing.log
+
+
+def test_the_deadline_kills_at_once_whatever_is_ignored(host: Host) -> None:
+    result = host.sh("trap '' TERM INT HUP QUIT; while :; do sleep 1; done", wall_s=0.5).result
+    assert (result.timed_out, result.signal, result.exit_code) == (True, signal.SIGKILL, None)
+    assert 0.5 <= result.wall_s < 1.5
+
+
+def test_what_is_written_before_the_deadline_is_kept(host: Host) -> None:
+    outcome = host.sh("echo a > /output_images/a; sleep 60", wall_s=0.5, read=["a"])
+    assert outcome.files == {"a": b"a\n"}
+
+
+def test_daemons_die_with_the_program(host: Host) -> None:
+    token = f"86401.{os.getpid()}"
+    outcome = host.sh(f"setsid sh -c 'sleep {token} & sleep {token} &' & exec sleep 0.1")
+    assert outcome.result.exit_code == 0
+    assert outcome.result.wall_s < 5
+    assert processes(token) == []
+
+
+# How much.
+
+
+def test_memory_of_the_heap_is_limited(host: Host) -> None:
+    result = host.python("x = b'x' * (256 << 20); print(len(x))", memory_bytes=64 * MIB).result
+    assert (result.oom_killed, result.timed_out, result.exit_code) == (True, False, None)
+    assert result.signal == signal.SIGKILL
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm", "/output_images"])
+def test_memory_of_files_is_limited(host: Host, folder: str) -> None:
+    result = host.python(
+        f"""
+        import time
+        with open("{folder}/x", "wb") as file:
+            for _ in range(200):
+                file.write(bytes(1 << 20))
+        time.sleep(30)
+        """,
+        memory_bytes=64 * MIB,
+        output_bytes=1024 * MIB,
+    ).result
+    assert (result.oom_killed, result.timed_out) == (True, False)
+
+
+def test_a_childs_death_for_memory_is_told_and_spares_the_parent(host: Host) -> None:
+    if not host.kernel_limits:
+        pytest.skip("the watchdog kills the whole box")
+    outcome = host.python(
+        """
+        import subprocess, sys
+        child = subprocess.run([sys.executable, "-c", "x = b'x' * (256 << 20)"])
+        print(child.returncode)
+        """,
+        memory_bytes=64 * MIB,
+    )
+    assert (outcome.log, outcome.result.exit_code) == ("-9\n", 0)
+    assert outcome.result.oom_killed
+    assert any("killed for memory" in note for note in outcome.result.notes)
+
+
+def test_peak_memory_is_measured(host: Host) -> None:
+    result = host.python("import time; x = b'x' * (96 << 20); time.sleep(0.3)").result
+    assert result.max_rss_bytes is not None
+    assert 96 * MIB < result.max_rss_bytes < 192 * MIB
+
+
+def test_processes_and_threads_are_limited(host: Host) -> None:
+    outcome = host.python(
+        """
+        import os, time
+        count = 1
+        while count < 1000:
+            try:
+                if os.fork() == 0:
+                    time.sleep(60)
+            except OSError:
+                break
+            count += 1
+        print(count)
+        """,
+        pids=20,
+    )
+    assert outcome.log == "20\n"
+
+
+def test_a_fork_bomb_is_harmless(host: Host) -> None:
+    outcome = host.python(
+        """
+        import os
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass
+        """,
+        pids=40,
+        wall_s=1,
+    )
+    assert outcome.result.timed_out
+    assert outcome.result.wall_s < 5
+
+
+def test_processor_time_is_limited(host: Host) -> None:
+    if not host.kernel_limits:
+        pytest.skip("without control groups nothing holds the share of the processors")
+    outcome = host.python(
+        """
+        import os, time
+        for _ in range(3):
+            if os.fork() == 0:
+                while True:
+                    pass
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            pass
+        os.kill(0, 9) if os.fork() else None
+        """,
+        cpus=0.25,
+        wall_s=2,
+    )
+    # Four processes spin for up to 2 s; how much they got is in the kernel's books only.
+    assert outcome.result.wall_s < 4
+
+
+def test_the_output_folder_holds_exactly_its_limit(host: Host) -> None:
+    outcome = host.python(
+        """
+        import os
+        written, fd = 0, os.open("/output_images/full", os.O_CREAT | os.O_WRONLY)
+        try:
+            while True:
+                written += os.write(fd, bytes(5000))
+        except OSError as error:
+            print(error.errno, written)
+        """,
+        read=["full"],
+    )
+    assert outcome.log == f"28 {MIB}\n"
+    assert outcome.files == {"full": bytes(MIB)}
+    assert (outcome.result.output_full, outcome.result.disk_full) == (True, False)
+
+
+def test_full_scratch_folders_are_told(host: Host, stage: Path) -> None:
+    (stage / "weights").write_bytes(bytes(MIB + 1))
+    for folder in ("/tmp", "/code"):
+        result = host.sh(f"cat /dev/zero > {folder}/x", code=stage).result
+        assert (result.disk_full, result.output_full) == (True, False)
+        assert result.exit_code == 1
+    outcome = host.sh("cat /dev/zero > /code/x; stat -c %s /code/x", code=stage)
+    assert outcome.log.endswith(f"{MIB}\n")
+
+
+def test_many_files_cost_the_referee_nothing(host: Host) -> None:
+    outcome = host.python(
+        "for i in range(20_000): open(f'/output_images/{i}', 'w').close()", read=["7", "20000"]
+    )
+    assert len(outcome.names) == 100
+    assert outcome.files == {"7": b"", "20000": None}
+
+
+def test_the_log_keeps_head_and_tail_and_no_more(host: Host) -> None:
+    before = host.sh("true").harness_peak_bytes
+    outcome = host.python(
+        """
+        import os
+        os.write(1, b"<" * 40_000)
+        for _ in range(300):
+            os.write(1, bytes(1 << 20))
+        os.write(2, b">" * 40_000)
+        """
+    )
+    size, half = 64 * 1024, 32 * 1024
+    assert outcome.result.log == b"<" * half + b">" * half
+    assert outcome.result.log_dropped_bytes == 300 * MIB + 80_000 - size
+    assert outcome.harness_peak_bytes - before < 50 * MIB
+
+
+def test_standard_output_can_be_taken_whole_and_apart(host: Host) -> None:
+    outcome = host.sh("head -c 300000 /dev/zero; echo told >&2", whole_stdout=True)
+    assert (outcome.stdout, outcome.log) == (bytes(300_000), "told\n")
+    assert not outcome.result.output_full
+
+
+def test_standard_output_beyond_its_cap_is_dropped_and_told(host: Host) -> None:
+    exact = host.sh(f"head -c {MIB} /dev/zero", whole_stdout=True)
+    assert (len(exact.stdout), exact.result.output_full) == (MIB, False)
+    over = host.sh(f"head -c {MIB + 1} /dev/zero", whole_stdout=True)
+    assert (len(over.stdout), over.result.output_full) == (MIB, True)
+
+
+def test_limits_that_it_inherits(host: Host) -> None:
+    outcome = host.sh("ulimit -c; nice; ulimit -H -c")
+    assert outcome.log.split() == ["0", str(os.nice(0)), "0"]
+
+
+# What it leaves.
+
+
+def test_outputs_that_are_no_files_are_not_followed(host: Host) -> None:
+    outcome = host.python(
+        """
+        import os, socket
+        os.chdir("/output_images")
+        os.mkfifo("fifo")
+        os.mkdir("folder")
+        os.symlink("/etc/shadow", "link")
+        os.symlink("file", "inner")
+        socket.socket(socket.AF_UNIX).bind("socket")
+        open("file", "w").write("content")
+        os.link("file", "hard")
+        """,
+        read=[
+            *("fifo", "folder", "link", "inner", "socket", "file", "hard", "none"),
+            *("../etc/passwd", "folder/../file", ".", "", "x" * 5000),
+        ],
+    )
+    found = {name: content for name, content in outcome.files.items() if content is not None}
+    assert found == {"file": b"content", "hard": b"content"}
+
+
+def test_names_and_modes_of_outputs_can_be_anything(host: Host) -> None:
+    outcome = host.python(
+        r"""
+        import os
+        os.chdir("/output_images")
+        for name in (b"\xff\n", "\u202e\u00e9".encode(), b"-rf", b"n" * 255):
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0))
+        open("secret", "w").write("content")
+        os.chmod("secret", 0)
+        os.chmod("/output_images", 0)
+        """,
+        read=["secret"],
+    )
+    assert outcome.files == {"secret": b"content"}
+    assert set(outcome.names) == {r"\xff\n", "\\u202e\u00e9", "-rf", "n" * 255, "secret"}
+
+
+def test_a_file_beyond_the_readers_cap_is_none(host: Host) -> None:
+    outcome = host.sh(f"truncate -s {1 << 27} /output_images/sparse", read=["sparse"])
+    assert outcome.files == {"sparse": None}
+
+
+def test_nothing_is_left_behind(host: Host) -> None:
+    def traces() -> tuple[set[str], str, set[str]]:
+        mounts = Path(f"/proc/{host.process.pid}/mountinfo").read_text()
+        temporary = set(os.listdir("/tmp")) | set(os.listdir("/run"))
+        return control_groups(), mounts, temporary
+
+    first = host.sh("true")
+    before = traces()
+    last = host.python(
+        """
+        import os
+        os.chdir("/output_images")
+        for _ in range(500):
+            os.mkdir("d", 0o300)
+            os.chdir("d")
+        """
+    )
+    assert last.result.exit_code == 0
+    assert traces() == before
+    assert last.descriptors == first.descriptors
+
+
+def test_several_at_once_do_not_mix(host: Host) -> None:
+    def job(number: int) -> tuple[RunSpec, tuple[str, ...], bool]:
+        program = f"echo {number} > /output_images/x; echo {number} > /dev/shm/x; sleep 0.2; "
+        program += f"echo log {number}; cat /dev/shm/x; exit {number}"
+        spec = RunSpec(argv=("sh", "-c", program), limits=small(), output="/output_images")
+        return spec, ("x",), False
+
+    for number, outcome in enumerate(host.run_all([job(n) for n in range(8)])):
+        assert outcome.result.exit_code == number
+        assert outcome.files == {"x": f"{number}\n".encode()}
+        assert outcome.log == f"log {number}\n{number}\n"
+
+
+def test_a_killed_harness_leaves_no_process_and_the_next_clears_its_groups(
+    kind: tuple[str, str],
+) -> None:
+    token = f"86402.{os.getpid()}"
+    doomed = Host(*kind)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(doomed.sh, f"setsid sleep {token} & sleep {token}")
+        assert until(lambda: len(processes(f"sleep\0{token}")) == 2)
+        for pid in processes(str(DRIVER)):
+            if f"/proc/{pid}" and os.stat(f"/proc/{pid}").st_uid == doomed.uid:
+                children = Path(f"/proc/{pid}/task/{pid}/children")
+        doomed.process.kill()
+        doomed.process.wait()
+        with pytest.raises(EOFError):
+            running.result()
+    assert until(lambda: not processes(token))
+    Host(*kind).close()
+    assert not [group for group in control_groups() if f"-{doomed.process.pid}-" in group]
