@@ -1,0 +1,205 @@
+"""metadata.json, read inside a sandbox: `python -m advcomp.rules.metadata FOLDER`.
+
+The file comes from a stranger, so the program that parses it runs in a box and prints one line of
+JSON, `{"metadata": ..., "notes": [...], "problems": [...]}`, of at most 64 KiB. The referee reads
+that line with a model that knows every key, its type and its length (`read_metadata_answer`).
+"""
+
+import json
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from advcomp.errors import InvalidSubmission
+from advcomp.rules.paths import normal_path, path_fault, shown
+from advcomp.rules.submission_type import SubmissionType
+
+FILE_NAME = "metadata.json"
+MAX_ANSWER_BYTES = 1 << 16
+
+_MAX_FILE_BYTES = 1 << 16
+_MAX_SENTENCES = 50
+_SHOWN = 120
+_IMAGE = "[!-~]{1,512}"
+_TYPES = ", ".join(SubmissionType)
+_MUST_BE = {
+    "type": f"one of {_TYPES}",
+    "container": "the name of a container image: 1 to 512 printable ASCII characters, no spaces",
+    "container_gpu": "the name of a container image, or absent",
+    "entry_point": "the path of a file in the submission",
+}
+
+_Image = Annotated[str, StringConstraints(pattern=f"^{_IMAGE}$")]
+_Sentence = Annotated[str, StringConstraints(pattern="^[ -~]{1,800}$")]
+
+
+class Metadata(BaseModel):
+    """What a submission says about itself.
+
+    Args:
+        type: Attack, targeted attack or defense.
+        container: Image to run in where containers are used; `container_gpu` where absent.
+        container_gpu: Image for a machine with a GPU; `container` where absent.
+        entry_point: Path of the program from the submission's root, in normal form.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: SubmissionType
+    container: _Image | None = None
+    container_gpu: _Image | None = None
+    entry_point: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class MetadataAnswer(BaseModel):
+    """What the program prints: the metadata, or problems; and notes in any case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metadata: Metadata | None = None
+    notes: Annotated[tuple[_Sentence, ...], Field(max_length=_MAX_SENTENCES + 1)] = ()
+    problems: Annotated[tuple[_Sentence, ...], Field(max_length=_MAX_SENTENCES + 1)] = ()
+
+
+def read_metadata(folder: Path) -> MetadataAnswer:
+    """Parse `folder`/metadata.json; all that is wrong becomes a problem, never an exception."""
+    try:
+        fields, notes = _known_fields(_parse(_read(folder / FILE_NAME)))
+        metadata = _validate(fields, folder)
+    except InvalidSubmission as error:
+        return MetadataAnswer(problems=_capped(error.problems))
+    except RecursionError:
+        return MetadataAnswer(problems=(f"{FILE_NAME}: is nested too deeply",))
+    return MetadataAnswer(metadata=metadata, notes=_capped(notes))
+
+
+def read_metadata_answer(answer: bytes, name: str) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata and the notes that the program printed.
+
+    Args:
+        answer: Its standard output.
+        name: What messages call the submission.
+
+    Raises:
+        InvalidSubmission: The problems that it found, or it did not get to the end of its line.
+    """
+    try:
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise ValueError("too long")
+        parsed = MetadataAnswer.model_validate_json(answer)
+    except ValueError as error:
+        raise InvalidSubmission(f"{name}/{FILE_NAME}: cannot be read in a sandbox") from error
+    if parsed.metadata is None or parsed.problems or path_fault(parsed.metadata.entry_point):
+        problems = parsed.problems or (f"{FILE_NAME}: cannot be read in a sandbox",)
+        raise InvalidSubmission(*(f"{name}/{problem}" for problem in problems))
+    return parsed.metadata, tuple(f"{name}/{note}" for note in parsed.notes)
+
+
+def _read(path: Path) -> bytes:
+    # Follows no link, and does not wait for the other end of a FIFO.
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(opened, "rb") as file:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                raise InvalidSubmission(f"{FILE_NAME}: must be a regular file")
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise InvalidSubmission(
+            f"{FILE_NAME}: is missing; it must stand at the submission's root"
+        ) from error
+    except OSError as error:
+        raise InvalidSubmission(f"{FILE_NAME}: cannot be read: {error.strerror}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidSubmission(f"{FILE_NAME}: must have at most {_MAX_FILE_BYTES:,} bytes")
+    return data
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    twice: list[str] = []
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        times = Counter(key for key, _ in pairs)
+        twice.extend(key for key, count in times.items() if count > 1)
+        return dict(pairs)
+
+    try:
+        parsed = json.loads(data.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
+    except UnicodeDecodeError as error:
+        raise InvalidSubmission(f"{FILE_NAME}: must be UTF-8; {error.reason}") from error
+    except ValueError as error:
+        raise InvalidSubmission(f"{FILE_NAME}: must be JSON; {_ascii(str(error))}") from error
+    if twice:
+        raise InvalidSubmission(*(f"{FILE_NAME}: has {shown(key)} twice" for key in twice))
+    if not isinstance(parsed, dict):
+        got = shown(json.dumps(parsed))
+        raise InvalidSubmission(f"{FILE_NAME}: must be a JSON object; got {got}")
+    return parsed
+
+
+def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    known = {key: value for key, value in parsed.items() if key in Metadata.model_fields}
+    notes = [
+        f"{FILE_NAME}: {shown(key)} is unknown and ignored" for key in parsed if key not in known
+    ]
+    return known, notes
+
+
+def _validate(fields: dict[str, Any], folder: Path) -> Metadata:
+    problems = []
+    if "container" not in fields and "container_gpu" not in fields:
+        problems.append(_must_be("container", "nothing"))
+    try:
+        metadata = Metadata.model_validate(fields)
+    except ValidationError as error:
+        for fault in error.errors():
+            key = str(fault["loc"][0])
+            got = json.dumps(fields[key]) if key in fields else "nothing"
+            problems.append(_must_be(key, got))
+    entry_point = fields.get("entry_point")
+    if isinstance(entry_point, str) and entry_point:
+        problems.extend(_entry_point_problems(entry_point, folder))
+    if problems:
+        raise InvalidSubmission(*problems)
+    return metadata.model_copy(update={"entry_point": normal_path(metadata.entry_point)})
+
+
+def _entry_point_problems(entry_point: str, folder: Path) -> Iterator[str]:
+    path = normal_path(entry_point)
+    fault = path_fault(path)
+    if fault is not None:
+        yield f"{_must_be('entry_point', shown(entry_point))}, which {fault}"
+    elif not _is_file(folder, path):
+        yield f"{_must_be('entry_point', shown(entry_point))}, which is no file there"
+
+
+def _is_file(folder: Path, path: str) -> bool:
+    try:
+        mode = (folder / path).lstat().st_mode
+        return stat.S_ISREG(mode) and (folder / path).resolve().is_relative_to(folder.resolve())
+    except OSError:
+        return False
+
+
+def _must_be(key: str, got: str) -> str:
+    cut = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
+    return f'{FILE_NAME}: "{key}" must be {_MUST_BE[key]}; got {cut}'
+
+
+def _capped(sentences: Sequence[str]) -> tuple[str, ...]:
+    rest = len(sentences) - _MAX_SENTENCES
+    more = [f"{FILE_NAME}: and {rest} more"] if rest > 0 else []
+    return (*sentences[:_MAX_SENTENCES], *more)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+if __name__ == "__main__":
+    print(read_metadata(Path(sys.argv[1])).model_dump_json())

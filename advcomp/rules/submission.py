@@ -1,0 +1,152 @@
+"""A submission as the referee holds it: a copy without links, healed, laid over, digested."""
+
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from advcomp.errors import InvalidConfig, InvalidSubmission
+from advcomp.rules.folders import walk_copy
+from advcomp.rules.metadata import Metadata
+from advcomp.rules.paths import normal_path, parents, path_fault, shown
+
+ARCHIVE_EXTENSIONS = (".tar.gz", ".zip", ".tar")
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+_PROGRAM_STARTS = (b"#!", b"\x7fELF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """An entry that can be run.
+
+    Args:
+        name: What it is called everywhere.
+        metadata: What it says about itself.
+        folder: The referee's copy of it.
+        digest: Of that copy (`digest_folder`).
+        notes: What its author may want to know.
+    """
+
+    name: str
+    metadata: Metadata
+    folder: Path
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+def entry_name(path: Path) -> str:
+    """The name of an entry that has none of its own: its base name without archive extension.
+
+    Raises:
+        InvalidSubmission: It does not match `NAME_PATTERN`.
+    """
+    base = path.name
+    for extension in ARCHIVE_EXTENSIONS:
+        if base.endswith(extension):
+            base = base.removesuffix(extension)
+            break
+    return check_name(base, str(path))
+
+
+def check_name(name: str, where: str) -> str:
+    """`name`, which is that of the entry at `where`.
+
+    Raises:
+        InvalidSubmission: It does not match `NAME_PATTERN`.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidSubmission(
+            f"{where}: its name must match {NAME_PATTERN}; got {shown(name)}; "
+            "rename it, or give it a name"
+        )
+    return name
+
+
+def is_archive(path: Path) -> bool:
+    """Whether `path` is to be unpacked (True) or copied (False).
+
+    Raises:
+        InvalidSubmission: It is neither a folder nor a file called like an archive.
+    """
+    if path.is_dir():
+        return False
+    if path.is_file() and path.name.endswith(ARCHIVE_EXTENSIONS):
+        return True
+    got = "something else" if path.exists() else "nothing there"
+    raise InvalidSubmission(f"{path}: must be a folder, .zip, .tar or .tar.gz; got {got}")
+
+
+def lay_over(folder: Path, files: Mapping[str, Path]) -> None:
+    """Put the tournament's own files into a copy, over what may stand there.
+
+    Args:
+        files: Path inside -> file outside.
+
+    Raises:
+        InvalidConfig: All pairs that cannot be, before anything is written.
+    """
+    pairs = [(normal_path(inside), outside) for inside, outside in files.items()]
+    paths = [inside for inside, _ in pairs]
+    taken = {above for inside in paths for above in parents(inside)}
+    taken.update(path for path, times in Counter(paths).items() if times > 1)
+    faults = [
+        f'"files": {shown(inside)}: {fault}'
+        for inside, outside in pairs
+        if (fault := _overlay_fault(folder, inside, outside, taken)) is not None
+    ]
+    if faults:
+        raise InvalidConfig(*faults)
+    for inside, outside in pairs:
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copyfile(outside, target)
+        target.chmod(0o755 if os.access(outside, os.X_OK) else 0o644)
+
+
+def heal(folder: Path, entry_point: str) -> tuple[str, ...]:
+    """Give the entry point, and every other script or program, the exec bit that it lacks.
+
+    Archives made on some systems lose these bits; in 2017 they were healed, too. Returns a note
+    for each file that was changed.
+    """
+    healed = [
+        path
+        for path, executable in walk_copy(folder)
+        if executable is False and (path == entry_point or _is_program(folder / path))
+    ]
+    for path in healed:
+        (folder / path).chmod(0o755)
+    return tuple(f"{shown(path)}: was not executable; healed in the copy" for path in healed)
+
+
+def _overlay_fault(folder: Path, inside: str, outside: Path, taken: set[str]) -> str | None:
+    fault = path_fault(inside)
+    if fault is not None:
+        return f"{fault}; it must be a path in the submission"
+    if not outside.is_file():
+        return f"must name a file; there is none at {outside}"
+    if inside in taken:
+        return "is named twice, or is a folder of another"
+    if any(_is_there_but_no_folder(folder / above) for above in parents(inside)):
+        return "goes through a file of the submission"
+    if (folder / inside).is_dir():
+        return "is a folder of the submission"
+    return None
+
+
+def _is_there_but_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_program(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith(_PROGRAM_STARTS)

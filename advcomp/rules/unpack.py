@@ -1,0 +1,315 @@
+"""Unpack a stranger's archive inside a sandbox: `python -m advcomp.rules.unpack ARCHIVE`.
+
+Reads a .zip, .tar or .tar.gz, told apart by its content, and writes the records that
+`advcomp.rules.receive` describes to standard output; nothing is written to a disk here. The
+archive is listed whole before any content is read, so all that is refused is told at once:
+
+* paths that are absolute, have `..`, are not UTF-8 or cannot be printed;
+* paths that are there twice, or differ only in case or Unicode form, or go through a file or link;
+* links that lead out of the submission, to nothing, or in circles (other links become copies);
+* device nodes, FIFOs, sockets, sparse files, encrypted members, other compression than deflate;
+* more than 8 GiB packed, 16 GiB unpacked, 20,000 members, or 100 times what was packed.
+
+What an archive claims about sizes decides only how early it is refused: content is counted again.
+"""
+
+import gzip
+import os
+import stat
+import struct
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from advcomp.errors import InvalidSubmission
+from advcomp.rules.inventory import Kind, Member, refusal, settle, without_wrapping
+from advcomp.rules.paths import (
+    MAX_MEMBERS,
+    MAX_PACKED_BYTES,
+    MAX_UNPACKED_BYTES,
+    normal_path,
+    shown,
+)
+from advcomp.rules.receive import MAX_RECORD_BYTES, RECORD
+
+_ANY_RATIO_BYTES = 32 << 20
+"""What an archive may unpack to, however well it is packed."""
+
+_MAX_RATIO = 100
+_HEADERS_BYTES = MAX_MEMBERS * 4096
+"""Ample for what stands between the files of a tar."""
+
+_BLOCK = 512
+_MAX_TARGET = 4096
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
+"""What the library raises on archives that are truncated or forged."""
+
+
+class Archive(Protocol):
+    """An open archive."""
+
+    def members(self) -> list[Member]:
+        """All members, the paths as `normal_path` gives them.
+
+        Raises:
+            InvalidSubmission: Some of them have no place in a submission.
+        """
+        ...
+
+    def open(self, member: Member) -> IO[bytes]:
+        """The content of a file."""
+        ...
+
+
+def unpack(archive: Path, out: BinaryIO) -> None:
+    """Write `archive` as records: its content, or all that is wrong with it."""
+    try:
+        _check_size(archive)
+        with archive.open("rb") as file:
+            _write_members(_open(file, _unpacked_limit(archive)), out)
+    except InvalidSubmission as error:
+        for problem in error.problems:
+            _write(out, b"P", problem.encode("ascii", "backslashreplace"))
+    except _DAMAGE as error:
+        _write(out, b"P", f"the archive is damaged: {shown(str(error))}".encode())
+    _write(out, b"E", b"")
+
+
+def _check_size(archive: Path) -> None:
+    size = archive.stat().st_size
+    if size > MAX_PACKED_BYTES:
+        raise InvalidSubmission(
+            f"expected at most {MAX_PACKED_BYTES >> 30} GiB packed, got {size:,} bytes"
+        )
+
+
+def _unpacked_limit(archive: Path) -> int:
+    by_ratio = max(_ANY_RATIO_BYTES, _MAX_RATIO * archive.stat().st_size)
+    return min(MAX_UNPACKED_BYTES, by_ratio)
+
+
+def _open(file: BinaryIO, limit: int) -> Archive:
+    head = file.read(_BLOCK)
+    file.seek(0)
+    if head.startswith(b"PK"):
+        return _Zip(file, limit)
+    if head.startswith(b"\x1f\x8b"):
+        return _Tar(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
+    if len(head) == _BLOCK and (head[257:262] == b"ustar" or _is_old_tar(head)):
+        return _Tar(file, limit)
+    raise InvalidSubmission("expected a .zip, .tar or .tar.gz archive, got something else")
+
+
+def _is_old_tar(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def _write_members(archive: Archive, out: BinaryIO) -> None:
+    settled = settle(without_wrapping(archive.members()))
+    for path in settled.folders:
+        _write(out, b"D", path.encode())
+    for member in settled.files:
+        _write(out, b"X" if member.executable else b"F", member.path.encode())
+        _write_content(archive, member, out)
+    for path, original in settled.copies:
+        _write(out, b"C", f"{path}\0{original.path}".encode())
+
+
+def _write_content(archive: Archive, member: Member, out: BinaryIO) -> None:
+    left = member.size
+    with archive.open(member) as content:
+        while chunk := content.read(min(MAX_RECORD_BYTES, left + 1)):
+            left -= len(chunk)
+            if left < 0:
+                break
+            _write(out, b"B", chunk)
+    if left:
+        raise InvalidSubmission(
+            f"{shown(member.path)}: has another size than the archive says ({member.size:,})"
+        )
+
+
+def _write(out: BinaryIO, kind: bytes, content: bytes) -> None:
+    out.write(RECORD.pack(kind, len(content)))
+    out.write(content)
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """As much of a gzip file as an archive within the limits can need, and no more."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        super().__init__(fileobj=file, mode="rb")
+        self._limit = limit
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read `size` bytes, which must not be all that there are."""
+        if size is None or size < 0 or self.tell() + size > self._limit:
+            raise InvalidSubmission(_too_large(self._limit))
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to `offset`, which decompresses all before it."""
+        if offset > self._limit:
+            raise InvalidSubmission(_too_large(self._limit))
+        return super().seek(offset, whence)
+
+
+class _Zip:
+    """A zip, as its central directory lists it."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._zip = zipfile.ZipFile(file)
+        self._limit = limit
+
+    def members(self) -> list[Member]:
+        infos = self._zip.infolist()
+        problems = [
+            *_too_many(len(infos)),
+            *_too_long(sum(i.file_size for i in infos), self._limit),
+        ]
+        problems += [f"{shown(i.filename)}: {fault}" for i in infos for fault in _zip_faults(i)]
+        if problems:
+            raise refusal(problems)
+        members = (self._member(i, info) for i, info in enumerate(infos))
+        return [m for m in members if m.path]
+
+    def open(self, member: Member) -> IO[bytes]:
+        return self._zip.open(self._zip.infolist()[member.index])
+
+    def _member(self, index: int, info: zipfile.ZipInfo) -> Member:
+        mode = info.external_attr >> 16
+        path = normal_path(_zip_name(info))
+        if info.is_dir():
+            return Member(path=path, kind=Kind.FOLDER)
+        if stat.S_ISLNK(mode):
+            with self._zip.open(info) as content:
+                target = content.read(_MAX_TARGET).decode("utf-8", "surrogateescape")
+            return Member(path=path, kind=Kind.SYMLINK, target=target)
+        return Member(
+            path=path,
+            kind=Kind.FILE,
+            size=info.file_size,
+            executable=bool(mode & 0o111),
+            index=index,
+        )
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name as its bytes say in UTF-8, with or without the flag that says so."""
+    if info.flag_bits & 0x800:
+        return info.orig_filename
+    return info.orig_filename.encode("cp437").decode("utf-8", "surrogateescape")
+
+
+def _zip_faults(info: zipfile.ZipInfo) -> Iterator[str]:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if info.flag_bits & 0x41:
+        yield "is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        yield "is compressed by another method than deflate"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        yield "is a device, FIFO or socket"
+    if kind == stat.S_IFLNK and info.file_size >= _MAX_TARGET:
+        yield "is a link with a target that is too long"
+
+
+class _Tar:
+    """A tar of any flavour."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile, limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self._tar = tarfile.TarFile(fileobj=file, encoding="utf-8")
+        self._infos: list[tarfile.TarInfo] = []
+
+    def members(self) -> list[Member]:
+        size = 0
+        for info in self._tar:
+            self._infos.append(info)
+            size += max(info.size, 0)
+            too_much = [*_too_many(len(self._infos)), *_too_long(size, self._limit)]
+            if too_much:
+                raise InvalidSubmission(*too_much)
+        self._check_end()
+        problems = [f"{shown(i.name)}: {f}" for i in self._infos for f in _tar_faults(i)]
+        if problems:
+            raise refusal(problems)
+        members = (_tar_member(i, info) for i, info in enumerate(self._infos))
+        return [m for m in members if m.path]
+
+    def open(self, member: Member) -> IO[bytes]:
+        content: IO[bytes] | None = self._tar.extractfile(self._infos[member.index])
+        assert content is not None, "only files are opened"
+        return content
+
+    def _check_end(self) -> None:
+        """Refuse a tar that stops anywhere but at its end mark: the library would not."""
+        self._file.seek(self._tar.offset)
+        if self._file.read(_BLOCK) != bytes(_BLOCK):
+            raise InvalidSubmission("the archive is damaged: it has no end")
+
+
+def _tar_faults(info: tarfile.TarInfo) -> Iterator[str]:
+    if info.issparse():
+        yield "is a sparse file"
+    elif not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+        yield "is a device, FIFO or of another special kind"
+    if info.size < 0:
+        yield "has a negative size"
+
+
+def _tar_member(index: int, info: tarfile.TarInfo) -> Member:
+    path = normal_path(info.name)
+    if info.isdir():
+        return Member(path=path, kind=Kind.FOLDER)
+    if info.issym():
+        return Member(path=path, kind=Kind.SYMLINK, target=info.linkname)
+    if info.islnk():
+        return Member(path=path, kind=Kind.HARD_LINK, target=normal_path(info.linkname))
+    return Member(
+        path=path,
+        kind=Kind.FILE,
+        size=info.size,
+        executable=bool(info.mode & 0o111),
+        index=index,
+    )
+
+
+def _too_many(count: int) -> Iterator[str]:
+    if count > MAX_MEMBERS:
+        yield f"expected at most {MAX_MEMBERS:,} members"
+
+
+def _too_long(size: int, limit: int) -> Iterator[str]:
+    if size > limit:
+        yield _too_large(limit)
+
+
+def _too_large(limit: int) -> str:
+    return (
+        f"expected at most {limit:,} bytes unpacked: {MAX_UNPACKED_BYTES >> 30} GiB, and "
+        f"{_MAX_RATIO} times what was packed where that is more than "
+        f"{_ANY_RATIO_BYTES >> 20} MiB; got more"
+    )
+
+
+if __name__ == "__main__":
+    unpack(Path(sys.argv[1]), sys.stdout.buffer)
