@@ -62,13 +62,14 @@ class EntrySource:
 
     Args:
         path: Its folder or archive, absolute.
+        role: What it is there for; None: whatever it says it is.
         files: Path inside the entry -> absolute path of the file that is laid over it.
         digest: What the submission's digest was when it was submitted, else None.
     """
 
     path: Path
     name: str
-    role: Role
+    role: Role | None
     team: str | None = None
     baseline: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)

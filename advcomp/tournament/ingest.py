@@ -32,6 +32,11 @@ def csv_cap(images: int) -> int:
     return (1 << 20) + 1024 * images
 
 
+def images_at_once(height: int, width: int) -> int:
+    """Images of this size that one box decodes."""
+    return max(1, CHUNK_BYTES // (height * width * 3))
+
+
 @dataclass(frozen=True, slots=True)
 class Ingest:
     """Reads outputs with the help of a box for the decoder."""
@@ -47,7 +52,7 @@ class Ingest:
         Args:
             names: Expected file names without `.png`.
         """
-        chunk = max(1, CHUNK_BYTES // (height * width * 3))
+        chunk = images_at_once(height, width)
         for start in range(0, len(names), chunk):
             positions = range(start, min(start + chunk, len(names)))
             blobs = dict(_well_headed(output, names, positions, height, width))

@@ -57,10 +57,10 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
         if not (entries / taken.digest).exists():
             (partial / "copy").rename(entries / taken.digest)
     except InvalidSubmission as error:
-        by_role = {Role.ATTACK: SubmissionType.ATTACK, Role.DEFENSE: SubmissionType.DEFENSE}
+        is_defense = source.role is Role.DEFENSE
         return EntryState(
             name=source.name,
-            type=by_role[source.role],
+            type=SubmissionType.DEFENSE if is_defense else SubmissionType.ATTACK,
             source=str(source.path),
             team=source.team,
             baseline=source.baseline,
@@ -148,7 +148,7 @@ def _read_metadata(
 
 def _check_role(source: EntrySource, metadata: Metadata) -> None:
     is_defense = metadata.type is SubmissionType.DEFENSE
-    if is_defense != (source.role is Role.DEFENSE):
+    if source.role is not None and is_defense != (source.role is Role.DEFENSE):
         raise InvalidSubmission(
             f'{source.name}/metadata.json: "type" is {metadata.type}, but it is entered as '
             f"{source.role}; correct one of them"

@@ -5,19 +5,15 @@ shards of every wave. So an attack and a defense never run at the same time, wha
 What the store holds already is not run again.
 """
 
-import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import advcomp
 from advcomp.errors import InvalidConfig, InvalidDataset, RunConflict
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.publish import write_results
@@ -28,19 +24,19 @@ from advcomp.tournament.entries import EntrySource, load_entries
 from advcomp.tournament.executors import Stop, run_local
 from advcomp.tournament.exposure import labelled_folders, refuse_exposed
 from advcomp.tournament.intake import take_entries
+from advcomp.tournament.machine import cores
 from advcomp.tournament.manifest import manifest_of
-from advcomp.tournament.opaque import Key, open_key
+from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, cost_of, defense_jobs
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.staging import staging_for
 from advcomp.tournament.state import (
     FILE_NAME,
-    DatasetState,
-    EntryState,
     RunState,
     SandboxState,
     load_state,
     save_state,
+    state_of,
 )
 from advcomp.tournament.store import JobResult, Store, locked
 from advcomp.tournament.waves import WaveImages, load_waves, plan_waves, save_waves
@@ -110,11 +106,11 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
         for note in listed.notes:
             observer.note(note)
         with locked(run), staging_for(run) as staging:
-            identity = tournament.identity(sandbox.name)
-            _refuse_another(run, identity)
+            _refuse_another(run, tournament.identity(sandbox.name))
             key = open_key(run / KEY_FILE, options.key)
             entries = take_entries(listed.sources, sandbox, run / ENTRIES)
-            state = _state(tournament, identity, dataset, entries, sandbox, key)
+            box = SandboxState.of(sandbox)
+            state = state_of(tournament, dataset, entries, box, key_digest=key.digest)
             _refuse_missing_targets(state)
             save_state(run, state)
             store = Store(run)
@@ -128,7 +124,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
                 key=key,
                 entries=run / ENTRIES,
             )
-            workers = options.jobs or max(1, int(cores() // state.limits.cpus))
+            workers = options.jobs or default_jobs(tournament)
             collected = _Stages(run, worker, workers, observer, stop).all(replan=options.replan)
         if collected is None:
             return Finished(run=run, results=None)
@@ -185,14 +181,14 @@ def take_out(run: Path, submission: str) -> int:
     return len(own)
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def folder_of(tournament: Tournament, out: Path | None) -> Path:
     """Where a tournament's run is kept."""
     return (out or Path("runs") / tournament.name).resolve()
+
+
+def default_jobs(tournament: Tournament) -> int:
+    """Sandboxes at once: as many as the limits' cpus go into the machine's."""
+    return max(1, int(cores() // tournament.limits.cpus))
 
 
 @contextmanager
@@ -230,7 +226,7 @@ class _Stages:
         return None if self.stop else collect(self.state, self.store, self.key, waves)
 
     def _do(self, title: str, jobs: Sequence[Job]) -> None:
-        missing = [job for job in jobs if self._is_missing(job)]
+        missing = [job for job in jobs if not self.store.is_done(job.id)]
         costs = {job.name: cost_of(self.state, job) for job in missing}
         self.observer.stage(title, len(missing), len(jobs) - len(missing), sum(costs.values()))
         for result in run_local(
@@ -241,57 +237,6 @@ class _Stages:
             stop=self.stop,
         ):
             self.observer.finished(result, costs[result.job])
-
-    def _is_missing(self, job: Job) -> bool:
-        result = self.store.load(job.id)
-        return result is None or result.verdict is Verdict.INFRA
-
-
-def _state(
-    tournament: Tournament,
-    identity: dict[str, object],
-    dataset: Dataset,
-    entries: tuple[EntryState, ...],
-    sandbox: Sandbox,
-    key: Key,
-) -> RunState:
-    targets = dataset.target_classes
-    return RunState.model_validate(
-        {
-            "name": tournament.name,
-            "file": str(tournament.path),
-            "identity": identity,
-            "dataset": DatasetState(
-                images_dir=str(dataset.folder),
-                digest=dataset.digest,
-                height=dataset.height,
-                width=dataset.width,
-                image_ids=dataset.image_ids,
-                labels=tuple(dataset.labels.tolist()),
-                target_classes=None if targets is None else tuple(targets.tolist()),
-            ),
-            "max_epsilons": tournament.threat.max_epsilons,
-            "schedule": tournament.threat.schedule,
-            "view": tournament.defense.view,
-            "entries": entries,
-            "limits": tournament.limits,
-            "sandbox": SandboxState(
-                name=sandbox.name,
-                limit_tier=sandbox.limit_tier,
-                versions=dict(sandbox.versions),
-            ),
-            "scoring": tournament.scoring,
-            "logs": tournament.logs,
-            "seed": tournament.dataset.seed,
-            "key_digest": key.digest,
-            "advcomp_version": advcomp.__version__,
-            "machine": {
-                "cores": cores(),
-                "system": platform.platform(),
-                "python": platform.python_version(),
-            },
-        }
-    )
 
 
 def _refuse_another(run: Path, identity: dict[str, object]) -> None:

@@ -5,20 +5,24 @@ new; with the stored results it is enough to rebuild every table without running
 """
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from advcomp import __version__
 from advcomp.errors import RunConflict
+from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
-from advcomp.sandbox.base import LimitTier
-from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable
+from advcomp.sandbox.base import LimitTier, Sandbox
+from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
 from advcomp.tournament.durable import write_durably
+from advcomp.tournament.machine import machine_facts
 from advcomp.tournament.views import View
 
 FILE_NAME = "run.json"
@@ -64,6 +68,20 @@ class DatasetState(_Frozen):
     labels: tuple[int, ...]
     target_classes: tuple[int, ...] | None
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """What is kept of a checked dataset."""
+        targets = dataset.target_classes
+        return cls(
+            images_dir=str(dataset.folder),
+            digest=dataset.digest,
+            height=dataset.height,
+            width=dataset.width,
+            image_ids=dataset.image_ids,
+            labels=tuple(dataset.labels.tolist()),
+            target_classes=None if targets is None else tuple(targets.tolist()),
+        )
+
 
 class SandboxState(_Frozen):
     """Which sandbox the results come from."""
@@ -71,6 +89,13 @@ class SandboxState(_Frozen):
     name: str
     limit_tier: LimitTier
     versions: dict[str, str]
+
+    @classmethod
+    def of(cls, sandbox: Sandbox) -> Self:
+        """What is kept of a sandbox that is ready."""
+        return cls(
+            name=sandbox.name, limit_tier=sandbox.limit_tier, versions=dict(sandbox.versions)
+        )
 
 
 class RunState(_Frozen):
@@ -138,6 +163,37 @@ class RunState(_Frozen):
         """Target classes, int16 (N,), or None."""
         targets = self.dataset.target_classes
         return None if targets is None else np.array(targets, np.int16)
+
+
+def state_of(
+    tournament: Tournament,
+    dataset: Dataset,
+    entries: Sequence[EntryState],
+    sandbox: SandboxState,
+    *,
+    key_digest: str,
+) -> RunState:
+    """The state of a run that begins, or goes on, now and here."""
+    return RunState.model_validate(
+        {
+            "name": tournament.name,
+            "file": str(tournament.path),
+            "identity": tournament.identity(sandbox.name),
+            "dataset": DatasetState.of(dataset),
+            "max_epsilons": tournament.threat.max_epsilons,
+            "schedule": tournament.threat.schedule,
+            "view": tournament.defense.view,
+            "entries": tuple(entries),
+            "limits": tournament.limits,
+            "sandbox": sandbox,
+            "scoring": tournament.scoring,
+            "logs": tournament.logs,
+            "seed": tournament.dataset.seed,
+            "key_digest": key_digest,
+            "advcomp_version": __version__,
+            "machine": machine_facts(),
+        }
+    )
 
 
 def save_state(run: Path, state: RunState) -> None:

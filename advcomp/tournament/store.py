@@ -101,6 +101,11 @@ class Store:
             self._checked[job_id] = result
         return self._checked[job_id]
 
+    def is_done(self, job_id: str) -> bool:
+        """Whether a job need not run: it has a result, and none that is missing for our fault."""
+        result = self.load(job_id)
+        return result is not None and result.verdict is not Verdict.INFRA
+
     def _read(self, job_id: str) -> JobResult | None:
         try:
             record = json.loads((self._jobs / job_id / RESULT).read_bytes())
