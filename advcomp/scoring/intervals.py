@@ -144,8 +144,9 @@ def _points(results: Results, scores: Scores) -> tuple[NDArray[np.int32], NDArra
     """Points per pair of every attack and every defense, over their opponents: (A, P), (D, P)."""
     labels = results.labels[results.pair_image]
     is_targeted, wins_missing = targeted(results), wins_by_absence(results, scores.absence)
-    attacks = np.zeros(results.exists.shape, np.int32)
-    defenses = np.zeros((len(results.defenses), attacks.shape[1]), np.int32)
+    pairs = len(results.pair_image)
+    attacks = np.zeros((len(results.attacks), pairs), np.int32)
+    defenses = np.zeros((len(results.defenses), pairs), np.int32)
     for a in range(len(attacks)):
         answers = results.predictions[:, a]
         correct = answers == labels
@@ -153,7 +154,7 @@ def _points(results: Results, scores: Scores) -> tuple[NDArray[np.int32], NDArra
         if is_targeted[a] and results.target_classes is not None:
             wins = answers == results.target_classes[results.pair_image]
         attacks[a] = wins[scores.attack_opponents[a]].sum(axis=0)
-        defenses += correct & scores.defense_opponents[:, a, None]
+        defenses += correct & scores.defense_opponents[:, [a]]
     return attacks, defenses
 
 

@@ -35,7 +35,7 @@ def _play(
     infra_images: Sequence[int] = (),
     target_classes: bool = True,
 ) -> Results:
-    images = len(next(iter(clean.values())))
+    images = max(map(len, clean.values()), default=1)
     pairs = schedule_pairs(images, max_epsilons, schedule)
     exists = [
         [all(answers[a.name, d.name][p] != "!" for d in defenses) for p in range(len(pairs))]
@@ -53,7 +53,9 @@ def _play(
         predictions=np.array(
             [[_labels(answers[a.name, d.name]) for a in attacks] for d in defenses], np.int16
         ).reshape(len(defenses), len(attacks), len(pairs)),
-        clean_predictions=np.array([_labels(clean[d.name]) for d in defenses], np.int16),
+        clean_predictions=np.array([_labels(clean[d.name]) for d in defenses], np.int16).reshape(
+            len(defenses), images
+        ),
         infra_pairs=_flags(len(pairs), infra_pairs),
         infra_images=_flags(images, infra_images),
     )
