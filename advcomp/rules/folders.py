@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.inventory import Kind, Member, refusal, settle
-from advcomp.rules.paths import MAX_MEMBERS, is_dropping, shown
+from advcomp.rules.inventory import Kind, Listing, Member, settle
+from advcomp.rules.paths import MAX_MEMBERS, shown
 from advcomp.rules.receive import FolderWriter, Refused, fresh_folder
 
 _CHUNK = 1 << 20
@@ -35,7 +35,7 @@ def copy_folder(source: Path, destination: Path, *, name: str) -> None:
             or in circles, special files, unsafe names, too much of anything.
     """
     try:
-        settled = settle(_list(source))
+        settled = settle(_list(source), wrapped=False)
         with fresh_folder(destination):
             writer = FolderWriter(destination)
             for path in settled.folders:
@@ -84,7 +84,7 @@ def walk_copy(folder: Path) -> Iterator[tuple[str, bool | None]]:
         yield relative, None if stat.S_ISDIR(mode) else bool(mode & 0o111)
 
 
-def _list(source: Path) -> list[Member]:
+def _list(source: Path) -> Listing:
     """Every file, folder and link of a stranger's folder, links not followed."""
     members: list[Member] = []
     problems: list[str] = []
@@ -92,8 +92,6 @@ def _list(source: Path) -> list[Member]:
     while waiting and len(members) <= MAX_MEMBERS:
         above = waiting.pop()
         for entry in _entries(source / above):
-            if not above and is_dropping(entry.name):
-                continue
             path = f"{above}/{entry.name}" if above else entry.name
             member = _member(entry, path)
             if member is None:
@@ -102,9 +100,7 @@ def _list(source: Path) -> list[Member]:
             members.append(member)
             if member.kind is Kind.FOLDER:
                 waiting.append(path)
-    if problems:
-        raise refusal(problems)
-    return members
+    return Listing(members=members, problems=problems)
 
 
 def _entries(folder: Path) -> "list[os.DirEntry[str]]":

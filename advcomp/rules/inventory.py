@@ -79,52 +79,59 @@ class Settled:
         return sum(m.size for m in self.files) + sum(m.size for _, m in self.copies)
 
 
-def settle(members: Sequence[Member]) -> Settled:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a reader found: members, and what it refuses itself."""
+
+    members: Sequence[Member]
+    problems: Sequence[str] = ()
+
+
+def settle(listing: Listing, *, wrapped: bool) -> Settled:
     """Check a listing and resolve its links.
+
+    Args:
+        listing: Of an archive or a folder.
+        wrapped: Whether a folder that stands alone at the root is the root, as in archives.
 
     Raises:
         InvalidSubmission: All that is refused, one sentence each.
     """
-    problems = list(_path_problems(members)) or list(_clashes(members))
-    if problems:
-        raise refusal(problems)
+    # Paths are judged before a root is taken off: a lone ".." would be taken for one.
+    problems = [*listing.problems, *_path_problems(listing.members)]
+    members = [m for m in listing.members if path_fault(m.path) is None]
+    members = [m for m in members if not is_dropping(m.path.split("/")[0])]
+    if wrapped:
+        members = _without_wrapping(members)
+    problems.extend(_clashes(members))
     tree = _Tree(members)
-    for member in tree.links():
+    for link in tree.links():
         try:
-            tree.expand(member, member.path, ())
+            tree.expand(link, link.path, ())
         except _Refused as refused:
-            problems.append(f"{shown(member.path)}: {refused}")
+            problems.append(f"{shown(link.path)}: {refused}")
     settled = tree.settled()
-    problems.extend(_too_much(0, settled.size))
+    problems.extend(_too_much(settled))
     if problems:
-        raise refusal(problems)
+        rest = len(problems) - _MAX_PROBLEMS
+        more = [f"and {rest} problems more"] if rest > 0 else []
+        raise InvalidSubmission(*problems[:_MAX_PROBLEMS], *more)
     return settled
-
-
-def without_wrapping(members: Sequence[Member]) -> list[Member]:
-    """The members of the root: inside the one folder that stands alone there, if one does.
-
-    What macOS leaves at the root is dropped.
-    """
-    kept = [m for m in members if not is_dropping(m.path.split("/")[0])]
-    roots = {m.path.split("/")[0] for m in kept}
-    if len(roots) != 1:
-        return kept
-    root = roots.pop()
-    if any(m.path == root and m.kind is not Kind.FOLDER for m in kept):
-        return kept
-    return [_moved_up(m, f"{root}/") for m in kept if m.path != root]
-
-
-def refusal(problems: Sequence[str]) -> InvalidSubmission:
-    """The exception that carries `problems`, of a great many the first."""
-    rest = len(problems) - _MAX_PROBLEMS
-    more = [f"and {rest} problems more"] if rest > 0 else []
-    return InvalidSubmission(*problems[:_MAX_PROBLEMS], *more)
 
 
 class _Refused(Exception):
     """Why a link cannot become a copy."""
+
+
+def _without_wrapping(members: list[Member]) -> list[Member]:
+    """The members inside the one folder that stands alone at the root, if one does."""
+    roots = {m.path.split("/")[0] for m in members}
+    if len(roots) != 1:
+        return members
+    root = roots.pop()
+    if any(m.path == root and m.kind is not Kind.FOLDER for m in members):
+        return members
+    return [_moved_up(m, f"{root}/") for m in members if m.path != root]
 
 
 def _moved_up(member: Member, prefix: str) -> Member:
@@ -142,7 +149,7 @@ def _path_problems(members: Iterable[Member]) -> Iterator[str]:
 
 
 def _clashes(members: Sequence[Member]) -> Iterator[str]:
-    """Members that cannot stand side by side, and too many of them."""
+    """Members that cannot stand side by side."""
     folders = {m.path for m in members if m.kind is Kind.FOLDER}
     folders.update(above for m in members for above in parents(m.path))
     others = Counter(m.path for m in members if m.kind is not Kind.FOLDER)
@@ -156,14 +163,15 @@ def _clashes(members: Sequence[Member]) -> Iterator[str]:
         other = taken.setdefault(folded(path), path)
         if other != path:
             yield f"{shown(path)}: differs from {shown(other)} only in case or Unicode form"
-    yield from _too_much(len({*folders, *others}), sum(m.size for m in members))
 
 
-def _too_much(count: int, size: int) -> Iterator[str]:
+def _too_much(settled: Settled) -> Iterator[str]:
+    count = len(settled.folders) + len(settled.files) + len(settled.copies)
     if count > MAX_MEMBERS:
         yield f"expected at most {MAX_MEMBERS:,} files and folders, got {count:,}"
-    if size > MAX_UNPACKED_BYTES:
-        yield f"expected at most {MAX_UNPACKED_BYTES >> 30} GiB unpacked, got {size:,} bytes"
+    if settled.size > MAX_UNPACKED_BYTES:
+        limit = MAX_UNPACKED_BYTES >> 30
+        yield f"expected at most {limit} GiB unpacked, got {settled.size:,} bytes"
 
 
 class _Tree:

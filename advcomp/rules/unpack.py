@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.inventory import Kind, Member, refusal, settle, without_wrapping
+from advcomp.rules.inventory import Kind, Listing, Member, settle
 from advcomp.rules.paths import (
     MAX_MEMBERS,
     MAX_PACKED_BYTES,
@@ -62,11 +62,11 @@ _DAMAGE = (
 class Archive(Protocol):
     """An open archive."""
 
-    def members(self) -> list[Member]:
+    def listing(self) -> Listing:
         """All members, the paths as `normal_path` gives them.
 
         Raises:
-            InvalidSubmission: Some of them have no place in a submission.
+            InvalidSubmission: There are too many, or they are too large.
         """
         ...
 
@@ -123,7 +123,7 @@ def _is_old_tar(head: bytes) -> bool:
 
 
 def _write_members(archive: Archive, out: BinaryIO) -> None:
-    settled = settle(without_wrapping(archive.members()))
+    settled = settle(archive.listing(), wrapped=True)
     for path in settled.folders:
         _write(out, b"D", path.encode())
     for member in settled.files:
@@ -179,17 +179,19 @@ class _Zip:
         self._zip = zipfile.ZipFile(file)
         self._limit = limit
 
-    def members(self) -> list[Member]:
+    def listing(self) -> Listing:
         infos = self._zip.infolist()
-        problems = [
-            *_too_many(len(infos)),
-            *_too_long(sum(i.file_size for i in infos), self._limit),
-        ]
-        problems += [f"{shown(i.filename)}: {fault}" for i in infos for fault in _zip_faults(i)]
-        if problems:
-            raise refusal(problems)
-        members = (self._member(i, info) for i, info in enumerate(infos))
-        return [m for m in members if m.path]
+        _check_amount(len(infos), sum(info.file_size for info in infos), self._limit)
+        faults = [list(_zip_faults(info)) for info in infos]
+        members = [self._member(i, info) for i, info in enumerate(infos) if not faults[i]]
+        return Listing(
+            members=[member for member in members if member.path],
+            problems=[
+                f"{shown(_zip_name(info))}: {fault}"
+                for i, info in enumerate(infos)
+                for fault in faults[i]
+            ],
+        )
 
     def open(self, member: Member) -> IO[bytes]:
         return self._zip.open(self._zip.infolist()[member.index])
@@ -240,20 +242,23 @@ class _Tar:
         self._tar = tarfile.TarFile(fileobj=file, encoding="utf-8")
         self._infos: list[tarfile.TarInfo] = []
 
-    def members(self) -> list[Member]:
+    def listing(self) -> Listing:
         size = 0
         for info in self._tar:
             self._infos.append(info)
             size += max(info.size, 0)
-            too_much = [*_too_many(len(self._infos)), *_too_long(size, self._limit)]
-            if too_much:
-                raise InvalidSubmission(*too_much)
+            _check_amount(len(self._infos), size, self._limit)
         self._check_end()
-        problems = [f"{shown(i.name)}: {f}" for i in self._infos for f in _tar_faults(i)]
-        if problems:
-            raise refusal(problems)
-        members = (_tar_member(i, info) for i, info in enumerate(self._infos))
-        return [m for m in members if m.path]
+        faults = [list(_tar_faults(info)) for info in self._infos]
+        members = [_tar_member(i, info) for i, info in enumerate(self._infos) if not faults[i]]
+        return Listing(
+            members=[member for member in members if member.path],
+            problems=[
+                f"{shown(info.name)}: {fault}"
+                for i, info in enumerate(self._infos)
+                for fault in faults[i]
+            ],
+        )
 
     def open(self, member: Member) -> IO[bytes]:
         content: IO[bytes] | None = self._tar.extractfile(self._infos[member.index])
@@ -293,14 +298,11 @@ def _tar_member(index: int, info: tarfile.TarInfo) -> Member:
     )
 
 
-def _too_many(count: int) -> Iterator[str]:
+def _check_amount(count: int, size: int, limit: int) -> None:
     if count > MAX_MEMBERS:
-        yield f"expected at most {MAX_MEMBERS:,} members"
-
-
-def _too_long(size: int, limit: int) -> Iterator[str]:
+        raise InvalidSubmission(f"expected at most {MAX_MEMBERS:,} members, got more")
     if size > limit:
-        yield _too_large(limit)
+        raise InvalidSubmission(_too_large(limit))
 
 
 def _too_large(limit: int) -> str:
