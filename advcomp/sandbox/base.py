@@ -91,7 +91,7 @@ class RunResult:
     Args:
         exit_code: Its exit code; None where a signal ended it.
         signal: The signal that ended it, ours (timeout, memory) included; None where it exited.
-        wall_s: Wall seconds from the start of the box to the death of its last process.
+        wall_s: Wall seconds from the start of the program to the death of its last process.
         max_rss_bytes: Peak memory of the box as the limit tier measures it; None where unknown.
         timed_out: It reached `Limits.wall_s` and was killed.
         oom_killed: At least one process was killed for memory.

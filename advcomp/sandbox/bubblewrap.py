@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 `bwrap` is started with an empty environment and all its arguments by descriptor, so that neither
 /proc/1/environ nor /proc/1/cmdline tells anything. It makes new mount, pid, network, ipc, uts and
-cgroup namespaces, shows the host as `view.py` says, mounts size-capped tmpfs wherever a program
-may write, makes the rest read-only, and runs our launcher as process 1 (`launcher.py` has the
-protocol). The order of events:
+cgroup namespaces, filters system calls (`seccomp.py`), shows the host as `view.py` says, mounts
+size-capped tmpfs wherever a program may write, makes the rest read-only, and runs our launcher as
+process 1 (`launcher.py` has the protocol). The order of events:
 
 1. bwrap says which pid the launcher has on the host; we hold that process by a pidfd and put it
    into its group of limits (`cgroups.py`), before it has touched anything.
@@ -51,6 +51,7 @@ from advcomp.sandbox.cgroups import Group, Keeper, Usage
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
 from advcomp.sandbox.launcher import Order
+from advcomp.sandbox.seccomp import filter_program
 from advcomp.sandbox.view import (
     ETC_FILES,
     View,
@@ -159,14 +160,18 @@ class Bubblewrap:
             path: memory_file(text.format(uid=uid or INSIDE_UID).encode(), held)
             for path, text in ETC_FILES.items()
         }
-        arguments = walls(self._view, spec, uid, code_bytes, etc)
+        filter_fd = memory_file(filter_program(), held)
+        arguments = [
+            *walls(self._view, spec, uid, code_bytes, etc),
+            *("--seccomp", str(filter_fd)),
+        ]
         arguments_fd = memory_file(b"".join(a.encode() + b"\0" for a in arguments), held)
         box = start_box(
             lambda channel_fd, report_fd: [
                 *(self._program, "--args", str(arguments_fd), "--json-status-fd", str(report_fd)),
                 *("--", sys.executable, "-I", "-S", "-B", launcher.__file__, str(channel_fd)),
             ],
-            fds=(arguments_fd, *etc.values(), *([] if code_fd is None else [code_fd])),
+            fds=(arguments_fd, filter_fd, *etc.values(), *([] if code_fd is None else [code_fd])),
             log=log,
             stdout=stdout,
             held=held,

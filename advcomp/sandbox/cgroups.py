@@ -191,11 +191,14 @@ class _WatchedGroup:
 
     @property
     def rlimits(self) -> Sequence[tuple[int, int]]:
-        # Counted per uid (root gives every box its own) or, since Linux 5.14, per user namespace.
-        # Before that it would count all that the user runs, and stop innocent programs.
-        if os.geteuid() != 0 and _linux_version() < (5, 14):
+        # Counted per uid; root gives every box its own, and runs the launcher itself.
+        if os.geteuid() == 0:
+            return ((resource.RLIMIT_NPROC, self._limits.pids),)
+        # Since Linux 5.14 counted per user namespace, the launcher included; before, it would
+        # count all that the user runs, and stop innocent programs.
+        if _linux_version() < (5, 14):
             return ()
-        return ((resource.RLIMIT_NPROC, self._limits.pids),)
+        return ((resource.RLIMIT_NPROC, self._limits.pids + OVERHEAD_PIDS),)
 
     def add(self, pid: int) -> None:
         self._first = pid

@@ -8,11 +8,12 @@ output whole). An answer is the exception, or a list of (RunResult, outputs read
 outputs, standard output, peak memory of this process, its open descriptors).
 """
 
-import os
+import contextlib
 import pickle
 import resource
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def carry_out(sandbox: Sandbox, job: Job) -> Answer:
             names = run.output.names(NAMES)
         stdout.seek(0)
         peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        descriptors = len(os.listdir("/proc/self/fd"))
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
         return run.result, files, names, stdout.read(), peak_bytes, descriptors
 
 
@@ -56,12 +57,18 @@ def send(what: object, pipe: BinaryIO) -> None:
     pipe.flush()
 
 
+def requests(pipe: BinaryIO) -> Iterator[list[Job]]:
+    with contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(pipe)
+
+
 def main() -> None:
     backend, *hidden = sys.argv[1:]
     sandbox = open_sandbox(backend, hidden=[Path(folder) for folder in hidden])
     send(sandbox.limit_tier, sys.stdout.buffer)
-    while sys.stdin.buffer.peek(1):
-        send(answer(sandbox, pickle.load(sys.stdin.buffer)), sys.stdout.buffer)
+    for jobs in requests(sys.stdin.buffer):
+        send(answer(sandbox, jobs), sys.stdout.buffer)
     sandbox.close()
 
 

@@ -1,0 +1,159 @@
+"""Tiers of limits and control groups, on recorded folders; the real ones are tested in boxes.
+
+Memory is bound to cgroup v1 on many machines, so what is written to cgroup v2 is checked against
+a folder that looks like one.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.sandbox.base import Limits, LimitTier
+from advcomp.sandbox.cgroups import CgroupV1, CgroupV2, Usage, Weak, is_own, new_name, reap
+from advcomp.sandbox.tiers import choose, divide, groups_by_hand, own_groups
+
+LIMITS = Limits(wall_s=1, memory_bytes=1 << 30, cpus=1.5, pids=100)
+V2_FILES = {
+    "memory.max": "max\n",
+    "memory.swap.max": "max\n",
+    "memory.peak": "4096000\n",
+    "memory.events": "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n",
+    "pids.max": "max\n",
+    "cpu.max": "max 100000\n",
+    "cgroup.procs": "",
+}
+
+
+def recorded_v2(folder: Path, *, controllers: str = "cpuset cpu io memory pids") -> Path:
+    """A delegated cgroup v2 folder with this process in it."""
+    folder.mkdir()
+    (folder / "cgroup.controllers").write_text(f"{controllers}\n")
+    (folder / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (folder / "cgroup.subtree_control").write_text("")
+    (folder / "cgroup.type").write_text("domain\n")
+    return folder
+
+
+def fill(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_v2_writes_every_limit_and_reads_what_was_used(tmp_path: Path) -> None:
+    parent = recorded_v2(tmp_path / "own")
+
+    class Recording(type(parent)):  # type: ignore[misc] # a folder that the kernel fills
+        def mkdir(self, *arguments: object, **options: object) -> None:
+            super().mkdir(*arguments, **options)
+            fill(Path(self), V2_FILES)
+
+    group = CgroupV2(Recording(parent)).open(LIMITS)
+    group.add(1234)
+    made = next(path for path in parent.iterdir() if path.is_dir())
+    assert is_own(made.name)
+    assert (made / "memory.max").read_text() == f"{1 << 30}\n"
+    assert (made / "memory.swap.max").read_text() == "0\n"
+    assert (made / "pids.max").read_text() == "101\n"  # the launcher is not the program's
+    assert (made / "cpu.max").read_text() == "150000 100000\n"
+    assert (made / "cgroup.procs").read_text() == "1234\n"
+    assert group.usage() == Usage(peak_bytes=4_096_000, oom_kills=2)
+
+
+def test_a_group_of_our_own_is_divided_with_us_in_a_leaf(tmp_path: Path) -> None:
+    own = recorded_v2(tmp_path / "own")
+    keeper = divide(own)
+    leaf = next(path for path in own.iterdir() if path.is_dir())
+    assert keeper.tier is LimitTier.CGROUP_V2
+    assert (leaf / "cgroup.procs").read_text() == f"{os.getpid()}"
+    assert (own / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
+
+
+def test_a_second_division_finds_the_leaf_of_the_first(tmp_path: Path) -> None:
+    own = recorded_v2(tmp_path / "own")
+    divide(own)
+    leaf = next(path for path in own.iterdir() if path.is_dir())
+    divide(leaf)
+    assert [path for path in own.rglob("*") if path.is_dir()] == [leaf]
+
+
+def test_a_group_that_others_live_in_is_left_alone(tmp_path: Path) -> None:
+    own = recorded_v2(tmp_path / "own")
+    (own / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
+    with pytest.raises(SandboxUnavailable, match="other processes"):
+        divide(own)
+    assert (own / "cgroup.subtree_control").read_text() == ""
+
+
+def test_a_missing_controller_is_named(tmp_path: Path) -> None:
+    own = recorded_v2(tmp_path / "own", controllers="memory pids")
+    with pytest.raises(SandboxUnavailable, match="no controllers cpu for"):
+        divide(own)
+
+
+def test_own_groups_are_read_in_both_versions() -> None:
+    text = "4:memory:/a\n3:cpu,cpuacct:/b:c\n1:name=systemd:/\n0::/user.slice/x.scope\n"
+    assert own_groups(text) == {
+        "memory": "/a",
+        "cpu": "/b:c",
+        "cpuacct": "/b:c",
+        "name=systemd": "/",
+        "": "/user.slice/x.scope",
+    }
+
+
+def test_v1_uses_the_top_where_a_container_does_not_see_its_own_group(tmp_path: Path) -> None:
+    for name in ("memory", "pids", "cpu"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "memory/seen").mkdir()
+    keeper = groups_by_hand(tmp_path, {"memory": "/seen", "pids": "/unseen", "cpu": "/"})
+    with pytest.raises(SandboxError):
+        keeper.open(LIMITS)  # no kernel behind it
+    assert len([path for path in (tmp_path / "memory/seen").iterdir() if path.is_dir()]) == 1
+    assert isinstance(keeper, CgroupV1)
+
+
+def test_v1_names_the_controllers_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SandboxUnavailable, match="pids, cpu"):
+        groups_by_hand(tmp_path, {"memory": "/"})
+
+
+def test_only_groups_of_dead_harnesses_are_removed(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    mine = new_name()
+    namespace = mine.split("-")[1]
+    stale = f"advcomp-{namespace}-{dead.pid}-12345-0"
+    recycled = f"advcomp-{namespace}-{os.getpid()}-1-0"
+    elsewhere = f"advcomp-1-{dead.pid}-12345-0"
+    for name in (mine, stale, recycled, elsewhere, "advcomp-theirs", "other"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+    # A folder of the kernel's goes with the files in it, ours does not: nothing to kill there.
+    removed = reap(tmp_path)
+    assert sorted(path.name for path in removed) == sorted([stale, recycled])
+    left = {path.name for path in (tmp_path / "deep").iterdir()}
+    assert left == {mine, elsewhere, "advcomp-theirs", "other"}
+
+
+def test_the_watchdog_adds_up_memory_and_processes() -> None:
+    group = Weak().open(Limits(wall_s=1, memory_bytes=64 << 20, pids=512))
+    group.add(os.getpid())
+    assert group.excess(0) is not None or group.usage().peak_bytes is not None
+    over = group.excess(65 << 20)
+    assert over is not None
+    assert "memory" in over
+    assert group.usage().oom_kills >= 1
+
+
+def test_the_chosen_tier_tells_why_no_better_one_works() -> None:
+    choice = choose()
+    order = list(LimitTier)
+    better = [t for t in (LimitTier.CGROUP_V2, LimitTier.CGROUP_V1) if t in order]
+    assert (
+        list(choice.why_not_better) == better[: better.index(choice.keeper.tier)]
+        if (choice.keeper.tier in better)
+        else better
+    )
+    assert all(choice.why_not_better.values())
