@@ -12,6 +12,7 @@ from advcomp.players.attacks import (
     fgsm,
     iterative_fgsm,
     momentum_iterative_fgsm,
+    objective,
     pgd,
 )
 from advcomp.players.classifiers import Classifier
@@ -165,6 +166,37 @@ def test_an_attack_is_in_evaluation_mode_while_it_runs(attack: Attack) -> None:
     first = attack(classifier, clean, labels, eps=EPS)
     torch.manual_seed(1)
     assert torch.equal(first, attack(classifier.eval(), clean, labels, eps=EPS))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_parameters_are_frozen_while_an_attack_runs(attack: Attack) -> None:
+    classifier = linear()
+    asked: list[bool] = []
+
+    def watch(module: nn.Module, x: object) -> None:
+        asked.extend(parameter.requires_grad for parameter in module.parameters())
+
+    classifier.register_forward_pre_hook(watch)
+    attack(classifier, images(), torch.zeros(4, dtype=torch.int64), eps=EPS)
+    assert asked
+    assert not any(asked)
+
+
+def test_an_objective_is_the_sum_over_the_batch_and_its_negative_where_targeted() -> None:
+    classifier, clean, labels = network(), images(4, 32), torch.arange(4)
+    losses = nn.functional.cross_entropy(classifier(clean), labels, reduction="none")
+    for targeted, sign in ((False, 1), (True, -1)):
+        climbed = objective(classifier, labels, targeted=targeted)(clean)
+        torch.testing.assert_close(climbed, sign * losses.sum())
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_adversarial_images_are_floats_within_0_and_1(attack: Attack) -> None:
+    labels = torch.zeros(4, dtype=torch.int64)
+    for eps in (0.0, EPS, 1.0):
+        adversarial = attack(linear(), images(), labels, eps=eps)
+        assert adversarial.dtype == torch.float32
+        assert 0 <= adversarial.amin() <= adversarial.amax() <= 1
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
