@@ -133,7 +133,7 @@ def _sample(results: Results, scores: Scores) -> _Sample:
     ]
     opponents = [scores.attack_opponents.sum(axis=1), scores.defense_opponents.sum(axis=1)]
     return _Sample(
-        points=np.array(by_image, dtype=np.float64).reshape(len(points), -1),
+        points=np.array(by_image, dtype=np.float64).reshape(len(points), (pairs > 0).sum()),
         pairs=pairs[pairs > 0],
         opponents=np.concatenate(opponents).astype(np.float64),
         counts=scores.absence.counts,

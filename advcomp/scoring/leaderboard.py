@@ -118,7 +118,7 @@ _HEADINGS = {
     "rank": "#",
     "submission": "{track}",
     "score": "score",
-    "score_low": "95 % interval",
+    "score_low": "95 %",
     "worst_case": "worst",
     "gain_over_clean": "gain",
     "clean_accuracy": "clean",
@@ -149,7 +149,7 @@ def _table(rows: Sequence[LeaderboardRow]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in _columns(rows):
         text = column in _TEXT
         table.add_column(
@@ -174,7 +174,7 @@ def _shown(row: LeaderboardRow) -> dict[str, str]:
     """The cells of a row as people read them: three decimals, an interval as one cell."""
     cells = {column: _short(value) for column, value in row.cells().items()}
     if row.score_low is not None:
-        cells["score_low"] = f"{cells['score_low']} to {cells['score_high']}"
+        cells["score_low"] = f"{cells['score_low']}-{cells['score_high']}"
     if row.baseline:
         cells["submission"] += " (baseline)"
     return cells
