@@ -200,7 +200,7 @@ class Bubblewrap:
         try:
             box.prepare(order)
         except SandboxError:
-            if self._closed or group.usage().oom_kills == 0:
+            if group.usage().oom_kills == 0:
                 raise
             return _no_room_for_the_entry(group.usage())
         with contextlib.ExitStack() as freed, contextlib.ExitStack() as undo:
@@ -222,8 +222,6 @@ class Bubblewrap:
             weak = self.limit_tier is LimitTier.WEAK
             ending = box.run(spec.limits.wall_s, excess if weak else None)
             usage = group.usage()
-            if self._closed:
-                raise SandboxError("the sandbox was closed during the run")
             if not (ending.explained or usage.oom_kills):
                 raise SandboxError("the box was killed by somebody else, or by the host's kernel")
             undo.pop_all()
@@ -238,6 +236,10 @@ class Bubblewrap:
             self._running.add(box)
         try:
             yield
+        except SandboxError as error:
+            if self._closed:
+                raise SandboxError("the sandbox was closed during the run") from error
+            raise
         finally:
             with self._lock:
                 self._running.discard(box)

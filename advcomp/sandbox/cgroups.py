@@ -228,15 +228,15 @@ class _WatchedGroup:
 
 
 def reap(mount: Path) -> list[Path]:
-    """Kill and remove the groups of dead harnesses anywhere below `mount`; which they were."""
+    """Kill and remove our user's groups of dead harnesses below `mount`; which they were."""
     found = [
-        Path(folder) / name
+        Path(folder, name)
         for folder, names, _ in os.walk(mount)
         for name in names
-        if _is_stale(name)
+        if _is_stale(name) and os.access(Path(folder, name), os.W_OK)
     ]
     for folder in found:
-        for pid in (folder / "cgroup.procs").read_text().split():
+        for pid in _text(folder / "cgroup.procs").split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         _remove(folder)
@@ -345,7 +345,7 @@ def _threads(pid: int) -> int:
 
 
 def _text(file: Path) -> str:
-    """Content of a file of /proc; empty if its process is gone."""
+    """Content of a file of the kernel's; empty if what it tells of is gone."""
     try:
         return file.read_text()
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -13,6 +13,8 @@ import os
 import stat
 from itertools import islice
 
+from advcomp.errors import SandboxError
+
 __all__ = ["EmptyFolder", "HeldFolder"]
 
 
@@ -51,9 +53,16 @@ class HeldFolder:
 
     @classmethod
     def of_process(cls, pid: int, path: str) -> "HeldFolder":
-        """Hold the folder `path` as process `pid` sees it; all of `path` was made by us."""
+        """Hold the folder `path` as process `pid` sees it; all of `path` was made by us.
+
+        Raises:
+            SandboxError: It cannot be opened; the process is dead, most likely.
+        """
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return cls(os.open(f"/proc/{pid}/root{path}", flags))
+        try:
+            return cls(os.open(f"/proc/{pid}/root{path}", flags))
+        except OSError as error:
+            raise SandboxError(f"{path}: the box does not let us hold it: {error}") from error
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """The content of the regular file `name`, or None (see `OutputFolder.read`)."""

@@ -9,7 +9,7 @@ import pytest
 from advcomp.sandbox.capture import Log, Stream, drain
 
 
-@pytest.mark.parametrize(("cap", "chunk"), product([0, 1, 2, 7, 8], [1, 3, 5, 40]))
+@pytest.mark.parametrize(("cap", "chunk"), list(product([0, 1, 2, 7, 8], [1, 3, 5, 40])))
 def test_a_log_is_head_and_tail_whatever_the_chunks(cap: int, chunk: int) -> None:
     for length in range(40):
         printed = bytes(range(length))
