@@ -44,6 +44,16 @@ JOBS = click.option(
     help="Sandboxes at once [default: processors / limits.cpus].",
 )
 
+FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Draws target classes.")
+PART = click.option(
+    "--part",
+    type=click.Choice(("tournament", "training")),
+    default="tournament",
+    show_default=True,
+    help="The two share no image.",
+)
+
 
 class _Commands(click.Group):
     """A group that shows a user's mistakes as messages, never as a traceback."""
@@ -125,6 +135,113 @@ def leaderboard(run_folder: Path, form: str) -> None:
     from advcomp.terminal.tables import print_leaderboard
 
     print_leaderboard(run_folder, form)
+
+
+@main.command()
+@FILE
+@OUT
+@JOBS
+def plan(file: Path, out: Path | None, jobs: int | None) -> None:
+    """Say what a run of FILE will take: jobs, starts, time and disk.
+
+    No submission is run.
+    """
+    from advcomp.terminal.forecasting import print_forecast
+
+    print_forecast(file, out, jobs)
+
+
+@main.command()
+@RUN
+def status(run_folder: Path) -> None:
+    """Say how far RUN is, and how its entries do."""
+    from advcomp.terminal.inspecting import print_status
+
+    print_status(run_folder)
+
+
+@main.command()
+@RUN
+@click.argument("name", metavar="[NAME|JOB]", required=False)
+@click.option("--for-competitor", is_flag=True, help="Only what [logs] lets competitors see.")
+def logs(run_folder: Path, name: str | None, for_competitor: bool) -> None:
+    """Print what a submission's jobs, or one JOB, wrote; without a name, list the jobs of RUN."""
+    from advcomp.terminal.inspecting import print_jobs, print_logs
+
+    if name is None:
+        print_jobs(run_folder)
+    else:
+        print_logs(run_folder, name, competitor=for_competitor)
+
+
+@main.command()
+@RUN
+@click.option("--submission", "names", metavar="NAME", multiple=True, required=True)
+@JOBS
+def rerun(run_folder: Path, names: tuple[str, ...], jobs: int | None) -> None:
+    """Take a submission's results out of RUN, and run it again."""
+    from advcomp.terminal.running import rerun_in_terminal
+
+    sys.exit(rerun_in_terminal(run_folder, names, jobs))
+
+
+@main.command()
+@click.argument("target", metavar="PATH|FILE[:NAME]")
+@SANDBOX
+def validate(target: str, sandbox: str | None) -> None:
+    """Check a submission and try it, in the sandbox and the limits of a tournament.
+
+    PATH is a folder, .zip, .tar or .tar.gz; FILE a tournament file (.toml), whose entries are all
+    validated, or the one called NAME. The trial uses drawn images, never the tournament's own.
+    """
+    from advcomp.terminal.validating import validate_in_terminal
+
+    sys.exit(validate_in_terminal(target, sandbox))
+
+
+@main.command()
+def doctor() -> None:
+    """Say which sandboxes and limits work on this machine, and how to get those that do not."""
+    from advcomp.terminal.doctor import examine
+
+    sys.exit(examine())
+
+
+@main.group()
+def dataset() -> None:
+    """Write a public dataset in the form that tournaments read."""
+
+
+@dataset.command()
+@FOLDER
+@SEED
+@PART
+def digits(folder: Path, seed: int, part: str) -> None:
+    """Write scikit-learn's handwritten digits to DIR, 32x32; the tournament's are the last 600."""
+    _write_dataset("digits", folder, "--seed", str(seed), "--part", part)
+
+
+@dataset.command()
+@FOLDER
+@click.option(
+    "--source",
+    metavar="ROOT|FILE.npz",
+    required=True,
+    help="torchvision's root folder of CIFAR-10, or an .npz of JPEGs.",
+)
+@click.option("--download", is_flag=True, help="Fetch what the root folder lacks.")
+@SEED
+@PART
+def cifar10(folder: Path, source: str, download: bool, seed: int, part: str) -> None:
+    """Write CIFAR-10 to DIR; the tournament's images are its test images."""
+    options = ["--source", source, "--seed", str(seed), "--part", part]
+    _write_dataset("cifar10", folder, *options, *(["--download"] if download else []))
+
+
+def _write_dataset(source: str, folder: Path, *options: str) -> None:
+    from advcomp.tournament.source import write_source
+
+    click.echo(write_source(source, folder, *options), nl=False)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,14 @@ from advcomp.terminal.tables import show_leaderboard
 from advcomp.terminal.text import count
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.executors import Stop
-from advcomp.tournament.runner import Finished, RunOptions, folder_of, rescore, run_tournament
+from advcomp.tournament.runner import (
+    Finished,
+    RunOptions,
+    folder_of,
+    rescore,
+    run_tournament,
+    take_out,
+)
 from advcomp.tournament.state import load_state
 from advcomp.tournament.status import remarks, results_of
 
@@ -61,6 +68,20 @@ def rescore_in_terminal(run: Path) -> int:
     finished = rescore(run)
     print(f"results: {near(results_of(run))}")
     return exit_code(finished, resume_line(options_of(run)))
+
+
+def rerun_in_terminal(run: Path, submissions: Sequence[str], jobs: int | None) -> int:
+    """Take results of submissions out of a run, and run them again; returns the exit code.
+
+    Raises:
+        AdvcompError: The run has no such submission, or see `run_in_terminal`.
+    """
+    options = replace(options_of(run), jobs=jobs)
+    load_tournament(options.file)  # before anything is taken out
+    for submission in submissions:
+        taken = take_out(run, submission)
+        print(f"{submission}: took out {count(taken, 'result')}", file=sys.stderr)
+    return run_in_terminal(options)
 
 
 def options_of(run: Path) -> RunOptions:

@@ -1,9 +1,12 @@
 """Tables on standard output."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from advcomp.scoring.leaderboard import (
     LeaderboardRow,
@@ -13,6 +16,7 @@ from advcomp.scoring.leaderboard import (
     as_table,
     read_rows,
 )
+from advcomp.terminal.text import one_line
 from advcomp.tournament.status import remarks, results_of
 
 
@@ -24,6 +28,20 @@ def show(table: RenderableType) -> None:
             table, options=console.options.update(width=10_000)
         ).maximum
     console.print(table)
+
+
+def table_of(headings: Mapping[str, bool], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain cells.
+
+    Args:
+        headings: Heading -> whether its column holds numbers, which stand at the right.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading, is_number in headings.items():
+        table.add_column(heading, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table
 
 
 def print_leaderboard(run: Path, form: str) -> None:

@@ -30,9 +30,9 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span as `2.3 s`, `4 min 10 s` or `3 h 05 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    """A time span as `0.04 s`, `2.3 s`, `4 min 10 s` or `3 h 05 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.{2 if 0 < seconds < 1 else 1}f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"

@@ -37,17 +37,21 @@ class Collected:
 
 def current_columns(state: RunState, store: Store) -> list[Column]:
     """The columns that the attacks' results make now, in the order of the tables."""
+    results = ((job, store.load(job.id)) for job in attack_jobs(state))
+    return columns_from(state, ((job, result) for job, result in results if result is not None))
+
+
+def columns_from(state: RunState, results: Iterable[tuple[AttackJob, JobResult]]) -> list[Column]:
+    """The columns that these results of attacks make, in the order of the jobs."""
     by_attack: dict[str, list[tuple[Source, JobResult]]] = {}
-    for job in attack_jobs(state):
-        result = store.load(job.id)
-        if result is not None:
-            source = Source(
-                job=job.id,
-                outputs=result.outputs,
-                max_epsilon=job.max_epsilon,
-                images=job.images,
-            )
-            by_attack.setdefault(job.entry.name, []).append((source, result))
+    for job, result in results:
+        source = Source(
+            job=job.id,
+            outputs=result.outputs,
+            max_epsilon=job.max_epsilon,
+            images=job.images,
+        )
+        by_attack.setdefault(job.entry.name, []).append((source, result))
     return [column for name, jobs in by_attack.items() for column in columns_of(state, name, jobs)]
 
 

@@ -106,7 +106,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
         for note in listed.notes:
             observer.note(note)
         with locked(run), staging_for(run) as staging:
-            _refuse_another(run, tournament.identity(sandbox.name))
+            refuse_another(run, tournament.identity(sandbox.name))
             key = open_key(run / KEY_FILE, options.key)
             entries = take_entries(listed.sources, sandbox, run / ENTRIES)
             box = SandboxState.of(sandbox)
@@ -186,6 +186,23 @@ def folder_of(tournament: Tournament, out: Path | None) -> Path:
     return (out or Path("runs") / tournament.name).resolve()
 
 
+def refuse_another(run: Path, identity: dict[str, object]) -> None:
+    """Refuse a run folder that was made with other settings.
+
+    Raises:
+        RunConflict: All that differs.
+    """
+    if not (run / FILE_NAME).exists():
+        return
+    changes = difference(load_state(run).identity, identity)
+    if changes:
+        raise RunConflict(
+            f"{run}: this run was made with other settings; change them back, or choose another "
+            "folder with --out",
+            *(f"  {change}" for change in changes),
+        )
+
+
 def default_jobs(tournament: Tournament) -> int:
     """Sandboxes at once: as many as the limits' cpus go into the machine's."""
     return max(1, int(cores() // tournament.limits.cpus))
@@ -237,18 +254,6 @@ class _Stages:
             stop=self.stop,
         ):
             self.observer.finished(result, costs[result.job])
-
-
-def _refuse_another(run: Path, identity: dict[str, object]) -> None:
-    if not (run / FILE_NAME).exists():
-        return
-    changes = difference(load_state(run).identity, identity)
-    if changes:
-        raise RunConflict(
-            f"{run}: this run was made with other settings; change them back, or choose another "
-            "folder with --out",
-            *(f"  {change}" for change in changes),
-        )
 
 
 def _refuse_missing_targets(state: RunState) -> None:

@@ -27,9 +27,12 @@ def open_dataset(tournament: Tournament) -> Dataset:
     return dataset if table.images is None else dataset.subset(table.images, table.seed)
 
 
-def write_source(source: str, folder: Path, *options: str) -> None:
-    """Write a dataset to `folder`, in a process of its own: it needs what the referee has not."""
-    run_module(DATASETS_PROGRAM, source, str(folder), *options)
+def write_source(source: str, folder: Path, *options: str) -> str:
+    """Write a dataset to `folder`, in a process of its own: it needs what the referee has not.
+
+    Returns what there is to say about it.
+    """
+    return run_module(DATASETS_PROGRAM, source, str(folder), *options)
 
 
 def _cached(source: Source, seed: int) -> Path:

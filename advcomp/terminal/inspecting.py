@@ -1,0 +1,130 @@
+"""`advcomp status` and `advcomp logs`: how far a run is, and what its jobs printed."""
+
+import shlex
+from pathlib import Path
+
+from advcomp.terminal.progress import ending, job_line
+from advcomp.terminal.running import near, options_of, resume_line
+from advcomp.terminal.tables import show, table_of
+from advcomp.terminal.text import count, duration, one_line, printable, size
+from advcomp.tournament.config import LogPolicy
+from advcomp.tournament.state import load_state
+from advcomp.tournament.status import (
+    EntryStatus,
+    JobLog,
+    RunStatus,
+    for_competitor,
+    logs_of,
+    planned_jobs,
+    remarks,
+    status_of,
+)
+
+ENTRY_HEADINGS = {"entry": False, "type": False, "team": False, "done": True, "verdict": False}
+JOB_HEADINGS = {"job": False, "verdict": False, "time": True, "memory": True, "ending": False}
+
+
+def print_status(run: Path) -> None:
+    """Print how far a run is.
+
+    Raises:
+        RunConflict: The folder is no run.
+    """
+    status = status_of(run)
+    state = status.state
+    print(f"{state.name}: {_progress(run, status)}")
+    print(
+        f"{count(len(state.dataset.image_ids), 'image')}, epsilons "
+        f"{', '.join(map(str, state.max_epsilons))}, schedule {state.schedule}, "
+        f"view {state.view}, {count(status.waves, 'wave')}, sandbox {state.sandbox.name}, "
+        f"limits {state.sandbox.limit_tier}"
+    )
+    show(table_of(ENTRY_HEADINGS, map(_entry_cells, status.entries)))
+    for entry in status.entries:
+        for note in entry.entry.notes:
+            print(f"{entry.entry.name}: {one_line(note)}")
+    for remark in remarks(run):
+        print(remark)
+
+
+def print_jobs(run: Path) -> None:
+    """Print every job that has ended, as a list to choose from.
+
+    Raises:
+        RunConflict: The folder is no run.
+    """
+    results = [result for _, result in planned_jobs(run, load_state(run)) if result is not None]
+    rows = (
+        (
+            result.job,
+            result.verdict,
+            duration(result.wall_seconds),
+            "" if result.max_rss_bytes is None else size(result.max_rss_bytes),
+            "; ".join(ending(result)),
+        )
+        for result in results
+    )
+    show(table_of(JOB_HEADINGS, rows))
+    print(f"to read one: advcomp logs {shlex.quote(str(near(run)))} JOB")
+
+
+def print_logs(run: Path, name: str, *, competitor: bool) -> None:
+    """Print what a job, or every job of an entry, wrote to its log; harmless to a terminal.
+
+    Args:
+        name: Of the entry or the job.
+        competitor: Only what the tournament file lets competitors see.
+
+    Raises:
+        RunConflict: The folder is no run.
+        InvalidConfig: It has no such entry or job.
+    """
+    state = load_state(run)
+    logs = logs_of(run, name)
+    entry = next((entry for entry in state.entries if entry.name == name), None)
+    for note in entry.notes if entry is not None else ():
+        print(f"{name}: {one_line(note)}")
+    if competitor and state.logs.show is LogPolicy.SMOKE:
+        print(
+            'Logs of the tournament\'s own runs are not shown ([logs] show = "smoke"), since they '
+            "could carry hidden images out; `advcomp validate` shows the log of a trial run."
+        )
+    for log in logs:
+        _print_log(log, state.logs.show if competitor else None)
+
+
+def _print_log(log: JobLog, policy: LogPolicy | None) -> None:
+    """One log under its heading; a competitor's heading has no notes: they name hidden images."""
+    result = log.result
+    if policy is None:
+        print(f"== {job_line(result)}")
+        shown: bytes | None = log.log
+    else:
+        print(f"== {result.job} {result.verdict} {duration(result.wall_seconds)}")
+        shown = for_competitor(log.log, policy)
+    if shown is not None:
+        text = printable(shown).rstrip("\n")
+        print(text or "(it printed nothing)")
+
+
+def _progress(run: Path, status: RunStatus) -> str:
+    done = sum(len(entry.results) for entry in status.entries)
+    jobs = sum(entry.jobs for entry in status.entries)
+    if status.busy:
+        return f"running; {done:,} of {count(jobs, 'job')} done that are planned by now"
+    if status.results is not None and done == jobs:
+        return f"finished; {count(jobs, 'job')} done; results: {near(status.results)}"
+    resume = resume_line(options_of(run))
+    return f"not finished; {done:,} of {count(jobs, 'job')} done; to go on: {resume}"
+
+
+def _entry_cells(status: EntryStatus) -> tuple[str, ...]:
+    entry = status.entry
+    team = " ".join(filter(None, [entry.team, "(baseline)" if entry.baseline else ""]))
+    if entry.rejected:
+        done = ""
+    elif not status.jobs:
+        done = "waits"
+    else:
+        done = f"{len(status.results)}/{status.jobs}"
+    return entry.name, entry.type, team, done, status.verdict or ""

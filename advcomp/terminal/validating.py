@@ -1,0 +1,69 @@
+"""`advcomp validate`: what is wrong with an entry, and what a trial run of it took."""
+
+from collections.abc import Iterator
+
+from advcomp.rules.verdict import Verdict
+from advcomp.terminal.progress import ending
+from advcomp.terminal.text import count, duration, one_line, printable, size
+from advcomp.tournament.state import EntryState
+from advcomp.tournament.status import tail
+from advcomp.tournament.validate import Smoke, Validator, opened_validator
+
+VALID, INVALID = 0, 1
+
+
+def validate_in_terminal(target: str, backend: str | None) -> int:
+    """Validate what `target` names, and say all that is found; returns the exit code.
+
+    Raises:
+        AdvcompError: See `opened_validator`.
+    """
+    with opened_validator(target, backend) as validator:
+        verdicts = [_validate(validator, validator.take(source)) for source in validator.sources]
+    return VALID if all(verdicts) else INVALID
+
+
+def _validate(validator: Validator, entry: EntryState) -> bool:
+    """Show one entry; whether it is valid."""
+    if entry.rejected:
+        print(f"{entry.name}: {entry.source}")
+        for problem in entry.notes:
+            print(f"  problem: {one_line(problem)}")
+        print(f"{entry.name}: INVALID: {count(len(entry.notes), 'problem')}")
+        return False
+    print(f"{entry.name} ({entry.type}): {entry.source}")
+    for note in entry.notes:
+        print(f"  note: {one_line(note)}")
+    failed = 0
+    for smoke in validator.smoke(entry):
+        failed += smoke.result.verdict is not Verdict.OK
+        for line in _smoke_lines(smoke):
+            print(f"  {line}", flush=True)
+    print(
+        f"{entry.name}: INVALID: {count(failed, 'run')} not OK"
+        if failed
+        else f"{entry.name}: valid"
+    )
+    return not failed
+
+
+def _smoke_lines(smoke: Smoke) -> Iterator[str]:
+    result, limits = smoke.result, smoke.limits
+    budget = "" if result.max_epsilon is None else f" at epsilon {result.max_epsilon}"
+    yield f"trial run{budget}, {count(result.images, 'drawn image')}: {result.verdict}"
+    pace = 100 * result.wall_seconds / result.images
+    yield (
+        f"  time {duration(result.wall_seconds)} of at most {duration(limits.wall_s)}; at this "
+        f"pace {duration(pace)} per 100 images of at most {duration(smoke.per_100_images_s)}"
+    )
+    if result.max_rss_bytes is not None:
+        yield f"  memory {size(result.max_rss_bytes)} of at most {size(limits.memory_bytes)}"
+    what = "images" if result.stage == "attack" else "labels"
+    yield f"  {result.valid} of {result.images} {what} valid"
+    if result.projected_images:
+        yield f"  {result.projected_images} over the budget: the referee clips them to it"
+    if result.verdict is not Verdict.OK:
+        yield from (f"  {one_line(note)}" for note in (*ending(result), *result.notes))
+        lines = printable(tail(smoke.log)).splitlines()
+        yield "  end of its log:" if lines else "  it printed nothing"
+        yield from (f"    {line}" for line in lines)
