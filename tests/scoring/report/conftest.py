@@ -135,9 +135,9 @@ def with_results(standings: Standings) -> Callable[[Results], Standings]:
 
 
 def _attacks() -> tuple[Entry, ...]:
-    kinds = {name: SubmissionType.ATTACK for name in ATTACKS} | {
-        name: SubmissionType.TARGETED_ATTACK for name in TARGETED
-    }
+    kinds = dict.fromkeys(ATTACKS, SubmissionType.ATTACK) | dict.fromkeys(
+        TARGETED, SubmissionType.TARGETED_ATTACK
+    )
     return tuple(
         Entry(
             name=name,

@@ -1,0 +1,224 @@
+"""The leaderboards as the page shows them: columns, cells and bars."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.scoring.leaderboard import Cell, LeaderboardRow
+from advcomp.scoring.standings import Standings
+from advcomp.scoring.tables import leaderboard_rows
+
+TITLES: Mapping[SubmissionType, str] = {
+    SubmissionType.ATTACK: "Attacks",
+    SubmissionType.TARGETED_ATTACK: "Targeted attacks",
+    SubmissionType.DEFENSE: "Defenses",
+}
+MEASURES: Mapping[SubmissionType, str] = {
+    SubmissionType.ATTACK: "share of answers that are wrong",
+    SubmissionType.TARGETED_ATTACK: "share of answers that are the target class",
+    SubmissionType.DEFENSE: "share of answers that are right",
+}
+NOTHING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column behind those of rank, submission, score and rank range."""
+
+    field: str
+    heading: str
+    meaning: str
+    show: Callable[[Cell], str]
+    tracks: frozenset[SubmissionType] = frozenset(SubmissionType)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A score with its interval, in hundredths of the board's scale."""
+
+    score: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardRow:
+    """One entry of a leaderboard; `cells` are (what is sorted by, what is shown) by column."""
+
+    row: LeaderboardRow
+    complete: bool
+    own: bool
+    score: str
+    interval: str
+    ranks: str
+    bar: Bar | None
+    cells: tuple[tuple[Cell, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """The leaderboard of one track."""
+
+    track: SubmissionType
+    columns: tuple[Column, ...]
+    rows: tuple[BoardRow, ...]
+
+    @property
+    def title(self) -> str:
+        """The track as a heading."""
+        return TITLES[self.track]
+
+    @property
+    def measure(self) -> str:
+        """What the score counts."""
+        return MEASURES[self.track]
+
+
+def rate(value: Cell) -> str:
+    """A rate with three decimals, a count with separators, nothing as a dash."""
+    if isinstance(value, float):
+        return f"{round(value, 3) + 0.0:.3f}"
+    return f"{value:,}" if isinstance(value, int) else NOTHING
+
+
+def signed(value: Cell) -> str:
+    """A difference of rates with its sign."""
+    return f"{round(value, 3) + 0.0:+.3f}" if isinstance(value, float) else NOTHING
+
+
+def percent(value: Cell) -> str:
+    """A rate in percent; 100 % only where it is all."""
+    if not isinstance(value, float):
+        return NOTHING
+    return f"{int(value * 1000) / 10:.3g} %"
+
+
+def seconds(value: Cell) -> str:
+    """Seconds with three significant digits."""
+    if not isinstance(value, float):
+        return NOTHING
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+_ATTACKS = frozenset({SubmissionType.ATTACK, SubmissionType.TARGETED_ATTACK})
+_DEFENSES = frozenset({SubmissionType.DEFENSE})
+_COLUMNS = (
+    Column(
+        field="worst_case",
+        heading="Worst case",
+        meaning="lowest rate against any one opponent",
+        show=rate,
+    ),
+    Column(
+        field="gain_over_clean",
+        heading="Gain",
+        meaning="what the attack adds to the defenses' errors on clean images",
+        show=signed,
+        tracks=_ATTACKS,
+    ),
+    Column(
+        field="clean_accuracy",
+        heading="Clean accuracy",
+        meaning="share of clean images answered rightly",
+        show=rate,
+        tracks=_DEFENSES,
+    ),
+    Column(field="nash", heading="Nash", meaning="Nash averaging", show=rate),
+    Column(field="pagerank", heading="PageRank", meaning="PageRank, damping 0.85", show=rate),
+    Column(
+        field="pagerank_2017",
+        heading="PageRank 2017",
+        meaning="the iteration that a participant of 2017 used",
+        show=rate,
+    ),
+    Column(
+        field="median_seconds_per_100_images",
+        heading="s / 100",
+        meaning="median seconds per 100 images, start-up included",
+        show=seconds,
+    ),
+    Column(
+        field="coverage",
+        heading="Coverage",
+        meaning="share of the images with a valid result",
+        show=percent,
+    ),
+    Column(field="images", heading="Images", meaning="images that it had to do", show=rate),
+    Column(
+        field="projected_images",
+        heading="Projected",
+        meaning="images that left the budget and were projected back",
+        show=rate,
+        tracks=_ATTACKS,
+    ),
+)
+
+
+def boards(standings: Standings, own: str | None = None) -> tuple[Board, ...]:
+    """The leaderboards of the tracks that have an entry.
+
+    Args:
+        own: The name of the entry that the page is for.
+    """
+    rows = leaderboard_rows(standings)
+    complete = {score.entry.name: score.complete for score in standings.scores.entries}
+    return tuple(
+        _board(track, [row for row in rows if row.track == track], complete, own)
+        for track in SubmissionType
+        if any(row.track == track for row in rows)
+    )
+
+
+def scale_of(rows: list[LeaderboardRow]) -> float:
+    """What a full bar stands for: 1 where scores are rates, else the largest count there is."""
+    figures = [
+        figure for row in rows for figure in (row.score, row.score_high) if figure is not None
+    ]
+    if any(isinstance(figure, int) for figure in figures):
+        return max(1, *figures)
+    return 1
+
+
+def _board(
+    track: SubmissionType,
+    rows: list[LeaderboardRow],
+    complete: Mapping[str, bool],
+    own: str | None,
+) -> Board:
+    columns = tuple(column for column in _COLUMNS if track in column.tracks)
+    scale = scale_of(rows)
+    return Board(
+        track=track,
+        columns=columns,
+        rows=tuple(
+            BoardRow(
+                row=row,
+                complete=complete[row.submission],
+                own=row.submission == own,
+                score=rate(row.score),
+                interval=_range(rate(row.score_low), rate(row.score_high)),
+                ranks=_range(rate(row.rank_low), rate(row.rank_high)),
+                bar=_bar(row, scale),
+                cells=tuple(_cell(row, column) for column in columns),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _cell(row: LeaderboardRow, column: Column) -> tuple[Cell, str]:
+    value: Cell = getattr(row, column.field)
+    return value, column.show(value)
+
+
+def _bar(row: LeaderboardRow, scale: float) -> Bar | None:
+    if row.score is None:
+        return None
+    low, high = (
+        None if bound is None else 100 * bound / scale for bound in (row.score_low, row.score_high)
+    )
+    return Bar(score=100 * row.score / scale, low=low, high=high)
+
+
+def _range(low: str, high: str) -> str:
+    return low if low == high else f"{low}{NOTHING}{high}"

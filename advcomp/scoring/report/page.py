@@ -1,0 +1,208 @@
+"""The report as HTML: one page for the organiser, one for each competitor.
+
+Everything is escaped by the template engine, the page forbids itself any outside resource, and its
+own style and script are allowed by their digests, so that nothing that slipped through could act.
+The same material gives the same bytes.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from itertools import groupby
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.verdict import Verdict
+from advcomp.scoring.report import axes
+from advcomp.scoring.report.boards import NOTHING, Board, boards, percent, rate, seconds
+from advcomp.scoring.report.competitor import for_competitor
+from advcomp.scoring.report.gallery import Figure, figures
+from advcomp.scoring.report.heatmap import LEVELS, heatmaps
+from advcomp.scoring.report.lines import lines
+from advcomp.scoring.report.material import Material
+from advcomp.scoring.report.printable import breakable, printable
+from advcomp.scoring.report.scatter import scatter
+from advcomp.scoring.results import JobRecord
+from advcomp.scoring.scores import EntryScore
+
+FAILURES_SHOWN = 3
+"""Failed runs that are shown of one entry; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """The failed runs of one entry: the first ones, with what they printed, and how many more."""
+
+    submission: str
+    jobs: tuple[tuple[JobRecord, str | None], ...]
+    more: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expelled:
+    """An entry that scores nobody, and why."""
+
+    score: EntryScore
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibition:
+    """The gallery of one attack."""
+
+    name: str
+    targeted: bool
+    figures: tuple[Figure, ...]
+
+
+def organiser_report(material: Material) -> str:
+    """The whole tournament, with every name, label, log and image, as HTML."""
+    shown = boards(material.standings)
+    return _render(
+        "organiser.html",
+        material,
+        shown,
+        heatmaps=heatmaps(material.standings),
+        exhibitions=_exhibitions(material, shown),
+        expelled=[
+            _why(score) for score in material.standings.scores.entries if _scores_nobody(score)
+        ],
+        failures=list(_failures(material, FAILURES_SHOWN)),
+    )
+
+
+def competitor_report(material: Material, name: str) -> str:
+    """What one competitor may see, as HTML.
+
+    Args:
+        material: Of everybody. Its notes on runs and its logs must already be those that this
+            competitor may read.
+        name: The competitor's entry.
+
+    Raises:
+        InvalidConfig: There is no entry of this name.
+    """
+    own = for_competitor(material, name)
+    shown = boards(own.standings, name)
+    (score,) = (s for s in own.standings.scores.entries if s.entry.name == name)
+    return _render(
+        "competitor.html",
+        own,
+        [board for board in shown if board.track is score.entry.type],
+        name=name,
+        score=score,
+        expelled=[_why(score)] if _scores_nobody(score) else [],
+        heatmaps=heatmaps(own.standings, name),
+        failures=list(_failures(own, len(own.jobs))),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("advcomp.scoring.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "rate": rate,
+        "percent": percent,
+        "seconds": seconds,
+        "gibibytes": _gibibytes,
+        "breakable": breakable,
+        "printable": lambda text: printable(text.encode(errors="surrogatepass")),
+    }
+    environment.globals |= {
+        "axes": axes,
+        "LEVELS": LEVELS,
+        "Verdict": Verdict,
+        "is_table": lambda value: isinstance(value, Mapping),
+        "is_list": lambda value: isinstance(value, list | tuple),
+    }
+    return environment
+
+
+def _render(template: str, material: Material, shown: Sequence[Board], **more: object) -> str:
+    environment = _environment()
+    sources = {
+        kind: environment.get_template(name).render()
+        for kind, name in (("style", "style.css"), ("script", "script.js"))
+    }
+    return environment.get_template(template).render(
+        material=material,
+        facts=material.facts,
+        standings=material.standings,
+        results=material.standings.results,
+        boards=shown,
+        scatters=[scatter(board) for board in shown],
+        lines=[lines(material.standings, board) for board in shown],
+        policy=_policy(sources),
+        **more,
+    )
+
+
+def _policy(sources: Mapping[str, str]) -> str:
+    """A Content-Security-Policy that allows these sources, pictures in the page, nothing else."""
+    allowed = "; ".join(
+        f"{kind}-src 'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+        for kind, text in sources.items()
+    )
+    return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'; form-action 'none'"
+
+
+def _exhibitions(material: Material, shown: Sequence[Board]) -> list[Exhibition]:
+    results = material.standings.results
+    index = {entry.name: i for i, entry in enumerate(results.defenses)}
+    order = [
+        index[row.row.submission]
+        for board in shown
+        if board.track is SubmissionType.DEFENSE
+        for row in board.rows
+        if row.row.verdict != Verdict.REJECTED
+    ]
+    return [
+        Exhibition(
+            name=results.attacks[attack].name,
+            targeted=results.attacks[attack].type is SubmissionType.TARGETED_ATTACK,
+            figures=tuple(figures(material, sample, order) for sample in samples),
+        )
+        for attack, samples in groupby(material.samples, key=lambda sample: sample.attack)
+    ]
+
+
+def _scores_nobody(score: EntryScore) -> bool:
+    return not score.complete
+
+
+def _why(score: EntryScore) -> Expelled:
+    if score.entry.verdict is Verdict.REJECTED:
+        return Expelled(score=score, why="It breaks the contract and never ran.")
+    what = "labels" if score.entry.type is SubmissionType.DEFENSE else "adversarial images"
+    missing = score.images - score.valid
+    return Expelled(score=score, why=f"It lacks {missing:,} of {score.images:,} {what}.")
+
+
+def _failures(material: Material, most: int) -> Iterator[Failures]:
+    failed = [job for job in material.jobs if job.verdict is not Verdict.OK]
+    failed.sort(key=lambda job: job.submission)
+    for submission, group in groupby(failed, key=lambda job: job.submission):
+        jobs = list(group)
+        yield Failures(
+            submission=submission,
+            jobs=tuple((job, _log(material, job)) for job in jobs[:most]),
+            more=max(0, len(jobs) - most),
+        )
+
+
+def _log(material: Material, job: JobRecord) -> str | None:
+    log = material.logs.get(job.job)
+    return None if log is None else printable(log)
+
+
+def _gibibytes(value: float | None) -> str:
+    return NOTHING if value is None else f"{value / 2**30:.2g} GiB"
