@@ -75,7 +75,8 @@ LAUNCHER_CAPABILITIES = (
     "CAP_SETUID",
 )
 CODE = "/code"
-SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - paths inside the box
+TMP = "/tmp"  # noqa: S108 - a path inside the box
+SCRATCH = (TMP, "/dev/shm")  # noqa: S108 - a path inside the box
 
 
 class Bubblewrap:
@@ -331,6 +332,12 @@ def walls(
         code_bytes: Size of the entry.
         etc: Synthetic files: inside path -> descriptor of the content.
     """
+
+    def room(inside: str) -> list[str]:
+        size = spec.limits.output_bytes + (code_bytes if inside == CODE else 0)
+        mode = "1777" if inside in SCRATCH else "0755"
+        return [*_parents(inside), "--perms", mode, "--size", str(size), "--tmpfs", inside]
+
     arguments = [f"--unshare-{name}" for name in NAMESPACES]
     arguments += ["--die-with-parent", "--as-pid-1", "--new-session", "--hostname", "box"]
     if uid is None:
@@ -339,6 +346,8 @@ def walls(
     else:
         arguments += ["--cap-drop", "ALL"]
         arguments += [word for name in LAUNCHER_CAPABILITIES for word in ("--cap-add", name)]
+    # Before what is shown: an interpreter in the host's /tmp is then mounted into this one.
+    arguments += room(TMP)
     for inside, target in view.links.items():
         arguments += [*_parents(inside), "--symlink", target, inside]
     for inside, outside in {**view.trees, **spec.inputs}.items():
@@ -350,9 +359,8 @@ def walls(
         arguments += [*_parents(inside), "--perms", "0444", "--file", str(fd), inside]
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     for inside in _writable(spec):
-        size = spec.limits.output_bytes + (code_bytes if inside == CODE else 0)
-        mode = "1777" if inside in SCRATCH else "0755"
-        arguments += [*_parents(inside), "--perms", mode, "--size", str(size), "--tmpfs", inside]
+        if inside != TMP:
+            arguments += room(inside)
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
 
 
