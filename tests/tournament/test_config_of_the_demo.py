@@ -29,6 +29,7 @@ def test_no_defense_of_the_demo_is_an_attack_s_surrogate() -> None:
     sources = load_entries(load_tournament(DIGITS / "digits.toml")).sources
     weights: dict[str, set[Path]] = {"attack": set(), "defense": set()}
     for source in sources:
+        assert source.role is not None
         weights[source.role] |= set(source.files.values())
     assert weights["attack"]
     assert weights["defense"]
