@@ -127,7 +127,7 @@ class Bubblewrap:
         Raises:
             SandboxError: The box failed, or `close` was called meanwhile.
         """
-        _check(spec)
+        _check(spec, self._view)
         with contextlib.ExitStack() as held:
             uid = held.enter_context(contextlib.closing(lease_uid())).uid if _is_root() else None
             group = held.enter_context(contextlib.closing(self._keeper.open(spec.limits)))
@@ -282,7 +282,7 @@ def _result(
     kept, dropped = log.close()
     overflow = stdout is not None and stdout.overflowed
     notes = [ending.killed] if ending.killed else []
-    if usage.oom_kills:
+    if usage.oom_kills and not ending.killed:
         notes.append(f"{usage.oom_kills} of its processes killed for memory")
     if overflow:
         notes.append("standard output went on beyond its cap")
@@ -348,6 +348,12 @@ def walls(
         arguments += [word for name in LAUNCHER_CAPABILITIES for word in ("--cap-add", name)]
     # Before what is shown: an interpreter in the host's /tmp is then mounted into this one.
     arguments += room(TMP)
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    # Before what is shown: an interpreter may live in a folder of the host's /tmp.
+    for inside in _writable(spec):
+        size = spec.limits.output_bytes + (code_bytes if inside == CODE else 0)
+        mode = "1777" if inside in SCRATCH else "0755"
+        arguments += [*_parents(inside), "--perms", mode, "--size", str(size), "--tmpfs", inside]
     for inside, target in view.links.items():
         arguments += [*_parents(inside), "--symlink", target, inside]
     for inside, outside in {**view.trees, **spec.inputs}.items():
@@ -357,10 +363,6 @@ def walls(
         arguments += ["--remount-ro", inside]
     for inside, fd in etc.items():
         arguments += [*_parents(inside), "--perms", "0444", "--file", str(fd), inside]
-    arguments += ["--proc", "/proc", "--dev", "/dev"]
-    for inside in _writable(spec):
-        if inside != TMP:
-            arguments += room(inside)
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
 
 
@@ -412,7 +414,7 @@ def _is_root() -> bool:
     return os.geteuid() == 0
 
 
-def _check(spec: RunSpec) -> None:
+def _check(spec: RunSpec, view: View) -> None:
     """Refuse what could only fail later, in ways that look like the program's fault.
 
     Raises:
@@ -428,6 +430,13 @@ def _check(spec: RunSpec) -> None:
             problems.append(
                 f"{outside}: the box's own uid cannot read it; give others read permission"
             )
+    for taken in (CODE, spec.output, *spec.inputs):
+        problems += [
+            f"{tree}: advcomp and its interpreter must not lie in {taken}, which boxes need for "
+            "themselves; install them elsewhere"
+            for tree in view.trees
+            if taken is not None and Path(tree).is_relative_to(taken)
+        ]
     if problems:
         raise SandboxError(*problems)
 

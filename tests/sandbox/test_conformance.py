@@ -576,6 +576,14 @@ def test_memory_of_files_is_limited(host: Host, folder: str) -> None:
     assert (result.oom_killed, result.timed_out) == (True, False)
 
 
+def test_an_entry_beyond_its_memory_is_its_own_fault(host: Host, stage: Path) -> None:
+    if not host.kernel_limits:
+        pytest.skip("the watchdog looks only while the program runs")
+    (stage / "weights").write_bytes(b"w" * (128 * MIB))
+    result = host.run("true", code=stage, memory_bytes=64 * MIB).result
+    assert (result.oom_killed, result.exit_code, result.signal) == (True, None, signal.SIGKILL)
+
+
 def test_a_childs_death_for_memory_is_told_and_spares_the_parent(host: Host) -> None:
     if not host.kernel_limits:
         pytest.skip("the watchdog kills the whole box")
