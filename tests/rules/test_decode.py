@@ -59,6 +59,26 @@ def test_what_was_judged_before_the_decoder_died_is_on_record(tmp_path: Path) ->
     assert np.array_equal(decoded.pixels[0], IMAGES[0])
 
 
+def test_a_decoder_that_is_killed_leaves_what_it_judged(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "packed").open("wb") as file:
+        pack_blobs([PNGS[0], b"broken", PNGS[2], b"kill", PNGS[1]], file)
+    program = """if True:
+        import os, pathlib, sys
+        from advcomp.rules import decode
+        whole = decode.decode_png
+        def fragile(data, height, width):
+            return os.kill(os.getpid(), 9) if data == b"kill" else whole(data, height, width)
+        decode.decode_png = fragile
+        decode.decode_files(pathlib.Path("packed"), pathlib.Path("out"), 2, 4)
+    """
+    assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path).returncode == -9
+    valid, pixels = ((tmp_path / "out" / name).read_bytes() for name in ("valid", "pixels"))
+    decoded = read_answer(valid, pixels, count=5, height=2, width=4)
+    assert decoded.valid.tolist() == [True, False, True]
+    assert np.array_equal(decoded.pixels[[0, 2]], IMAGES[[0, 2]])
+
+
 def test_packed_blobs_are_found_again() -> None:
     file = BytesIO()
     blobs = [b"", b"one", b"", b"three" * 99]

@@ -206,8 +206,10 @@ def test_metadata_must_be_a_regular_file(folder: Path, kind: str) -> None:
 
 def test_an_entry_point_behind_a_link_is_refused(folder: Path) -> None:
     (folder / "link.sh").symlink_to("run_attack.sh")
-    (folder / "out").symlink_to("/bin")
-    for entry_point in ("link.sh", "out/sh"):
+    (folder.parent / "elsewhere").mkdir()
+    (folder.parent / "elsewhere/run.sh").touch()
+    (folder / "out").symlink_to("../elsewhere")
+    for entry_point in ("link.sh", "out/run.sh"):
         (problem,) = problems(folder, GOOD | {"entry_point": entry_point})
         assert problem.endswith("which is no file there")
 

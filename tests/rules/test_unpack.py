@@ -600,6 +600,18 @@ def test_other_hard_links_are_refused(
         take_archive(archive)
 
 
+def test_a_hard_link_is_meant_from_the_root_of_the_archive(
+    tmp_path: Path, take_archive: TakeArchive
+) -> None:
+    archive = tar_of(
+        tmp_path / "entry.tar",
+        (info_of("top/real", tarfile.REGTYPE), b""),
+        (info_of("top/hard", tarfile.LNKTYPE, "real"), b""),
+    )
+    with pytest.raises(InvalidSubmission, match="leads out"):
+        take_archive(archive)
+
+
 @pytest.mark.parametrize(
     "kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"S", b"D", b"M", b"Z"]
 )
