@@ -75,8 +75,7 @@ LAUNCHER_CAPABILITIES = (
     "CAP_SETUID",
 )
 CODE = "/code"
-TMP = "/tmp"  # noqa: S108 - a path inside the box
-SCRATCH = (TMP, "/dev/shm")  # noqa: S108 - a path inside the box
+SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - paths inside the box
 
 
 class Bubblewrap:
@@ -332,12 +331,6 @@ def walls(
         code_bytes: Size of the entry.
         etc: Synthetic files: inside path -> descriptor of the content.
     """
-
-    def room(inside: str) -> list[str]:
-        size = spec.limits.output_bytes + (code_bytes if inside == CODE else 0)
-        mode = "1777" if inside in SCRATCH else "0755"
-        return [*_parents(inside), "--perms", mode, "--size", str(size), "--tmpfs", inside]
-
     arguments = [f"--unshare-{name}" for name in NAMESPACES]
     arguments += ["--die-with-parent", "--as-pid-1", "--new-session", "--hostname", "box"]
     if uid is None:
@@ -346,10 +339,8 @@ def walls(
     else:
         arguments += ["--cap-drop", "ALL"]
         arguments += [word for name in LAUNCHER_CAPABILITIES for word in ("--cap-add", name)]
-    # Before what is shown: an interpreter in the host's /tmp is then mounted into this one.
-    arguments += room(TMP)
     arguments += ["--proc", "/proc", "--dev", "/dev"]
-    # Before what is shown: an interpreter may live in a folder of the host's /tmp.
+    # Before what is shown: an interpreter in the host's /tmp is then mounted into this one.
     for inside in _writable(spec):
         size = spec.limits.output_bytes + (code_bytes if inside == CODE else 0)
         mode = "1777" if inside in SCRATCH else "0755"
