@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +19,14 @@ from advcomp.players.datasets import LabelledImages, Part, digits
 from advcomp.players.pixels import to_float
 
 ROOT = Path(__file__).parents[2]
-WEIGHTS = ROOT / "tournament" / "digits" / "weights"
+DIGITS = ROOT / "tournament" / "digits"
 
+ENTRIES = tomllib.loads((DIGITS / "digits.toml").read_text())["entries"]
 FILES: dict[str, dict[str, str]] = {
-    "attacks/noop": {},
-    "attacks/random_noise": {},
-    "attacks/fgsm": {"surrogate": "conv_net_a"},
-    "attacks/iterative_fgsm": {"surrogate": "conv_net_a"},
-    "attacks/momentum_iterative_fgsm": {"surrogate": "conv_net_a"},
-    "attacks/targeted_iterative": {"surrogate": "conv_net_a"},
-    "attacks/momentum_ensemble": {
-        "surrogate_1": "conv_net_a",
-        "surrogate_2": "residual_net_a",
-        "surrogate_3": "mlp_mixer_a",
-    },
-    "defenses/plain": {"classifier": "residual_net_b"},
-    "defenses/adversarially_trained": {"classifier": "conv_net_adversarial"},
-    "defenses/jpeg": {"classifier": "conv_net_b"},
-    "defenses/random_resize_pad": {"classifier": "separable_net_b"},
-    "defenses/ensemble": {"classifier_1": "mlp_mixer_b", "classifier_2": "separable_net_c"},
+    entry["path"].removeprefix("../../"): entry.get("files", {})
+    for entry in ENTRIES["attacks"] + ENTRIES["defenses"]
 }
-"""Weights to lay over each sample."""
+"""What the digits tournament lays over each sample: inside path -> path beside digits.toml."""
 
 ATTACKS = [sample for sample in FILES if sample.startswith("attacks/")]
 DEFENSES = [sample for sample in FILES if sample.startswith("defenses/")]
@@ -83,8 +71,8 @@ def target(clean: LabelledImages, i: int) -> int:
 def run(sample: str, folder: Path, *arguments: str | Path) -> None:
     code = folder / "code"
     shutil.copytree(ROOT / sample, code)
-    for inside, weights in FILES[sample].items():
-        shutil.copy(WEIGHTS / f"{weights}.safetensors", code / f"{inside}.safetensors")
+    for inside, outside in FILES[sample].items():
+        shutil.copy(DIGITS / outside, code / inside)
     entry = json.loads((code / "metadata.json").read_text())["entry_point"]
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
@@ -108,7 +96,7 @@ def labelled(sample: str, folder: Path, inputs: Path) -> dict[str, int]:
     return {name: int(label) for name, label in (line.split(",") for line in lines)}
 
 
-def test_every_sample_is_run_here() -> None:
+def test_every_sample_plays_in_the_digits_tournament() -> None:
     assert sorted(FILES) == SAMPLES
 
 
@@ -140,7 +128,7 @@ def test_the_targeted_attack_leads_its_surrogate_to_the_target(
     inputs: Path, clean: LabelledImages, tmp_path: Path
 ) -> None:
     images = attacked("attacks/targeted_iterative", tmp_path, inputs)
-    surrogate = load_classifier(WEIGHTS / "conv_net_a.safetensors")
+    surrogate = load_classifier(tmp_path / "code" / "surrogate.safetensors")
     adversarial = to_float(np.stack([images[first_name(i)] for i in range(COUNT)]))
     before, after = (
         surrogate(x).softmax(1)[range(COUNT), [target(clean, i) for i in range(COUNT)]]
