@@ -1,13 +1,15 @@
 """Public images as a tournament's dataset: `python -m advcomp.players.datasets NAME DIR`.
 
     digits DIR                            scikit-learn's handwritten digits
-    cifar10 DIR --source ROOT|FILE.npz    CIFAR-10, from torchvision's copy or packed JPEGs
+    cifar10 DIR [--source ROOT|FILE.npz] [--download]
+                                          CIFAR-10, from torchvision's copy or packed JPEGs
 
 DIR gets images/*.png and images.csv. Target classes are drawn with `--seed`. The part for training
 is never the tournament's; in process, `digits` and `cifar10` give the same images as arrays.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -151,6 +153,10 @@ def _packed_jpegs(
     return np.stack(images), labels.astype(np.int64)
 
 
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advcomp"
+
+
 def _missing(package: str) -> MissingExtra:
     return MissingExtra(
         f"{package} is not installed; install it with: pip install 'advcomp[players]'"
@@ -169,7 +175,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = parser.add_subparsers(dest="name", required=True)
     names.add_parser("digits", parents=[shared])
     cifar = names.add_parser("cifar10", parents=[shared])
-    cifar.add_argument("--source", type=Path, required=True, metavar="ROOT|FILE.npz")
+    cifar.add_argument(
+        "--source",
+        type=Path,
+        default=_cache() / "torchvision",
+        metavar="ROOT|FILE.npz",
+        help="where CIFAR-10 is (default: %(default)s)",
+    )
     cifar.add_argument("--download", action="store_true", help="fetch what the root lacks")
     options = parser.parse_args(argv)
     try:

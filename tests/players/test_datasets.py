@@ -98,6 +98,16 @@ def test_a_root_without_cifar10_is_refused_with_the_remedy(tmp_path: Path) -> No
         cifar10(Part.TOURNAMENT, tmp_path)
 
 
+def test_cifar10_is_looked_for_in_the_cache_where_no_source_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit):
+        main(["cifar10", str(tmp_path / "cifar")])
+    assert f"{tmp_path}/cache/advcomp/torchvision: expected" in capsys.readouterr().err
+    assert not (tmp_path / "cifar").exists()
+
+
 def test_a_problem_is_one_line_and_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
