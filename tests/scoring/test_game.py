@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from advcomp.rules.submission_type import SubmissionType
@@ -136,6 +137,20 @@ def test_a_rejected_entry_is_ranked_by_neither(play: Play) -> None:
     found = values(tournament(play, [*ATTACKS[:2], rejected, ATTACKS[2]], DEFENSES, answers))
     assert (found["pagerank"]["a3"], found["nash"]["a3"]) == (None, None)
     assert found["pagerank_2017"]["a3"] == 0
+
+
+def test_only_pagerank_2017_counts_labels_of_pairs_that_we_failed_on(play: Play) -> None:
+    """Pair 0 is ours; on the other 99 nothing differs from a tournament without it."""
+    everything = tournament(play)
+    ours = np.arange(100) == 0
+    failed = values(replace(everything, infra_pairs=ours))
+    assert failed["pagerank_2017"] == values(everything)["pagerank_2017"]
+    without = {pair: labels[1:] for pair, labels in golden_answers().items()}
+    clean = dict.fromkeys(CORRECT, "=" * 99)
+    smaller = values(play(attacks=ATTACKS, defenses=DEFENSES, answers=without, clean=clean))
+    for name in ("pagerank", "nash"):
+        assert failed[name] == pytest.approx(smaller[name], abs=1e-12)
+    assert failed["nash"]["a2"] == pytest.approx(50 / 99)
 
 
 def test_labels_within_a_team_change_neither_pagerank_nor_nash(play: Play) -> None:

@@ -161,3 +161,10 @@ def test_a_pair_that_is_not_played_pays_what_its_two_are_expected_to() -> None:
     filled = np.where(played, rates, expected)
     assert nash(rates, played=played).values == pytest.approx(nash(filled).values, abs=1e-12)
     assert nash(rates).values != pytest.approx(nash(filled).values)
+
+
+def test_what_a_pair_is_expected_to_pay_is_a_rate() -> None:
+    rates = np.array([[0.0, 0.1, 0.9], [0.9, 1.0, 0.0]])
+    played = np.array([[True, True, True], [True, True, False]])
+    filled = np.where(played, rates, 1.0)  # 0.95 + 0.9 - 2.9 / 5 would be 1.27
+    assert nash(rates, played=played).values == pytest.approx(nash(filled).values, abs=1e-12)

@@ -162,7 +162,8 @@ def tournaments(draw: st.DrawFn) -> Results:
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     holes = draw(st.sampled_from([0.0, 0.1, 0.5]))
     exists = generator.random((len(attacks), len(pairs))) >= holes * generator.integers(2)
-    exists[[a.verdict is Verdict.REJECTED for a in attacks]] = False
+    if draw(st.booleans()):
+        exists[[a.verdict is Verdict.REJECTED for a in attacks]] = False
     shape = (len(defenses), len(attacks), len(pairs))
     predictions = generator.integers(0, 4, shape)
     unanswered = generator.random((len(defenses), 1, 1)) < draw(st.sampled_from([0.0, 0.5]))
