@@ -186,6 +186,22 @@ def rerun(run_folder: Path, names: tuple[str, ...], jobs: int | None) -> None:
 
 
 @main.command()
+@RUN
+@click.option("--for", "name", metavar="NAME", help="What the competitor NAME may see.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to [default: RUN/results/report.html, or RUN/reports/NAME.html].",
+)
+def report(run_folder: Path, name: str | None, out: Path | None) -> None:
+    """Write the report of RUN as one HTML file, for the organiser or for one competitor."""
+    from advcomp.terminal.reporting import report_in_terminal
+
+    report_in_terminal(run_folder, name, out)
+
+
+@main.command()
 @click.argument("target", metavar="PATH|FILE[:NAME]")
 @SANDBOX
 def validate(target: str, sandbox: str | None) -> None:

@@ -1,8 +1,8 @@
 """`advcomp doctor`: what works on this machine, and what to do about the rest."""
 
 from advcomp.errors import SandboxUnavailable
+from advcomp.rules.printable import printable
 from advcomp.sandbox.probe import DEFAULT, Check, check_machine
-from advcomp.terminal.text import printable
 
 
 def examine() -> int:

@@ -3,17 +3,18 @@
 import shlex
 from pathlib import Path
 
+from advcomp.rules.printable import printable
 from advcomp.terminal.progress import ending, job_line
 from advcomp.terminal.running import near, options_of, resume_line
 from advcomp.terminal.tables import show, table_of
-from advcomp.terminal.text import count, duration, one_line, printable, size
+from advcomp.terminal.text import count, duration, one_line, size
 from advcomp.tournament.config import LogPolicy
+from advcomp.tournament.disclosure import for_competitor
 from advcomp.tournament.state import load_state
 from advcomp.tournament.status import (
     EntryStatus,
     JobLog,
     RunStatus,
-    for_competitor,
     logs_of,
     planned_jobs,
     remarks,

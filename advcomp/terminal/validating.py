@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
+from advcomp.rules.printable import printable
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.progress import ending
-from advcomp.terminal.text import count, duration, one_line, printable, size
+from advcomp.terminal.text import count, duration, one_line, size
+from advcomp.tournament.disclosure import tail
 from advcomp.tournament.state import EntryState
-from advcomp.tournament.status import tail
 from advcomp.tournament.validate import Smoke, Validator, opened_validator
 
 VALID, INVALID = 0, 1

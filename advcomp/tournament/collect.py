@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
-from advcomp.tournament.opaque import Key
+from advcomp.tournament.opaque import Key, open_key
 from advcomp.tournament.plan import AttackJob, DefenseJob, Job, attack_jobs, defense_jobs
-from advcomp.tournament.state import EntryState, RunState
+from advcomp.tournament.state import KEY_FILE, EntryState, RunState, load_state
 from advcomp.tournament.store import JobResult, Store
 from advcomp.tournament.views import CLEAN
 from advcomp.tournament.waves import (
@@ -18,6 +20,7 @@ from advcomp.tournament.waves import (
     Wave,
     WaveImages,
     columns_of,
+    load_waves,
 )
 
 
@@ -68,6 +71,22 @@ def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> C
         jobs=tuple(sorted(records, key=lambda record: (record.stage, record.submission))),
         unfinished=tuple(job for job, result in jobs if result is None),
     )
+
+
+def collect_finished(run: Path) -> tuple[RunState, Collected]:
+    """The state and the results of a run in which nothing is left to do.
+
+    Raises:
+        RunConflict: The folder is no run, or its run is not finished.
+    """
+    state = load_state(run)
+    collected = collect(state, Store(run), open_key(run / KEY_FILE), load_waves(run))
+    if collected.unfinished:
+        raise RunConflict(
+            f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
+            f"result; `advcomp run {state.file} --out {run}` runs them"
+        )
+    return state, collected
 
 
 class _Arrays:

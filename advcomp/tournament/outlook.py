@@ -24,8 +24,7 @@ from advcomp.tournament.plan import (
     defense_jobs,
     images_of,
 )
-from advcomp.tournament.runner import KEY_FILE
-from advcomp.tournament.state import EntryState, RunState
+from advcomp.tournament.state import KEY_FILE, EntryState, RunState
 from advcomp.tournament.store import JobResult, Store
 from advcomp.tournament.views import cut
 from advcomp.tournament.waves import Wave, WaveImages, load_waves, plan_waves
@@ -70,7 +69,7 @@ class Outlook:
         """Wall time of the two stages, one after the other, longest jobs first."""
         stages = (AttackJob, DefenseJob)
         return sum(
-            _makespan([seconds(job) for job in self.missing if isinstance(job, stage)], workers)
+            makespan([seconds(job) for job in self.missing if isinstance(job, stage)], workers)
             for stage in stages
         )
 
@@ -133,7 +132,7 @@ def _exists(
     return exists
 
 
-def _makespan(seconds: Iterable[float], workers: int) -> float:
+def makespan(seconds: Iterable[float], workers: int) -> float:
     """When the last job ends, if each of `workers` takes the longest one that is left."""
     ends = [0.0] * workers
     for job_s in sorted(seconds, reverse=True):

@@ -17,8 +17,7 @@ from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.publish import write_results
-from advcomp.scoring.standings import ScoringOptions
-from advcomp.tournament.collect import Collected, collect, current_columns
+from advcomp.tournament.collect import Collected, collect, collect_finished, current_columns
 from advcomp.tournament.config import Tournament, check_machine, difference, load_tournament
 from advcomp.tournament.entries import EntrySource, load_entries
 from advcomp.tournament.executors import Stop, run_local
@@ -28,10 +27,14 @@ from advcomp.tournament.machine import cores
 from advcomp.tournament.manifest import manifest_of
 from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.report import REPORT, publish_report
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.staging import staging_for
 from advcomp.tournament.state import (
+    ENTRIES,
     FILE_NAME,
+    KEY_FILE,
+    RESULTS,
     RunState,
     SandboxState,
     load_state,
@@ -41,8 +44,6 @@ from advcomp.tournament.state import (
 from advcomp.tournament.store import JobResult, Store, locked
 from advcomp.tournament.waves import WaveImages, load_waves, plan_waves, save_waves
 from advcomp.tournament.work import Worker
-
-KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
 
 
 class Observer(Protocol):
@@ -137,25 +138,19 @@ def rescore(run: Path) -> Finished:
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
     """
-    state = load_state(run)
     with locked(run):
-        collected = collect(state, Store(run), open_key(run / KEY_FILE), load_waves(run))
-        if collected.unfinished:
-            raise RunConflict(
-                f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
-                f"result; `advcomp run {state.file} --out {run}` runs them"
-            )
+        state, collected = collect_finished(run)
         return publish(run, state, collected)
 
 
 def publish(run: Path, state: RunState, collected: Collected) -> Finished:
-    """Write the result files of a run."""
-    options = ScoringOptions(
-        absence=state.scoring.absence, bootstrap=state.scoring.bootstrap, seed=state.seed
-    )
+    """Write the result files of a run, and the organiser's report."""
     results = run / RESULTS
     manifest = manifest_of(state, load_waves(run))
-    write_results(results, collected.results, collected.jobs, options, manifest)
+    standings = write_results(
+        results, collected.results, collected.jobs, state.scoring_options, manifest
+    )
+    publish_report(results / REPORT, run, state, collected, standings)
     return Finished(run=run, results=results, provisional=collected.provisional)
 
 

@@ -20,12 +20,14 @@ from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
+from advcomp.scoring.standings import ScoringOptions
 from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
 from advcomp.tournament.durable import write_durably
 from advcomp.tournament.machine import machine_facts
 from advcomp.tournament.views import View
 
 FILE_NAME = "run.json"
+KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
 
 
 class _Frozen(BaseModel):
@@ -153,6 +155,13 @@ class RunState(_Frozen):
         """By name."""
         return tuple(
             sorted((e for e in self.entries if not e.is_attack), key=lambda entry: entry.name)
+        )
+
+    @property
+    def scoring_options(self) -> ScoringOptions:
+        """What the tournament file chooses about scores."""
+        return ScoringOptions(
+            absence=self.scoring.absence, bootstrap=self.scoring.bootstrap, seed=self.seed
         )
 
     def labels_array(self) -> NDArray[np.int16]:

@@ -7,18 +7,12 @@ from pathlib import Path
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import LimitTier
-from advcomp.tournament.config import LogPolicy
 from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, defense_jobs
-from advcomp.tournament.runner import KEY_FILE, RESULTS
-from advcomp.tournament.state import EntryState, RunState, load_state
+from advcomp.tournament.state import KEY_FILE, RESULTS, EntryState, RunState, load_state
 from advcomp.tournament.store import JobResult, Store
 from advcomp.tournament.views import View
 from advcomp.tournament.waves import WaveImages, load_waves
-
-TAIL_LINES = 20
-TAIL_BYTES = 4096
-"""What `[logs] show = "tail"` lets a competitor see of each job's log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,22 +113,6 @@ def logs_of(run: Path, name: str) -> list[JobLog]:
     return [
         JobLog(result=result, log=store.log(job.id)) for job, result in own if result is not None
     ]
-
-
-def for_competitor(log: bytes, policy: LogPolicy) -> bytes | None:
-    """As much of a log as its competitor may see; None where that is nothing."""
-    match policy:
-        case LogPolicy.SMOKE:
-            return None
-        case LogPolicy.TAIL:
-            return tail(log)
-        case LogPolicy.FULL:
-            return log
-
-
-def tail(log: bytes) -> bytes:
-    """The last lines of a log."""
-    return b"\n".join(log[-TAIL_BYTES:].rstrip().splitlines()[-TAIL_LINES:])
 
 
 def results_of(run: Path) -> Path:

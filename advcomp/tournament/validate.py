@@ -23,10 +23,10 @@ from advcomp.tournament.intake import take_entry
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, defense_jobs
-from advcomp.tournament.runner import ENTRIES, KEY_FILE, opened_sandbox
+from advcomp.tournament.runner import opened_sandbox
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.staging import staging_for
-from advcomp.tournament.state import EntryState, SandboxState, state_of
+from advcomp.tournament.state import ENTRIES, KEY_FILE, EntryState, SandboxState, state_of
 from advcomp.tournament.store import JobResult, Store
 from advcomp.tournament.views import View
 from advcomp.tournament.waves import Wave, WaveImages

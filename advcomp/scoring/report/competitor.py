@@ -5,6 +5,8 @@
   the organiser knows, not from their names.
 * Digests, teams and notes of others, the dataset's digest and seed, versions and the machine stay
   with the organiser, and so do all images: nothing in a tournament says which round's are public.
+* What the referee noted about a run names hidden images and files that the run chose the names of,
+  so it is left out whatever the tournament shows of logs.
 * Of the manifest only what `_MANIFEST` lists is kept: whoever adds to it must decide to show it.
 """
 
@@ -13,8 +15,9 @@ from dataclasses import replace
 from hashlib import sha256
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.printable import printable
 from advcomp.scoring.report.material import Material
-from advcomp.scoring.report.printable import without_host_paths
+from advcomp.scoring.report.wording import without_host_paths
 from advcomp.scoring.results import Entry
 from advcomp.scoring.scores import EntryScore, Scores
 from advcomp.scoring.standings import Standings
@@ -48,14 +51,10 @@ def for_competitor(material: Material, name: str) -> Material:
     return replace(
         material,
         standings=_renamed(standings, entries),
-        jobs=[
-            replace(job, note=without_host_paths(job.note))
-            for job in material.jobs
-            if job.submission == name
-        ],
+        jobs=[replace(job, note="") for job in material.jobs if job.submission == name],
         manifest=_shown(material.manifest),
         logs={
-            job.job: material.logs[job.job]
+            job.job: without_host_paths(printable(material.logs[job.job])).encode()
             for job in material.jobs
             if job.submission == name and job.job in material.logs
         },

@@ -14,6 +14,7 @@ from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from advcomp.rules.printable import printable
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.report import axes
@@ -23,8 +24,8 @@ from advcomp.scoring.report.gallery import Figure, figures
 from advcomp.scoring.report.heatmap import LEVELS, heatmaps
 from advcomp.scoring.report.lines import lines
 from advcomp.scoring.report.material import Material
-from advcomp.scoring.report.printable import breakable, printable
 from advcomp.scoring.report.scatter import scatter
+from advcomp.scoring.report.wording import breakable
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import EntryScore
 
@@ -78,8 +79,7 @@ def competitor_report(material: Material, name: str) -> str:
     """What one competitor may see, as HTML.
 
     Args:
-        material: Of everybody. Its notes on runs and its logs must already be those that this
-            competitor may read.
+        material: Of everybody; its logs must already be what the competitor may read.
         name: The competitor's entry.
 
     Raises:
@@ -115,7 +115,7 @@ def _environment() -> Environment:
         "seconds": seconds,
         "gibibytes": _gibibytes,
         "breakable": breakable,
-        "printable": lambda text: printable(text.encode(errors="surrogatepass")),
+        "printable": printable,
     }
     environment.globals |= {
         "axes": axes,
