@@ -127,6 +127,19 @@ class Bubblewrap:
             SandboxError: The box failed, or `close` was called meanwhile.
         """
         _check(spec, self._view)
+        try:
+            return self._run(spec)
+        except OSError as error:
+            raise SandboxError(f"the box failed: {error}") from error
+
+    def close(self) -> None:
+        """Kill what is running; every `run` in progress raises SandboxError."""
+        with self._lock:
+            self._closed = True
+            for box in self._running:
+                box.kill()
+
+    def _run(self, spec: RunSpec) -> "FinishedRun":
         with contextlib.ExitStack() as held:
             uid = held.enter_context(contextlib.closing(lease_uid())).uid if _is_root() else None
             group = held.enter_context(contextlib.closing(self._keeper.open(spec.limits)))
@@ -137,13 +150,6 @@ class Bubblewrap:
             with self._registered(box):
                 group.add(box.pid)
                 return self._drive(spec, box, order, group, log, stdout)
-
-    def close(self) -> None:
-        """Kill what is running; every `run` in progress raises SandboxError."""
-        with self._lock:
-            self._closed = True
-            for box in self._running:
-                box.kill()
 
     def _start(
         self,

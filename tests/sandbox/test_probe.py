@@ -119,6 +119,17 @@ def test_what_cannot_work_is_refused_before_it_runs(sandbox: Sandbox, tmp_path: 
     assert len(caught.value.problems) == 2
 
 
+def test_a_descriptor_that_takes_nothing_is_a_failure_of_ours(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    limits = Limits(wall_s=10, memory_bytes=1 << 28)
+    with (tmp_path / "file").open("rb") as read_only:
+        spec = RunSpec(argv=("echo", "x"), limits=limits, stdout_fd=read_only.fileno())
+        with pytest.raises(SandboxError, match="Bad file descriptor"):
+            sandbox.run(spec)
+
+
 def test_a_hidden_folder_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="expected a folder to hide"):
         open_sandbox("bubblewrap", hidden=[tmp_path / "none"])
