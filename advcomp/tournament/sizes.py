@@ -19,7 +19,7 @@ def parse_size(value: object) -> int:
         ValueError: It is no size, or less than one byte.
     """
     size = _bytes_of(value) if isinstance(value, str) else value
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < 2**63:
+    if not isinstance(size, int) or not 1 <= size < 2**63:
         raise ValueError(f"not a size: {value!r}")
     return size
 
