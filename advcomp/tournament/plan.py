@@ -128,6 +128,8 @@ def _shard_digest(state: RunState, images: WaveImages, items: Sequence[Item]) ->
 def _job_id(state: RunState, entry: EntryState, inputs: dict[str, object]) -> str:
     everything = {
         "format": state.format,
+        # Copies of one submission under several names are run and told apart.
+        "name": entry.name,
         "submission": entry.digest,
         "type": entry.type,
         "image": entry.image,

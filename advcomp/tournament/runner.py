@@ -238,7 +238,8 @@ class _Stages:
         return None if self.stop else collect(self.state, self.store, self.key, waves)
 
     def _do(self, title: str, jobs: Sequence[Job]) -> None:
-        missing = [job for job in jobs if not self.store.is_done(job.id)]
+        # Waves with the same images share jobs.
+        missing = list({job.id: job for job in jobs if not self.store.is_done(job.id)}.values())
         costs = {job.name: cost_of(self.state, job) for job in missing}
         self.observer.stage(title, len(missing), len(jobs) - len(missing), sum(costs.values()))
         for result in run_local(
