@@ -107,7 +107,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
         for note in listed.notes:
             observer.note(note)
         with locked(run), staging_for(run) as staging:
-            refuse_another(run, tournament.identity(sandbox.name))
+            refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
             entries = take_entries(listed.sources, sandbox, run / ENTRIES)
             box = SandboxState.of(sandbox)
@@ -138,6 +138,7 @@ def rescore(run: Path) -> Finished:
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
     """
+    load_state(run)  # a folder that is no run gets no lock
     with locked(run):
         state, collected = collect_finished(run)
         return publish(run, state, collected)
