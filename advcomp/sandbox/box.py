@@ -1,20 +1,20 @@
 """One box from its start to the death of its last process, whatever program made its walls.
 
-The walls are made by a command that runs `launcher.py` as process 1 of a new pid namespace and
-says which pid that is on the host. Everything here waits on descriptors only: a pidfd for the
-death of process 1 (the kernel reports it when every other process of the namespace is dead), the
-launcher's channel, and the pipes of what the program prints.
+The walls are made by a command that runs `launcher.py` as process 1 of a new pid namespace; which
+pid that has on the host, the kernel says with the launcher's first message. Everything here waits
+on descriptors only: a pidfd for the death of process 1 (the kernel reports it when every other
+process of the namespace is dead), the launcher's channel, and the pipes of what is printed.
 """
 
 import contextlib
 import fcntl
-import json
 import marshal
 import os
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +33,8 @@ WATCH_S = 0.05
 DEATH_S = 30.0
 """How long the kernel may take to clear a killed box away."""
 MESSAGE_BYTES = 4096
+CREDENTIALS = struct.Struct("3i")
+"""struct ucred (unix(7)): pid, uid, gid."""
 PIPE_BYTES = 1 << 20
 ENDING = re.compile(rb"(exit|signal) (\d{1,3})")
 
@@ -63,7 +65,7 @@ def memory_file(data: bytes, held: contextlib.ExitStack) -> int:
 
 
 def start_box(
-    command: Callable[[int, int], Sequence[str]],
+    command: Callable[[int], Sequence[str]],
     *,
     fds: Sequence[int],
     log: Log,
@@ -73,8 +75,7 @@ def start_box(
     """Start a command that makes the walls and runs the launcher in them.
 
     Args:
-        command: Made from two descriptor numbers: the launcher's end of the channel, and where
-            the command must write a line of JSON with "child-pid", the launcher's pid out here.
+        command: Made from the number of the descriptor that is the launcher's end of the channel.
         fds: Further descriptors that the command needs, at the same numbers.
         log: Takes what is printed.
         stdout: Takes standard output, where that does not go to the log.
@@ -85,19 +86,19 @@ def start_box(
     """
     channel, far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     held.enter_context(channel)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     with contextlib.ExitStack() as theirs:
         theirs.enter_context(far_end)
-        report_fd, report_end = _pipe(held, theirs)
         log_fd, log_end = _pipe(held, theirs)
         stdout_fd, stdout_end = _pipe(held, theirs) if stdout else (log_fd, log_end)
         process = subprocess.Popen(
-            command(far_end.fileno(), report_end),
+            command(far_end.fileno()),
             env={},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=stdout_end,
             stderr=log_end,
-            pass_fds=(*fds, far_end.fileno(), report_end),
+            pass_fds=(*fds, far_end.fileno()),
             start_new_session=True,
         )
         held.callback(_end, process)
@@ -105,7 +106,7 @@ def start_box(
     if stdout is not None:
         sinks[stdout_fd] = stdout
     box = Box(process, channel, sinks, log)
-    box.find_first_process(report_fd, held)
+    box.find_first_process(held)
     return box
 
 
@@ -127,15 +128,11 @@ class Box:
         self._pidfd = -1
         self.pid = -1
 
-    def find_first_process(self, report_fd: int, held: contextlib.ExitStack) -> None:
+    def find_first_process(self, held: contextlib.ExitStack) -> None:
         """Learn which process is the launcher, and hold it: its number may be used again."""
-        report = b""
-        while not report.endswith(b"\n"):
-            piece = self._receive(report_fd)
-            if not piece:
-                raise self._failure("it could not be made")
-            report += piece
-        self.pid = json.loads(report.splitlines()[0])["child-pid"]
+        message, self.pid = self._receive()
+        if not message:
+            raise self._failure("it could not be made")
         try:
             self._pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -152,7 +149,7 @@ class Box:
         # A dead launcher is found out by its answer, which is missing.
         with contextlib.suppress(BrokenPipeError):
             self._channel.send(marshal.dumps(order))  # type: ignore[arg-type] # a plain dict
-        answer = self._receive(self._channel.fileno())
+        answer, _ = self._receive()
         if answer != b"ready":
             raise self._failure(answer.decode(errors="replace") or "its first process died")
 
@@ -214,17 +211,19 @@ class Box:
                 return True
         return False
 
-    def _receive(self, fd: int) -> bytes:
-        """The next message on `fd`; nothing if the other side is gone."""
+    def _receive(self) -> tuple[bytes, int]:
+        """The launcher's next message, nothing if it is dead; and the pid that it has out here."""
+        fd = self._channel.fileno()
         while time.monotonic() < self._ready_by:
-            events = self._poll(self._ready_by, fd, self._pidfd)
-            if fd in events:
-                # It is reset where the other side died without reading what we sent.
-                with contextlib.suppress(ConnectionResetError):
-                    return os.read(fd, MESSAGE_BYTES)
-                return b""
-            if self._pidfd in events:
-                return b""
+            if fd not in self._poll(self._ready_by, fd):
+                continue
+            # It is reset where the other side died without reading what we sent.
+            with contextlib.suppress(ConnectionResetError):
+                message, attached, _, _ = self._channel.recvmsg(
+                    MESSAGE_BYTES, socket.CMSG_SPACE(CREDENTIALS.size)
+                )
+                return message, CREDENTIALS.unpack(attached[0][2])[0] if attached else -1
+            return b"", -1
         raise self._failure(f"it is not ready after {SETUP_S:g} s")
 
     def _poll(self, until: float, *fds: int) -> set[int]:

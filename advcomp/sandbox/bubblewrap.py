@@ -8,8 +8,8 @@ cgroup namespaces, filters system calls (`seccomp.py`), shows the host as `view.
 size-capped tmpfs wherever a program may write, makes the rest read-only, and runs our launcher as
 process 1 (`launcher.py` has the protocol). The order of events:
 
-1. bwrap says which pid the launcher has on the host; we hold that process by a pidfd and put it
-   into its group of limits (`cgroups.py`), before it has touched anything.
+1. The kernel tells us the launcher's pid on the host; we hold it by a pidfd and put it into its
+   group of limits (`cgroups.py`), before it has touched anything.
 2. The launcher copies the entry from an open folder descriptor to /code: the entry has no other
    path inside. It says "ready".
 3. We open the writable folders through /proc/PID/root and hold them (`held.py`). Then "go".
@@ -23,10 +23,11 @@ Root and ordinary users. A user namespace made by root maps its users to root ou
 makes none: the launcher switches to a uid that nobody uses, one per box. An ordinary user's box
 has a user namespace with that user's uid and forbids further ones.
 
-If the harness dies, by whatever signal: bwrap and the launcher are bound to die with the thread
-that started them (`--die-with-parent`), which is the thread that waits in `run`, so it lives at
-least as long as the box; and a launcher that has not started the program yet ends when its
-channel closes. bwrap has a session of its own: Ctrl-C in a terminal reaches the harness only.
+If the harness dies, by whatever signal, its end of the channel closes; the launcher sees that at
+every moment from its first, and exits, and the kernel clears the box away. bwrap's own means,
+`--die-with-parent`, is not used: it has a moment in which it leaves a half-made box behind for
+ever, and it ties the box to the thread that started it. bwrap has a session of its own: Ctrl-C in
+a terminal reaches the harness only.
 """
 
 import contextlib
@@ -173,8 +174,8 @@ class Bubblewrap:
         ]
         arguments_fd = memory_file(b"".join(a.encode() + b"\0" for a in arguments), held)
         box = start_box(
-            lambda channel_fd, report_fd: [
-                *(self._program, "--args", str(arguments_fd), "--json-status-fd", str(report_fd)),
+            lambda channel_fd: [
+                *(self._program, "--args", str(arguments_fd)),
                 *("--", sys.executable, "-I", "-S", "-B", launcher.__file__, str(channel_fd)),
             ],
             fds=(arguments_fd, filter_fd, *etc.values(), *([] if code_fd is None else [code_fd])),
@@ -338,7 +339,7 @@ def walls(
         etc: Synthetic files: inside path -> descriptor of the content.
     """
     arguments = [f"--unshare-{name}" for name in NAMESPACES]
-    arguments += ["--die-with-parent", "--as-pid-1", "--new-session", "--hostname", "box"]
+    arguments += ["--as-pid-1", "--new-session", "--hostname", "box"]
     if uid is None:
         arguments += ["--unshare-user", "--disable-userns"]
         arguments += ["--uid", str(INSIDE_UID), "--gid", str(INSIDE_UID)]

@@ -4,11 +4,15 @@ Theory of operation. This file runs as process 1 of the box, by path, on the int
 advcomp itself runs on, with `-I -S`, before anything of a submission runs. It imports the
 standard library only. It talks to the referee over one SOCK_SEQPACKET descriptor:
 
+    launcher -> referee   b"here": the kernel attaches the sender's pid, as the referee sees it
     referee -> launcher   the order, marshalled (both ends are the same interpreter)
     launcher -> referee   b"ready", or b"failed <reason>"
-    referee -> launcher   b"go"; end of file here means that the referee died, so the box ends too
+    referee -> launcher   b"go"
     launcher -> referee   b"exit <code>" or b"signal <number>", exactly as the kernel told it, or
                           b"failed <reason>" if the program could not be deprived of its rights
+
+At every moment the end of the channel means that the referee is dead: the launcher exits, and the
+kernel kills everything else in the box.
 
 Why the program is a child and not process 1 itself: the kernel does not deliver fatal signals
 that process 1 sends to itself, and only a parent can tell exit code 137 from signal 9. Why the
@@ -48,6 +52,7 @@ class Order(TypedDict):
 
 def main(channel: int) -> NoReturn:
     """Carry out one order; never returns."""
+    os.write(channel, b"here")
     order: Order = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
     try:
         prepare(order)
@@ -68,8 +73,10 @@ def main(channel: int) -> NoReturn:
             os.write(channel, f"failed {error}".encode())
             os._exit(1)
         become(order)
-    os.write(channel, wait_for(child))
-    os._exit(0)
+    signal.signal(signal.SIGCHLD, lambda *_: reap(child, channel))
+    reap(child, channel)
+    os.read(channel, 1)
+    os._exit(1)
 
 
 def prepare(order: Order) -> None:
@@ -138,13 +145,16 @@ def drop_rights(order: Order, libc: ctypes.CDLL) -> None:
     libc.capset((ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
 
 
-def wait_for(child: int) -> bytes:
-    """Reap everything until `child` ends; how it ended, in the words of the protocol."""
+def reap(child: int, channel: int) -> None:
+    """Clear away all dead processes; once `child` is among them, tell how it ended, and end."""
     while True:
-        pid, status = os.wait()
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
-            return b"exit %d" % code if code >= 0 else b"signal %d" % -code
+            os.write(channel, b"exit %d" % code if code >= 0 else b"signal %d" % -code)
+            os._exit(0)
 
 
 if __name__ == "__main__":
