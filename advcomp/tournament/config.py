@@ -274,19 +274,21 @@ class Tournament(Table):
         """The file, absolute."""
         return self._path
 
-    def identity(self, backend: str) -> dict[str, object]:
+    def identity(self, backend: str, dataset_digest: str) -> dict[str, object]:
         """What must be the same for a run to go on, by dotted key; plain JSON data.
 
         Paths are as seen from the tournament file, so that the two may move together.
 
         Args:
             backend: The sandbox that is really used, with `auto` and options decided.
+            dataset_digest: Of the images and labels themselves, wherever they lie.
         """
         compared = {"dataset": self.dataset, "threat": self.threat, "defense": self.defense}
         tables = {
             name: table.model_dump(mode="json", context=self.path)
             for name, table in compared.items()
         }
+        tables["dataset"]["digest"] = dataset_digest
         tables["sandbox"] = {"backend": backend}
         return {
             dotted((name, key)): value

@@ -143,7 +143,7 @@ def _state(
     box, taken = SandboxState(name="", limit_tier=LimitTier.WEAK, versions={}), {}
     if (run / FILE_NAME).exists():
         old = load_state(run)
-        refuse_another(run, tournament.identity(old.sandbox.name))
+        refuse_another(run, tournament.identity(old.sandbox.name, dataset.digest))
         box, taken = old.sandbox, {entry.name: entry for entry in old.entries}
     entries = [_entry(source, taken.get(source.name)) for source in sources]
     return state_of(tournament, dataset, entries, box, key_digest="")

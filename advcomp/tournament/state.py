@@ -4,7 +4,6 @@
 new; with the stored results it is enough to rebuild every table without running anything.
 """
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from advcomp import __version__
 from advcomp.errors import RunConflict
@@ -24,6 +23,7 @@ from advcomp.scoring.standings import ScoringOptions
 from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
 from advcomp.tournament.durable import write_durably
 from advcomp.tournament.machine import machine_facts
+from advcomp.tournament.sealed import seal, unseal
 from advcomp.tournament.views import View
 
 FILE_NAME = "run.json"
@@ -187,7 +187,7 @@ def state_of(
         {
             "name": tournament.name,
             "file": str(tournament.path),
-            "identity": tournament.identity(sandbox.name),
+            "identity": tournament.identity(sandbox.name, dataset.digest),
             "dataset": DatasetState.of(dataset),
             "max_epsilons": tournament.threat.max_epsilons,
             "schedule": tournament.threat.schedule,
@@ -207,25 +207,24 @@ def state_of(
 
 def save_state(run: Path, state: RunState) -> None:
     """Write `run.json`; a crash leaves the old one or the new one."""
-    text = json.dumps(state.model_dump(mode="json"), indent=1)
-    write_durably(run / FILE_NAME, (text + "\n").encode())
+    write_durably(run / FILE_NAME, seal(state.model_dump(mode="json")))
 
 
 def load_state(run: Path) -> RunState:
     """Read `run.json`.
 
     Raises:
-        RunConflict: The folder is not a run of this version of advcomp.
+        RunConflict: The folder is not a run of this version of advcomp, or the file is damaged.
     """
     path = run / FILE_NAME
     try:
-        return RunState.model_validate_json(path.read_bytes())
+        return RunState.model_validate(unseal(path.read_bytes()))
     except FileNotFoundError as error:
         raise RunConflict(
             f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
             "`advcomp run FILE` makes one"
         ) from error
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise RunConflict(
             f"{path}: expected the state of a run of this version; got {error}; "
             "move the folder away and run again"

@@ -408,21 +408,21 @@ def test_more_processors_than_the_machine_has_are_refused(tmp_path: Path) -> Non
 def test_the_identity_is_dataset_threat_defense_and_backend(
     tmp_path: Path, change: tuple[str, str]
 ) -> None:
-    old = load(tmp_path, EVERY_KEY).identity("bubblewrap")
-    new = load(tmp_path, EVERY_KEY.replace(*change)).identity("bubblewrap")
+    old = load(tmp_path, EVERY_KEY).identity("bubblewrap", "d1")
+    new = load(tmp_path, EVERY_KEY.replace(*change)).identity("bubblewrap", "d1")
     assert len(difference(old, new)) == ("as before" not in change[1])
 
 
 def test_scoring_limits_entries_and_logs_may_change_freely(tmp_path: Path) -> None:
     kept = EVERY_KEY.partition("[entries]")[0] + '[defense]\nview = "per-attack"'
-    old = load(tmp_path, EVERY_KEY).identity("docker")
-    assert difference(old, load(tmp_path, kept).identity("docker")) == []
+    old = load(tmp_path, EVERY_KEY).identity("docker", "d1")
+    assert difference(old, load(tmp_path, kept).identity("docker", "d1")) == []
 
 
 def test_differences_are_lines_that_say_what_was_and_what_is(tmp_path: Path) -> None:
-    old = load(tmp_path, SMALLEST).identity("bubblewrap")
+    old = load(tmp_path, SMALLEST).identity("bubblewrap", "d1")
     text = f'{SMALLEST}images = 10\n[threat]\nmax_epsilons = [8]\n[defense]\nview = "pooled"'
-    assert difference(old, load(tmp_path, text).identity("docker")) == [
+    assert difference(old, load(tmp_path, text).identity("docker", "d1")) == [
         "[dataset] images: was left out, is now 10",
         "[threat] max_epsilons: was [4, 8, 12, 16], is now [8]",
         '[defense] view: was "latin", is now "pooled"',
@@ -432,5 +432,5 @@ def test_differences_are_lines_that_say_what_was_and_what_is(tmp_path: Path) -> 
 
 def test_a_tournament_may_move_with_its_data(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
-    old = load(tmp_path, EVERY_KEY).identity("docker")
-    assert load(tmp_path / "moved", EVERY_KEY).identity("docker") == old
+    old = load(tmp_path, EVERY_KEY).identity("docker", "d1")
+    assert load(tmp_path / "moved", EVERY_KEY).identity("docker", "d1") == old

@@ -313,6 +313,13 @@ def test_other_settings_are_refused_in_the_same_folder(contest: Contest) -> None
         contest.run(file)
     assert "[threat] max_epsilons: was [8, 32], is now [8]" in str(refused.value)
     assert '[defense] view: was "latin", is now "pooled"' in str(refused.value)
+    file.write_text(standard_text)
+    labels = contest.folder / "data" / "images.csv"
+    before = labels.read_text()
+    labels.write_text(before.replace("img-0000,0,6", "img-0000,1,6"))
+    with pytest.raises(RunConflict, match=r"\[dataset\] digest"):
+        contest.run(file)
+    labels.write_text(before)
     file.write_text(standard_text + '[scoring]\nabsence = "dev-toolkit"\n')
     done = contest.run(file)
     assert [stage[1] for stage in contest.watcher.stages] == [0, 0]
