@@ -1,11 +1,11 @@
 """A tournament that never was, with everything that a report must show; and a real browser."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.browser import Browser
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
@@ -128,10 +128,15 @@ def material(standings: Standings) -> Material:
     )
 
 
-@pytest.fixture
-def with_results(standings: Standings) -> Callable[[Results], Standings]:
-    """Judges other results in the same way."""
-    return functools.partial(judge, options=standings.options)
+@pytest.fixture(scope="session")
+def browser(
+    require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """A browser, started once."""
+    require("browser")
+    ready = Browser(tmp_path_factory.mktemp("profile"))
+    yield ready
+    ready.close()
 
 
 def _attacks() -> tuple[Entry, ...]:

@@ -1,0 +1,230 @@
+"""What the organiser's report says."""
+
+import base64
+import hashlib
+import html
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from advcomp.rules.verdict import Verdict
+from advcomp.scoring.leaderboard import COLUMNS
+from advcomp.scoring.report.boards import boards, percent, rate, signed
+from advcomp.scoring.report.heatmap import heatmaps
+from advcomp.scoring.report.lines import SERIES, lines
+from advcomp.scoring.report.material import Material
+from advcomp.scoring.report.page import organiser_report
+from advcomp.scoring.report.scatter import scatter
+from advcomp.scoring.results import Results
+from advcomp.scoring.scores import Absence
+from advcomp.scoring.standings import ScoringOptions, Standings, judge
+from advcomp.scoring.tables import leaderboard_rows
+
+
+@pytest.fixture(scope="module")
+def page(material: Material) -> str:
+    return organiser_report(material)
+
+
+def text_of(page: str) -> str:
+    """What a reader sees, in one line."""
+    without_code = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<wbr>|<[^>]*>", "", without_code)).split())
+
+
+def test_the_policy_allows_the_pages_own_style_and_script_only(page: str) -> None:
+    found = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert found is not None
+    policy = dict(part.split(" ", 1) for part in html.unescape(found[1]).split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["img-src"] == "data:"
+    for kind in ("style", "script"):
+        (source,) = re.findall(rf"<{kind}>(.*?)</{kind}>", page, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert policy[f"{kind}-src"] == f"'sha256-{digest}'"
+    assert page.index("Content-Security-Policy") < page.index("<style>")
+
+
+def test_it_names_nothing_outside_itself(page: str) -> None:
+    assert re.findall(r"https?:|url\(|@import", page) == []
+    assert set(re.findall(r'(?:src|href)="([a-z]*:|#)', page)) == {"data:", "#"}
+
+
+def test_the_same_material_gives_the_same_bytes(material: Material, page: str) -> None:
+    assert organiser_report(material) == page
+
+
+def test_every_column_of_the_leaderboard_is_shown(standings: Standings) -> None:
+    shown = {column.field for board in boards(standings) for column in board.columns}
+    by_themselves = {
+        *("track", "rank", "submission", "verdict"),
+        *("score", "score_low", "score_high", "rank_low", "rank_high"),
+    }
+    assert shown | by_themselves == set(COLUMNS)
+
+
+def test_the_leaderboards_have_the_files_figures_in_the_files_order(
+    standings: Standings, page: str
+) -> None:
+    rows = leaderboard_rows(standings)
+    assert [row.row for board in boards(standings) for row in board.rows] == list(rows)
+    text = text_of(page)
+    for row in rows:
+        if row.rank is not None:
+            assert f"{rate(row.score)} {rate(row.score_low)}–{rate(row.score_high)}" in text  # noqa: RUF001
+
+
+def test_baselines_and_verdicts_are_marked(page: str) -> None:
+    text = text_of(page)
+    assert "noop baseline" in text
+    assert "slow_and_unfinished incomplete" in text
+    assert "✕ TIMED_OUT" in text
+    assert "▲ PARTIAL" in text
+
+
+def test_a_bar_ends_at_the_score_and_its_whisker_at_the_interval(standings: Standings) -> None:
+    for board in boards(standings):
+        for row in board.rows:
+            if row.bar is not None and row.row.score is not None:
+                assert row.bar.score == pytest.approx(100 * row.row.score)
+                assert row.bar.low == pytest.approx(100 * (row.row.score_low or 0))
+                assert row.bar.high == pytest.approx(100 * (row.row.score_high or 0))
+
+
+def test_bars_of_counts_are_parts_of_the_largest(results: Results) -> None:
+    options = ScoringOptions(absence=Absence.EVAL_INFRA, bootstrap=100)
+    (board, *_) = boards(judge(results, options))
+    bars = [row.bar for row in board.rows if row.bar is not None]
+    assert max(max(bar.score, bar.high or 0) for bar in bars) == 100
+    assert board.rows[0].score == f"{board.rows[0].row.score:,}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1.0, "100 %"), (0.99999, "99.9 %"), (0.0, "0 %"), (0.727, "72.7 %"), (None, "–")],  # noqa: RUF001
+)
+def test_only_all_is_100_percent(value: float | None, shown: str) -> None:
+    assert percent(value) == shown
+
+
+def test_there_is_no_minus_zero() -> None:
+    assert [rate(-0.0001), signed(-0.0001)] == ["0.000", "+0.000"]
+
+
+def test_the_heat_map_is_counted_as_by_hand(results: Results, standings: Standings) -> None:
+    in_all, *each = heatmaps(standings)
+    assert [heat.max_epsilon for heat in each] == [16, 32, 48]
+    attacks = [entry.name for entry in results.attacks]
+    defenses = [entry.name for entry in results.defenses]
+    assert "leaky" not in [row.defense.name for row in in_all.rows]
+    for heat in (in_all, *each):
+        budgets = {16, 32, 48} if heat.max_epsilon is None else {heat.max_epsilon}
+        for row in heat.rows:
+            for heading, cell in zip(heat.attacks, row.cells, strict=True):
+                wins = answers = 0
+                for pair, max_epsilon in enumerate(results.pair_max_epsilon):
+                    image = results.pair_image[pair]
+                    answer = results.predictions[
+                        defenses.index(row.defense.name), attacks.index(heading.name), pair
+                    ]
+                    if max_epsilon not in budgets or answer < 0:
+                        continue
+                    answers += 1
+                    assert results.target_classes is not None
+                    aim = answer == results.target_classes[image]
+                    wins += aim if heading.targeted else answer != results.labels[image]
+                expected = round(100 * wins / answers) if answers else None
+                assert cell.percent == expected
+    assert {a.name for a in in_all.attacks if not a.complete} == {"slow_and_unfinished"}
+
+
+def test_the_pareto_front_is_who_beats_all_that_are_as_fast(standings: Standings) -> None:
+    chart = scatter(boards(standings)[0])
+    assert [point.name for point in chart.front] == ["noop", "attack_network", "momentum_ensemble"]
+    rows = [row.row for row in boards(standings)[0].rows]
+    for row in rows:
+        beaten = any(
+            other.median_seconds_per_100_images <= row.median_seconds_per_100_images  # type: ignore[operator]
+            and (other.score or 0) >= (row.score or 0)
+            for other in rows
+            if other is not row
+        )
+        assert (row.submission in {point.name for point in chart.front}) == (not beaten)
+
+
+def test_run_times_ascend_to_the_right_and_scores_upwards(standings: Standings) -> None:
+    board = boards(standings)[0]
+    points = {point.name: point for point in scatter(board).points}
+    rows = [row.row for row in board.rows]
+    by_time = sorted(rows, key=lambda row: row.median_seconds_per_100_images or 0)
+    across = [points[row.submission].x for row in by_time]
+    assert across == sorted(across)
+    up = [points[row.submission].y for row in rows]
+    assert up == sorted(up)
+
+
+def test_an_entry_without_a_run_is_named_beside_the_chart(standings: Standings) -> None:
+    assert scatter(boards(standings)[-1]).left_out == ("leaky",)
+
+
+def test_lines_follow_the_scores_of_each_budget(standings: Standings) -> None:
+    for board in boards(standings):
+        chart = lines(standings, board)
+        scores = {score.entry.name: score for score in standings.scores.entries}
+        drawn = {line.name: line for line in chart.lines}
+        for name, line in drawn.items():
+            heights = [-float(epsilon.score or 0) for epsilon in scores[name].epsilons]
+            order = sorted(range(len(heights)), key=lambda i: heights[i])
+            assert order == sorted(range(len(heights)), key=lambda i: line.points[i][1])
+        labels = sorted(line.label.y for line in chart.lines if line.label)
+        assert all(below - above >= 12 for above, below in pairwise(labels))
+        assert len(labels) <= SERIES
+
+
+def test_who_was_expelled_and_why(page: str) -> None:
+    text = text_of(page)
+    assert "leaky ✕ REJECTED It breaks the contract and never ran." in text
+    assert "a link leads out of the folder; take it out" in text
+    assert "slow_and_unfinished ✕ TIMED_OUT It lacks 49 of 180 adversarial images." in text
+    assert "forgetful ▲ PARTIAL It lacks 9 of 1,571 labels." in text
+
+
+def test_failures_come_with_verdict_and_log(page: str) -> None:
+    text = text_of(page)
+    assert "✕ TIMED_OUT slow_and_unfinished-eps48-0 11 of 60 images · 360 s · signal 9" in text
+    assert "step 1 of 500" in text
+    assert r"\x1b[31mred\u202e\xff" in text
+    assert "It printed nothing." in text
+    assert "And 6 more of its runs; verdicts.csv lists them all." in text
+    assert "fgsm-eps16-0" not in text
+
+
+def test_strangers_markup_is_escaped(page: str) -> None:
+    assert "<script>document" not in page
+    assert "<img src=x" not in page
+    assert "Red &amp; &lt;b&gt;Blue&lt;/b&gt;" in page
+    assert page.count("<script>") == 1
+
+
+def test_the_manifest_is_whole(page: str) -> None:
+    text = text_of(page)
+    for said in ("d1" * 32, "77123", "0.8.0", "../secret/place", "500.0", "key_digest"):
+        assert said in text
+
+
+def test_reservations_are_said_at_the_top(material: Material, results: Results) -> None:
+    assert "unofficial" not in text_of(organiser_report(material)).split("Leaderboards")[0]
+    facts = replace(material.facts, official=False, weak_limits=True, view="pooled")
+    unsure = judge(
+        replace(
+            results,
+            attacks=(replace(results.attacks[0], verdict=Verdict.INFRA), *results.attacks[1:]),
+        ),
+        ScoringOptions(bootstrap=10),
+    )
+    page = organiser_report(replace(material, facts=facts, standings=unsure))
+    top = text_of(page).split("Leaderboards")[0]
+    for reservation in ("unofficial", "limits: weak", "provisional"):
+        assert reservation in top
