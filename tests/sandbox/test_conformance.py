@@ -860,3 +860,27 @@ def test_a_killed_harness_leaves_no_process_and_the_next_clears_its_groups(
     assert until(lambda: not processes(token))
     Host(*kind).close()
     assert control_groups(doomed.process.pid) == []
+
+
+def descendants(pid: int) -> list[int]:
+    """`pid` and all that descend from it."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in file.read_text().split()]
+    return [pid, *(deeper for child in found for deeper in descendants(child))]
+
+
+@pytest.mark.parametrize("started", [2, 3])  # the harness, bwrap, the launcher to be
+def test_a_harness_killed_while_a_box_is_made_leaves_nothing(
+    kind: tuple[str, str], started: int
+) -> None:
+    doomed = Host(*kind)
+    with ThreadPoolExecutor(1) as pool, doomed.process:
+        running = pool.submit(doomed.sh, "sleep 60")
+        assert until(lambda: len(descendants(doomed.process.pid)) >= started)
+        family = descendants(doomed.process.pid)
+        doomed.process.kill()
+        with pytest.raises(EOFError):
+            running.result()
+    assert until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
