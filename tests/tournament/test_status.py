@@ -1,0 +1,95 @@
+"""What a run folder tells about itself, at any moment."""
+
+from pathlib import Path
+
+import pytest
+from support.contest import COPY, Contest
+
+from advcomp.rules.verdict import Verdict
+from advcomp.tournament.disclosure import TAIL_BYTES, tail
+from advcomp.tournament.executors import Stop
+from advcomp.tournament.runner import RunOptions, run_tournament
+from advcomp.tournament.status import is_busy, remarks, status_of
+from advcomp.tournament.store import JobResult, locked
+
+CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
+
+
+@pytest.fixture
+def file(contest: Contest) -> Path:
+    return contest.file(
+        [contest.entry("copy", COPY), contest.entry("crash", "exit 1")],
+        [contest.entry("three", CONSTANT, "defense")],
+    )
+
+
+class StopsAfter:
+    """An observer that stops the run after so many jobs."""
+
+    def __init__(self, jobs: int) -> None:
+        self.left, self.stop = jobs, Stop()
+
+    def note(self, text: str) -> None: ...
+
+    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None: ...
+
+    def finished(self, result: JobResult, cost: float) -> None:
+        self.left -= 1
+        if not self.left:
+            self.stop.set()
+
+
+def test_a_stopped_run_says_what_is_done_and_what_waits(contest: Contest, file: Path) -> None:
+    watcher = StopsAfter(3)
+    out = contest.folder / "run"
+    run_tournament(RunOptions(file=file, out=out, jobs=1), watcher, watcher.stop)
+    status = status_of(out)
+    by_name = {entry.entry.name: entry for entry in status.entries}
+    assert sum(len(entry.results) for entry in status.entries) == 3
+    assert (by_name["copy"].jobs, by_name["crash"].jobs, by_name["three"].jobs) == (2, 2, 0)
+    assert by_name["crash"].verdict is Verdict.CRASHED
+    assert by_name["three"].verdict is None
+    assert status.results is None
+    assert status.waves == 0
+
+
+def test_a_finished_run_has_all_its_jobs_and_verdicts(contest: Contest, file: Path) -> None:
+    done = contest.run(file)
+    status = status_of(done.run)
+    assert {entry.entry.name: (len(entry.results), entry.jobs) for entry in status.entries} == {
+        "copy": (2, 2),
+        "crash": (2, 2),
+        "three": (3, 3),
+    }
+    assert status.results == done.results
+    assert not status.busy
+
+
+def test_a_rejected_entry_has_that_verdict_and_no_jobs(contest: Contest) -> None:
+    bad = contest.entry("bad", COPY, kind="atack")
+    done = contest.run(contest.file([bad], [contest.entry("three", CONSTANT, "defense")]))
+    (rejected, _) = status_of(done.run).entries
+    assert (rejected.verdict, rejected.jobs) == (Verdict.REJECTED, 0)
+
+
+def test_a_folder_is_busy_while_its_lock_is_held(tmp_path: Path) -> None:
+    assert not is_busy(tmp_path)
+    with locked(tmp_path):
+        assert is_busy(tmp_path)
+    assert not is_busy(tmp_path)
+
+
+def test_pooled_results_are_called_unofficial(contest: Contest) -> None:
+    entries = [contest.entry("copy", COPY)], [contest.entry("three", CONSTANT, "defense")]
+    pooled = contest.run(contest.file(*entries, view="pooled", name="pooled"))
+    latin = contest.run(contest.file(*entries, view="latin", name="latin"))
+    assert any("unofficial (pooled view" in remark for remark in remarks(pooled.run))
+    assert not any("unofficial" in remark for remark in remarks(latin.run))
+
+
+def test_a_tail_is_the_last_lines_and_few_bytes() -> None:
+    assert tail(b"") == b""
+    assert tail(b"\n".join(b"%d" % n for n in range(100))).split() == [
+        b"%d" % n for n in range(80, 100)
+    ]
+    assert len(tail(b"x" * 10**6)) == TAIL_BYTES
