@@ -30,7 +30,7 @@ class HeatCell:
     """How often an attack won against a defense: percent, colour; None where there is no answer.
 
     Args:
-        counted: Whether the pair counts in the scores of both.
+        counted: Whether it counts in the score of either.
     """
 
     percent: int | None
@@ -73,11 +73,12 @@ def heatmaps(standings: Standings, own: str | None = None) -> tuple[Heatmap, ...
 def _heatmap(
     standings: Standings, budgets: slice, max_epsilon: int | None, own: str | None
 ) -> Heatmap:
-    counts, strangers = standings.scores.tallies.scored_labels, standings.scores.tallies.strangers
+    counts = standings.scores.tallies.scored_labels
     correct, error, hit = (
         matrix[budgets].sum(axis=0) for matrix in (counts.correct, counts.error, counts.hit)
     )
     attacks, defenses = standings.scores.attacks, standings.scores.defenses
+    counted = standings.scores.attack_opponents.T | standings.scores.defense_opponents
     targeted = np.array([_is_targeted(attack) for attack in attacks], dtype=bool)
     percents = _percents(np.where(targeted, hit, error), correct + error)
     clean = _clean_percents(standings)
@@ -89,15 +90,7 @@ def _heatmap(
             HeatRow(
                 defense=_heading(defenses[d], own),
                 clean=_cell(clean[d], counted=True),
-                cells=tuple(
-                    _cell(
-                        percents[d, a],
-                        counted=bool(
-                            strangers[d, a] and attacks[a].complete and defenses[d].complete
-                        ),
-                    )
-                    for a in columns
-                ),
+                cells=tuple(_cell(percents[d, a], counted=bool(counted[d, a])) for a in columns),
             )
             for d in _shown(defenses, own)
         ),

@@ -27,7 +27,7 @@ from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.scatter import scatter
 from advcomp.scoring.report.wording import breakable
 from advcomp.scoring.results import JobRecord
-from advcomp.scoring.scores import EntryScore
+from advcomp.scoring.scores import EntryScore, Scores
 
 FAILURES_SHOWN = 3
 """Failed runs that are shown of one entry; the rest is counted."""
@@ -68,9 +68,7 @@ def organiser_report(material: Material) -> str:
         shown,
         heatmaps=heatmaps(material.standings),
         exhibitions=_exhibitions(material, shown),
-        expelled=[
-            _why(score) for score in material.standings.scores.entries if _scores_nobody(score)
-        ],
+        expelled=_expelled(material.standings.scores),
         failures=list(_failures(material, FAILURES_SHOWN)),
     )
 
@@ -94,7 +92,7 @@ def competitor_report(material: Material, name: str) -> str:
         [board for board in shown if board.track is score.entry.type],
         name=name,
         score=score,
-        expelled=[_why(score)] if _scores_nobody(score) else [],
+        expelled=[item for item in _expelled(own.standings.scores) if item.score is score],
         heatmaps=heatmaps(own.standings, name),
         failures=list(_failures(own, len(own.jobs))),
     )
@@ -175,8 +173,12 @@ def _exhibitions(material: Material, shown: Sequence[Board]) -> list[Exhibition]
     ]
 
 
-def _scores_nobody(score: EntryScore) -> bool:
-    return not score.complete
+def _expelled(scores: Scores) -> list[Expelled]:
+    return [
+        _why(score)
+        for score in scores.entries
+        if score.entry.verdict is Verdict.REJECTED or score.entry.name in scores.expelled
+    ]
 
 
 def _why(score: EntryScore) -> Expelled:
