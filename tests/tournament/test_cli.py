@@ -12,7 +12,8 @@ from support.contest import COPY, Contest, write_greys
 
 from advcomp.cli import BACKENDS, main
 from advcomp.rules.dataset import load_dataset
-from advcomp.tournament.config import Backend
+from advcomp.tournament.config import Backend, LogPolicy, LogsTable
+from advcomp.tournament.state import load_state, save_state
 
 HEAVY = "rich pydantic numpy pandas jinja2 PIL torch sklearn advcomp.tournament advcomp.sandbox"
 COMMANDS = "dataset validate run plan status logs rerun score leaderboard doctor"
@@ -56,6 +57,13 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
+
+
+def test_help_starts_at_most_12_times_slower_than_a_bare_interpreter() -> None:
+    program = Path(__file__).parents[2] / "benchmarks" / "startup.py"
+    command = [sys.executable, str(program), "--rounds", "5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_command_has_help_of_its_own() -> None:
@@ -203,13 +211,12 @@ def test_a_name_that_is_not_there_is_told_with_those_that_are(run: Path) -> None
 
 @pytest.mark.parametrize(("show", "seen"), [("smoke", False), ("tail", True), ("full", True)])
 def test_competitors_see_what_the_file_lets_them(run: Path, show: str, seen: bool) -> None:
-    state = run / "run.json"
-    before = state.read_text()
-    state.write_text(before.replace('"show": "smoke"', f'"show": "{show}"'))
+    state = load_state(run)
+    save_state(run, state.model_copy(update={"logs": LogsTable(show=LogPolicy(show))}))
     try:
         result = advcomp("logs", run, "crash", "--for-competitor")
     finally:
-        state.write_text(before)
+        save_state(run, state)
     assert ("red" in result.stdout) == seen
     assert "CRASHED" in result.stdout
     assert "img-" not in result.stdout
