@@ -117,3 +117,21 @@ def test_a_game_of_2017s_size_is_solved_to_nine_digits(levels: int) -> None:
     found = equilibrium(payoffs)
     assert (found.rows @ payoffs).min() == pytest.approx(found.value, abs=1e-9)
     assert (payoffs @ found.columns).max() == pytest.approx(found.value, abs=1e-9)
+
+
+def test_games_of_near_copies_are_solved() -> None:
+    """Copies whose rates differ by an image or two, as those of similar entries do."""
+    for seed in range(25):
+        generator = np.random.default_rng(seed)
+        images = (300, 5000, 20000)[seed % 3]
+        m, n = generator.integers(2, 40, 2)
+        originals = generator.random((1 + m // 3, 1 + n // 3))
+        rows, columns = (
+            generator.integers(1 + m // 3, size=m),
+            generator.integers(1 + n // 3, size=n),
+        )
+        payoffs = originals[np.ix_(rows, columns)] + generator.integers(-1, 2, (m, n)) / images
+        payoffs = np.clip(np.round(payoffs * images) / images, 0, 1)
+        found = equilibrium(payoffs)
+        assert (found.rows @ payoffs).min() == pytest.approx(found.value, abs=1e-8)
+        assert (payoffs @ found.columns).max() == pytest.approx(found.value, abs=1e-8)

@@ -120,6 +120,18 @@ def test_matrices_do_not_depend_on_the_absence_rule(results: Results, tmp_path: 
     assert written[0] == written[1] == written[2]
 
 
+def test_matrices_count_labels_on_pairs_that_are_not_scored(
+    results: Results, tmp_path: Path
+) -> None:
+    write_results(tmp_path / "all", results, [], NO_BOOTSTRAP, {})
+    results.infra_pairs[:] = True
+    write_results(tmp_path / "none", results, [], NO_BOOTSTRAP, {})
+    for path in sorted((tmp_path / "all").rglob("*matrix.csv")):
+        unscored = tmp_path / "none" / path.relative_to(tmp_path / "all")
+        assert unscored.read_bytes() == path.read_bytes()
+    assert {row["score"] for row in _rows(tmp_path / "none" / "leaderboard.csv")} == {""}
+
+
 def test_without_target_classes_hits_are_left_empty(play: Play, tmp_path: Path) -> None:
     results = play(
         attacks=[Entry(name="a", type=SubmissionType.ATTACK)],
