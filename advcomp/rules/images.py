@@ -30,6 +30,8 @@ _HEADER_END = len(_SIGNATURE) + 8 + _IHDR.size + 4
 _BIT_DEPTH, _COLOUR_TYPE, _CHANNELS = 8, 2, 3
 _MOST_PIXELS = 1 << 26
 """8192 x 8192. Beyond 89 million Pillow warns, which no thread can catch for itself."""
+_MOST_CHUNKS = 10_000
+"""Ample for any encoder; walking through millions of empty ones would take the decoder's time."""
 _STORED_BLOCK = 65_535
 _LAST_FILTER = 4
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
@@ -149,7 +151,7 @@ def _read_header(data: bytes) -> _Header:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Type and content of every chunk after IHDR up to IEND, checksums compared."""
     at = _HEADER_END
-    while True:
+    for _ in range(_MOST_CHUNKS):
         length = int.from_bytes(data[at : at + 4])
         end = at + 12 + length
         if end > len(data):
@@ -161,6 +163,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[at + 8 : end - 4]
         at = end
+    raise InvalidImage(f"expected at most {_MOST_CHUNKS:,} chunks in the PNG, got more")
 
 
 def _pixel_data(data: bytes) -> Iterator[bytes]:

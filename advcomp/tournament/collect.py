@@ -21,6 +21,7 @@ from advcomp.tournament.waves import (
     WaveImages,
     columns_of,
     load_waves,
+    plan_waves,
 )
 
 
@@ -80,11 +81,17 @@ def collect_finished(run: Path) -> tuple[RunState, Collected]:
         RunConflict: The folder is no run, or its run is not finished.
     """
     state = load_state(run)
-    collected = collect(state, Store(run), open_key(run / KEY_FILE), load_waves(run))
+    store, waves = Store(run), load_waves(run)
+    collected = collect(state, store, open_key(run / KEY_FILE), waves)
     if collected.unfinished:
         raise RunConflict(
             f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
             f"result; `advcomp run {state.file} --out {run}` runs them"
+        )
+    if plan_waves(waves, current_columns(state, store)) != waves:
+        raise RunConflict(
+            f"{run}: expected a finished run; there are images that no defense was shown yet; "
+            f"`advcomp run {state.file} --out {run}` goes on"
         )
     return state, collected
 

@@ -6,7 +6,7 @@ whose answer is an array of the exact length. Should a file kill the decoder, th
 and decoding goes on behind it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from advcomp.sandbox.base import Limits, OutputFolder, RunSpec, Sandbox
 from advcomp.tournament.staging import Staging
 
 CHUNK_BYTES = 32 << 20
-"""Pixels decoded at once: what the referee holds of one attack."""
+"""Pixels, and bytes of files, decoded at once: what the referee holds of one attack."""
 
 NAMES_LISTED = 1000
 RESULT_CSV = "result.csv"
@@ -52,10 +52,7 @@ class Ingest:
         Args:
             names: Expected file names without `.png`.
         """
-        chunk = images_at_once(height, width)
-        for start in range(0, len(names), chunk):
-            positions = range(start, min(start + chunk, len(names)))
-            blobs = dict(_well_headed(output, names, positions, height, width))
+        for blobs in _chunked(_well_headed(output, names, height, width), height, width):
             yield from self._decode(blobs, height, width)
 
     def _decode(
@@ -117,11 +114,28 @@ def unexpected(output: OutputFolder, expected: set[str]) -> list[str]:
     return [f"ignored {count} unexpected name(s) in the output folder: {some}{more}"]
 
 
+def _chunked(
+    blobs: Iterable[tuple[int, bytes]], height: int, width: int
+) -> Iterator[dict[int, bytes]]:
+    """As many files at a time as fit: a PNG may be far larger than its pixels."""
+    most = images_at_once(height, width)
+    chunk: dict[int, bytes] = {}
+    room = CHUNK_BYTES
+    for position, data in blobs:
+        if chunk and (len(chunk) == most or len(data) > room):
+            yield chunk
+            chunk, room = {}, CHUNK_BYTES
+        chunk[position] = data
+        room -= len(data)
+    if chunk:
+        yield chunk
+
+
 def _well_headed(
-    output: OutputFolder, names: Sequence[str], positions: range, height: int, width: int
+    output: OutputFolder, names: Sequence[str], height: int, width: int
 ) -> Iterator[tuple[int, bytes]]:
-    for position in positions:
-        data = output.read(f"{names[position]}.png", max_png_bytes(height, width))
+    for position, name in enumerate(names):
+        data = output.read(f"{name}.png", max_png_bytes(height, width))
         if data is not None and _has_good_header(data, height, width):
             yield position, data
 

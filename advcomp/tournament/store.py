@@ -9,7 +9,6 @@ again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves ma
 import fcntl
 import hashlib
 import io
-import json
 import os
 import shutil
 import zipfile
@@ -26,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.durable import sync_folder
+from advcomp.tournament.sealed import seal, unseal
 
 RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
 
@@ -81,9 +81,8 @@ class Store:
         for name, content in files.items():
             _write_synced(partial / name, content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        body = {"result": asdict(result), "files": digests}
-        record = {"sha256": _checksum(body), **body}
-        _write_synced(partial / RESULT, (json.dumps(record, indent=1) + "\n").encode())
+        record = seal({"result": asdict(result), "files": digests})
+        _write_synced(partial / RESULT, record)
         sync_folder(partial)
         self.delete(job_id)
         partial.rename(self._jobs / job_id)
@@ -108,10 +107,7 @@ class Store:
 
     def _read(self, job_id: str) -> JobResult | None:
         try:
-            record = json.loads((self._jobs / job_id / RESULT).read_bytes())
-            body = {"result": record["result"], "files": record["files"]}
-            if record["sha256"] != _checksum(body):
-                return None
+            record = unseal((self._jobs / job_id / RESULT).read_bytes())
             for name, digest in record["files"].items():
                 with (self._jobs / job_id / name).open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -208,10 +204,6 @@ def locked(run: Path) -> Iterator[None]:
                 "finished, or choose another folder with --out"
             ) from error
         yield
-
-
-def _checksum(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _write_synced(path: Path, content: bytes) -> None:

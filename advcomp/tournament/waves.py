@@ -7,18 +7,18 @@ jobs it comes from and the digests of their images), never by a flag that could 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from advcomp.errors import RunConflict
 from advcomp.rules.threat import Schedule
 from advcomp.tournament.durable import write_durably
+from advcomp.tournament.sealed import seal, unseal
 from advcomp.tournament.state import RunState
 from advcomp.tournament.store import JobResult, Store
 from advcomp.tournament.views import View
@@ -138,18 +138,22 @@ def plan_waves(old: Sequence[Wave], current: Sequence[Column]) -> tuple[Wave, ..
 
 def save_waves(run: Path, waves: Sequence[Wave]) -> None:
     """Write `waves.json`; a crash leaves the old one or the new one."""
-    text = json.dumps([wave.model_dump(mode="json") for wave in waves], indent=1)
-    write_durably(run / FILE_NAME, (text + "\n").encode())
+    content = seal({"waves": [wave.model_dump(mode="json") for wave in waves]})
+    write_durably(run / FILE_NAME, content)
 
 
 def load_waves(run: Path) -> tuple[Wave, ...]:
-    """Read `waves.json`; none before the first wave was planned."""
+    """Read `waves.json`; none before the first wave was planned.
+
+    Raises:
+        RunConflict: The file is damaged, or of another version of advcomp.
+    """
     path = run / FILE_NAME
     if not path.exists():
         return ()
     try:
-        return _WAVES.validate_json(path.read_bytes())
-    except ValidationError as error:
+        return _WAVES.validate_python(unseal(path.read_bytes())["waves"])
+    except (OSError, ValueError) as error:
         raise RunConflict(
             f"{path}: expected the waves of a run of this version; got {error}; "
             "remove the file, and `advcomp run` plans them anew"
