@@ -1,0 +1,89 @@
+"""Runs a tournament in a process of its own and reports what it did to that process.
+
+    harness.py FILE OUT BACKEND REPORT
+
+Orphans of the boxes would become this process's children (it is their subreaper), so that one
+that is left shows here and nowhere else.
+"""
+
+import ctypes
+import json
+import os
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from support.contest import Watcher
+
+from advcomp.tournament.executors import Stop
+from advcomp.tournament.runner import RunOptions, run_tournament
+from advcomp.tournament.store import JobResult
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass
+class Timekeeper(Watcher):
+    """A watcher that also notes how long after the one before each job ended."""
+
+    longest_wait_s: float = 0.0
+    _last: float = 0.0
+
+    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None:
+        super().stage(title, jobs, stored, cost)
+        self._last = time.monotonic()
+
+    def finished(self, result: JobResult, cost: float) -> None:
+        super().finished(result, cost)
+        now = time.monotonic()
+        self.longest_wait_s = max(self.longest_wait_s, now - self._last)
+        self._last = now
+
+
+def peak_bytes() -> int:
+    """Peak of this process's memory; unlike ru_maxrss it starts anew with the program."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.M)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children() -> list[int]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def control_groups() -> list[str]:
+    groups = Path("/sys/fs/cgroup").rglob(f"advcomp-*-{os.getpid()}-*-*")
+    return [str(group) for group in groups if group.is_dir()]
+
+
+def main(file: Path, out: Path, backend: str, report: Path) -> None:
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    before_bytes, before_fds = peak_bytes(), descriptors()
+    watcher = Timekeeper()
+    run_tournament(RunOptions(file=file, out=out, backend=backend, jobs=2), watcher, Stop())
+    content = {
+        "results": [asdict(result) for result in watcher.results],
+        "notes": watcher.notes,
+        "longest_wait_s": watcher.longest_wait_s,
+        "grown_bytes": peak_bytes() - before_bytes,
+        "descriptors_left": descriptors() - before_fds,
+        "children_left": children(),
+        "control_groups_left": control_groups(),
+        "mounts_left": [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if str(file.parent) in line
+        ],
+    }
+    report.write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
