@@ -71,6 +71,8 @@ def test_intervals_equal_scoring_every_resample_from_scratch(
 ) -> None:
     generator = np.random.default_rng(7)
     results = tournament(generator.random((3, 4, 24)) < 0.6, budgets=2, targeted=2)
+    if absence is Absence.DEV_TOOLKIT:  # where nobody's completeness hangs on what is drawn
+        results.predictions[generator.random((3, 4, 24)) < 0.2] = MISSING
     if infra:
         ours = np.isin(np.arange(24), [0, 3, 15, 20])  # image 3 is left out of both budgets
         results = replace(results, infra_pairs=ours)
