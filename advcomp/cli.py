@@ -14,6 +14,7 @@ from advcomp import __version__
 from advcomp.errors import AdvcompError
 
 BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor")
+STARTERS = ("attack", "targeted-attack", "defense")
 FORMATS = ("table", "csv", "json", "md")
 INTERRUPTED = 130
 
@@ -204,7 +205,15 @@ def report(run_folder: Path, name: str | None, out: Path | None) -> None:
 @main.command()
 @click.argument("target", metavar="PATH|FILE[:NAME]")
 @SANDBOX
-def validate(target: str, sandbox: str | None) -> None:
+@click.option(
+    "--images",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Drawn images in each trial run.",
+)
+def validate(target: str, sandbox: str | None, images: int) -> None:
     """Check a submission and try it, in the sandbox and the limits of a tournament.
 
     PATH is a folder, .zip, .tar or .tar.gz; FILE a tournament file (.toml), whose entries are all
@@ -212,7 +221,7 @@ def validate(target: str, sandbox: str | None) -> None:
     """
     from advcomp.terminal.validating import validate_in_terminal
 
-    sys.exit(validate_in_terminal(target, sandbox))
+    sys.exit(validate_in_terminal(target, sandbox, images))
 
 
 @main.command()
@@ -221,6 +230,32 @@ def doctor() -> None:
     from advcomp.terminal.doctor import examine
 
     sys.exit(examine())
+
+
+@main.command()
+@click.argument("kind", metavar="attack|targeted-attack|defense", type=click.Choice(STARTERS))
+@FOLDER
+def init(kind: str, folder: Path) -> None:
+    """Write a starter to DIR: a small submission that is valid as it stands."""
+    from advcomp.terminal.submitting import init_in_terminal
+
+    init_in_terminal(kind, folder)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@FILE
+@click.option("--name", help="What it is called [default: the base name of PATH].")
+@click.option("--team", help="Who submits it: entries of one team do not play each other.")
+def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
+    """Submit the folder or archive PATH to the tournament FILE.
+
+    It is validated first, then kept in the folder `entries` beside FILE, where `run` finds it;
+    the latest of a name counts.
+    """
+    from advcomp.terminal.submitting import submit_in_terminal
+
+    sys.exit(submit_in_terminal(path, file, name, team))
 
 
 @main.group()

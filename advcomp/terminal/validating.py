@@ -13,19 +13,25 @@ from advcomp.tournament.validate import Smoke, Validator, opened_validator
 VALID, INVALID = 0, 1
 
 
-def validate_in_terminal(target: str, backend: str | None) -> int:
+def validate_in_terminal(target: str, backend: str | None, images: int) -> int:
     """Validate what `target` names, and say all that is found; returns the exit code.
 
     Raises:
         AdvcompError: See `opened_validator`.
     """
-    with opened_validator(target, backend) as validator:
-        verdicts = [_validate(validator, validator.take(source)) for source in validator.sources]
+    with opened_validator(target, backend, images) as validator:
+        verdicts = [
+            validate_entry(validator, validator.take(source)) for source in validator.sources
+        ]
     return VALID if all(verdicts) else INVALID
 
 
-def _validate(validator: Validator, entry: EntryState) -> bool:
-    """Show one entry; whether it is valid."""
+def validate_entry(validator: Validator, entry: EntryState) -> bool:
+    """Try an entry that was taken in, and say all that is found; whether it is valid.
+
+    Raises:
+        SandboxError: The sandbox failed, not the entry.
+    """
     if entry.rejected:
         print(f"{entry.name}: {entry.source}")
         for problem in entry.notes:
@@ -52,11 +58,12 @@ def _smoke_lines(smoke: Smoke) -> Iterator[str]:
     result, limits = smoke.result, smoke.limits
     budget = "" if result.max_epsilon is None else f" at epsilon {result.max_epsilon}"
     yield f"trial run{budget}, {count(result.images, 'drawn image')}: {result.verdict}"
-    pace = 100 * result.wall_seconds / result.images
     yield (
-        f"  time {duration(result.wall_seconds)} of at most {duration(limits.wall_s)}; at this "
-        f"pace {duration(pace)} per 100 images of at most {duration(smoke.per_100_images_s)}"
+        f"  time {duration(result.wall_seconds)} of at most {duration(limits.wall_s)}, start "
+        f"included; 100 images may take {duration(smoke.per_100_images_s)}"
     )
+    if 100 * result.wall_seconds / result.images > smoke.per_100_images_s:
+        yield "  100 images could take too long; to be sure: advcomp validate --images 100"
     if result.max_rss_bytes is not None:
         yield f"  memory {size(result.max_rss_bytes)} of at most {size(limits.memory_bytes)}"
     what = "images" if result.stage == "attack" else "labels"

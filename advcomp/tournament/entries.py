@@ -117,19 +117,31 @@ def load_entries(tournament: Tournament) -> EntryList:
         InvalidConfig: All that is missing, matches nothing, has no valid name, or one name twice.
     """
     search = _Search(tournament)
-    sources = (
-        *search.listed(Role.ATTACK, tournament.entries.attacks),
-        *search.listed(Role.DEFENSE, tournament.entries.defenses),
-        *search.submitted(),
-    )
-    search.refuse_repeated_names(sources)
+    sources = (*search.listed(), *search.submitted())
     if not sources and not search.problems:
         search.problems.append(
             f"{tournament.path}: expected at least one entry, in [entries] or submitted; got none"
         )
-    if search.problems:
-        raise InvalidConfig(*search.problems)
-    return EntryList(sources=sources, notes=tuple(search.notes))
+    return search.found(sources)
+
+
+def listed_entries(tournament: Tournament) -> EntryList:
+    """Find the entries of the tournament file itself, if there are any.
+
+    Raises:
+        InvalidConfig: See `load_entries`.
+    """
+    search = _Search(tournament)
+    return search.found(tuple(search.listed()))
+
+
+def read_submitted(file: Path) -> tuple[SubmittedEntry, ...]:
+    """Every submission of an entries.toml, oldest first; none where there is no such file.
+
+    Raises:
+        InvalidConfig: All that is wrong with the file.
+    """
+    return read_toml(file, SubmittedEntries).entry if file.exists() else ()
 
 
 def default_name(path: Path) -> str:
@@ -144,28 +156,29 @@ class _Search:
     def __init__(self, tournament: Tournament) -> None:
         self.file = tournament.path
         self.folder = tournament.path.parent
+        self.lists = (
+            (Role.ATTACK, tournament.entries.attacks),
+            (Role.DEFENSE, tournament.entries.defenses),
+        )
         self.problems: list[str] = []
         self.notes: list[str] = []
 
-    def listed(self, role: Role, items: Iterable[EntryItem]) -> Iterator[EntrySource]:
-        """The entries of one list of the tournament file."""
-        for index, item in enumerate(items):
-            key = ("entries", f"{role}s", index)
-            files = self._files(item, key)
-            for path in self._paths(item, key):
-                yield EntrySource(
-                    path=path,
-                    name=self._name(item, path, key),
-                    role=role,
-                    team=item.team,
-                    baseline=item.baseline,
-                    files=files,
-                )
+    def found(self, sources: tuple[EntrySource, ...]) -> EntryList:
+        """The entries, where nothing is wrong with them."""
+        self._refuse_repeated_names(sources)
+        if self.problems:
+            raise InvalidConfig(*self.problems)
+        return EntryList(sources=sources, notes=tuple(self.notes))
+
+    def listed(self) -> Iterator[EntrySource]:
+        """The entries of the tournament file."""
+        for role, items in self.lists:
+            yield from self._of_list(role, items)
 
     def submitted(self) -> Iterator[EntrySource]:
         """The latest submission of every name."""
         file = self.folder / SUBMITTED
-        entries = self._written_down(file) if file.exists() else ()
+        entries = self._written_down(file)
         latest = {entry.name: index for index, entry in enumerate(entries)}
         for index in latest.values():
             entry = entries[index]
@@ -181,7 +194,21 @@ class _Search:
                 digest=entry.digest,
             )
 
-    def refuse_repeated_names(self, sources: Iterable[EntrySource]) -> None:
+    def _of_list(self, role: Role, items: Iterable[EntryItem]) -> Iterator[EntrySource]:
+        for index, item in enumerate(items):
+            key = ("entries", f"{role}s", index)
+            files = self._files(item, key)
+            for path in self._paths(item, key):
+                yield EntrySource(
+                    path=path,
+                    name=self._name(item, path, key),
+                    role=role,
+                    team=item.team,
+                    baseline=item.baseline,
+                    files=files,
+                )
+
+    def _refuse_repeated_names(self, sources: Iterable[EntrySource]) -> None:
         """Two entries of one name are a problem, whatever they do."""
         self.problems.extend(
             f'{self.file}: expected every name once; got "{one.name}" for {one.path}'
@@ -192,7 +219,7 @@ class _Search:
 
     def _written_down(self, file: Path) -> tuple[SubmittedEntry, ...]:
         try:
-            return read_toml(file, SubmittedEntries).entry
+            return read_submitted(file)
         except InvalidConfig as error:
             self.problems.extend(error.problems)
             return ()

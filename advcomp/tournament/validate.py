@@ -7,7 +7,7 @@ drawn here, from a fixed seed: noise and gradients of the dataset's size.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +62,14 @@ class Target:
     Args:
         tournament: The file that sets limits and budgets.
         height, width: Of the images to draw.
+        images: How many to draw.
     """
 
     tournament: Tournament
     sources: tuple[EntrySource, ...]
     height: int
     width: int
+    images: int = SMOKE_IMAGES
 
 
 class Validator:
@@ -76,7 +78,8 @@ class Validator:
     def __init__(self, run: Path, target: Target, sandbox: Sandbox) -> None:
         self.sources = target.sources
         self._run, self._tournament, self._sandbox = run, _for_smoke(target.tournament), sandbox
-        self._dataset = write_dataset(run / "dataset", drawn_images(target.height, target.width))
+        images = drawn_images(target.height, target.width, target.images)
+        self._dataset = write_dataset(run / "dataset", images)
         (run / ENTRIES).mkdir()
 
     def take(self, source: EntrySource) -> EntryState:
@@ -86,6 +89,10 @@ class Validator:
             SandboxError: The sandbox failed, not the entry.
         """
         return take_entry(source, self._sandbox, self._run / ENTRIES)
+
+    def copy_of(self, entry: EntryState) -> Path:
+        """The folder that an entry was taken to, healed; there until the validator is closed."""
+        return self._run / ENTRIES / entry.digest
 
     def smoke(self, entry: EntryState) -> Iterator[Smoke]:
         """Run an entry that was taken in: an attack once at each budget, a defense once.
@@ -125,20 +132,34 @@ class Validator:
 
 
 @contextmanager
-def opened_validator(text: str, backend: str | None) -> Iterator[Validator]:
+def opened_validator(
+    text: str, backend: str | None, images: int = SMOKE_IMAGES
+) -> Iterator[Validator]:
     """Make ready to validate what `text` names.
 
     Args:
         text: `PATH` of a folder or archive, `FILE` of a tournament (all its entries), or
             `FILE:NAME` (one of them).
         backend: A sandbox instead of the tournament file's.
+        images: How many are drawn for each run.
 
     Raises:
         InvalidConfig: There is no such thing, or the tournament file is wrong.
         InvalidDataset: The tournament's dataset is wrong.
         SandboxUnavailable: The sandbox does not work here.
     """
-    target = find_target(text)
+    with validator_of(replace(find_target(text), images=images), backend) as validator:
+        yield validator
+
+
+@contextmanager
+def validator_of(target: Target, backend: str | None = None) -> Iterator[Validator]:
+    """Make ready to validate `target`.
+
+    Raises:
+        InvalidConfig: A run may use more than this machine has.
+        SandboxUnavailable: The sandbox does not work here.
+    """
     check_machine(target.tournament, cores())
     with (
         opened_sandbox(target.tournament, backend) as sandbox,
@@ -163,10 +184,10 @@ def find_target(text: str) -> Target:
     return _of_path(path)
 
 
-def drawn_images(height: int, width: int) -> Iterator[LabelledImage]:
+def drawn_images(height: int, width: int, images: int) -> Iterator[LabelledImage]:
     """The images of a smoke run, in turn noise and a gradient; always the same."""
     draw = np.random.Generator(np.random.PCG64(SEED))
-    for number in range(SMOKE_IMAGES):
+    for number in range(images):
         if number % 2:
             levels = draw.integers(0, 256, (height, width, 3))
         else:
@@ -174,10 +195,10 @@ def drawn_images(height: int, width: int) -> Iterator[LabelledImage]:
             slope = np.linspace(0, 1, height * width).reshape(height, width, 1)
             levels = np.rint(corners[0] + (corners[1] - corners[0]) * slope)
         yield LabelledImage(
-            image_id=f"drawn-{number}",
+            image_id=f"drawn-{number:04d}",
             image=levels.astype(np.uint8),
             label=number,
-            target_class=(number + 1) % SMOKE_IMAGES,
+            target_class=number + 1,
         )
 
 
