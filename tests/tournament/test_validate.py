@@ -10,7 +10,7 @@ from support.contest import BRIGHTNESS, COPY, DARKER, Contest
 
 from advcomp.cli import main
 from advcomp.errors import InvalidConfig
-from advcomp.tournament.validate import SMOKE_IMAGES, drawn_images, find_target
+from advcomp.tournament.validate import drawn_images, find_target
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 SIZES = """\
@@ -23,9 +23,9 @@ sys.exit(9)
 """
 
 
-def validate(target: str | Path) -> Result:
+def validate(target: str | Path, *options: str) -> Result:
     """Run the command; a traceback fails the test."""
-    result = CliRunner().invoke(main, ["validate", str(target)])
+    result = CliRunner().invoke(main, ["validate", str(target), *options])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -38,8 +38,7 @@ def test_a_valid_attack_is_tried_at_every_budget_of_its_tournament(contest: Cont
     for expected in (
         "trial run at epsilon 8, 10 drawn images: OK",
         "trial run at epsilon 32, 10 drawn images: OK",
-        " of at most 1 min 50 s; at this pace ",
-        " per 100 images of at most 9 min 20 s",
+        " of at most 1 min 50 s, start included; 100 images may take 9 min 20 s\n",
         " of at most 4.0 GiB",
         "10 of 10 images valid",
         "darker: valid",
@@ -62,6 +61,18 @@ def test_images_over_the_budget_are_counted_and_no_fault(contest: Contest) -> No
     result = validate(f"{contest.file([darker], [])}:darker")
     assert result.exit_code == 0
     assert result.stdout.count("10 over the budget") == 2
+
+
+def test_an_entry_that_may_be_too_slow_is_told_how_to_be_sure(contest: Contest) -> None:
+    """Half a second for 10 images: too slow for 100 in 2 seconds if the start takes none of it."""
+    limits = "[limits]\nstart_seconds = 1\nseconds_per_100_images = 1\n"
+    slow = contest.entry("slow", f"sleep 0.5; {COPY}")
+    file = contest.file([slow], [], max_epsilons=[8], more=limits)
+    few, many = validate(f"{file}:slow"), validate(f"{file}:slow", "--images", "100")
+    assert (few.exit_code, many.exit_code) == (0, 0)
+    assert "to be sure: advcomp validate --images 100" in few.stdout
+    assert "100 drawn images: OK" in many.stdout
+    assert "to be sure" not in many.stdout
 
 
 def test_missing_images_make_an_entry_invalid_and_are_named(contest: Contest) -> None:
@@ -149,9 +160,9 @@ def test_a_folder_whose_name_has_a_colon_is_a_path(tmp_path: Path) -> None:
 
 
 def test_drawn_images_are_always_the_same_and_all_different() -> None:
-    once, again = (list(drawn_images(20, 30)) for _ in range(2))
+    once, again = (list(drawn_images(20, 30, 11)) for _ in range(2))
     digests = {sha256(image.image.tobytes()).digest() for image in once}
-    assert len(digests) == len(once) == SMOKE_IMAGES
+    assert len(digests) == len(once) == 11
     for image, same in zip(once, again, strict=True):
         assert np.array_equal(image.image, same.image)
         assert image.image.shape == (20, 30, 3)
