@@ -149,3 +149,14 @@ def test_an_unknown_name_is_refused_with_those_there_are(material: Material) -> 
 )
 def test_folders_of_the_host_are_left_out(told: str, kept: str | None) -> None:
     assert without_host_paths(told) == (told if kept is None else kept)
+
+
+def test_even_what_no_page_shows_is_taken_out(material: Material) -> None:
+    own = for_competitor(material, "jpeg")
+    results = own.standings.results
+    for entry in (*results.attacks, *results.defenses):
+        if entry.name != "jpeg":
+            assert (entry.digest, entry.team, entry.notes) == ("", None, ())
+    assert not own.samples
+    assert not own.logs
+    assert not own.jobs

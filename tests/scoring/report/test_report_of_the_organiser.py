@@ -5,12 +5,14 @@ import hashlib
 import html
 import re
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
+from advcomp.scoring.report.axes import FLOOR
 from advcomp.scoring.report.boards import boards, percent, rate, signed
 from advcomp.scoring.report.heatmap import heatmaps
 from advcomp.scoring.report.lines import SERIES, lines
@@ -154,6 +156,14 @@ def test_the_pareto_front_is_who_beats_all_that_are_as_fast(standings: Standings
         assert (row.submission in {point.name for point in chart.front}) == (not beaten)
 
 
+def test_who_is_as_good_but_slower_is_not_on_the_front(standings: Standings) -> None:
+    board = boards(standings)[0]
+    tied = replace(
+        board, rows=tuple(replace(r, row=replace(r.row, score=0.5)) for r in board.rows)
+    )
+    assert [point.name for point in scatter(tied).front] == ["noop"]
+
+
 def test_run_times_ascend_to_the_right_and_scores_upwards(standings: Standings) -> None:
     board = boards(standings)[0]
     points = {point.name: point for point in scatter(board).points}
@@ -181,6 +191,21 @@ def test_lines_follow_the_scores_of_each_budget(standings: Standings) -> None:
         labels = sorted(line.label.y for line in chart.lines if line.label)
         assert all(below - above >= 12 for above, below in pairwise(labels))
         assert len(labels) <= SERIES
+
+
+def test_names_of_lines_that_end_together_stay_apart_and_above_the_axis(
+    standings: Standings,
+) -> None:
+    attacks = tuple(
+        replace(score, epsilons=tuple(replace(e, score=Fraction(0)) for e in score.epsilons))
+        for score in standings.scores.attacks
+    )
+    flat = replace(standings, scores=replace(standings.scores, attacks=attacks))
+    chart = lines(flat, boards(standings)[0])
+    labels = sorted(line.label.y for line in chart.lines if line.label)
+    assert len(labels) == 7
+    assert labels[-1] <= FLOOR
+    assert all(below - above >= 12 for above, below in pairwise(labels))
 
 
 def test_who_was_expelled_and_why(page: str) -> None:
