@@ -81,7 +81,9 @@ def digest(tree: Path) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def conduct(contest: Contest, file: Path, backend: str) -> Ran:
+def conduct(
+    contest: Contest, file: Path, backend: str, *, jobs: int = 2, key: Path | None = None
+) -> Ran:
     """Run a tournament in a process of its own, with a temporary folder of its own."""
     temporary = contest.folder / f"tmp-{file.stem}"
     temporary.mkdir()
@@ -92,7 +94,8 @@ def conduct(contest: Contest, file: Path, backend: str) -> Ran:
         "ADVCOMP_SECRET": SECRET,
         "PYTHONPATH": str(HARNESS.parents[1]),
     }
-    command = [sys.executable, str(HARNESS), str(file), str(out), backend, str(report)]
+    command = [sys.executable, str(HARNESS), str(file), str(out), backend, str(report), str(jobs)]
+    command += [] if key is None else [str(key)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return Ran(contest.folder, out, json.loads(report.read_text()), temporary)

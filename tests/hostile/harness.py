@@ -1,6 +1,6 @@
 """Runs a tournament in a process of its own and reports what it did to that process.
 
-    harness.py FILE OUT BACKEND REPORT
+    harness.py FILE OUT BACKEND REPORT JOBS [KEY]
 
 Orphans of the boxes would become this process's children (it is their subreaper), so that one
 that is left shows here and nowhere else.
@@ -63,11 +63,11 @@ def control_groups() -> list[str]:
     return [str(group) for group in groups if group.is_dir()]
 
 
-def main(file: Path, out: Path, backend: str, report: Path) -> None:
+def main(options: RunOptions, report: Path) -> None:
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     before_bytes, before_fds = peak_bytes(), descriptors()
     watcher = Timekeeper()
-    run_tournament(RunOptions(file=file, out=out, backend=backend, jobs=2), watcher, Stop())
+    run_tournament(options, watcher, Stop())
     content = {
         "results": [asdict(result) for result in watcher.results],
         "notes": watcher.notes,
@@ -79,11 +79,21 @@ def main(file: Path, out: Path, backend: str, report: Path) -> None:
         "mounts_left": [
             line
             for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            if str(file.parent) in line
+            if str(options.file.parent) in line
         ],
     }
     report.write_text(json.dumps(content))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    file, out, backend, report, jobs, *key = sys.argv[1:]
+    main(
+        RunOptions(
+            file=Path(file),
+            out=Path(out),
+            backend=backend,
+            jobs=int(jobs),
+            key=Path(key[0]) if key else None,
+        ),
+        Path(report),
+    )

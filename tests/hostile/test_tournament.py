@@ -8,7 +8,6 @@ run in processes of their own (`harness.py`).
 import json
 import platform
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from advcomp.rules.verdict import Verdict
 
 pytestmark = pytest.mark.slow
 
-BACKENDS = ["bubblewrap"]
 HEIGHT, WIDTH, EPSILON = 16, 18, 8
 START_S, LOG_BYTES = 10, 64 << 10
 LIMITS = f"""
@@ -126,13 +124,6 @@ def large_entry(contest: Contest) -> Path:
         (folder / "файлы 文件 🎈" / f"é{i}").touch()
     (folder / "run.sh").chmod(0o644)
     return folder
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
-    name: str = request.param
-    require(name)
-    return name
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,15 @@
+"""Every test here once for each backend; a new one is one more name."""
+
+from collections.abc import Callable
+
+import pytest
+
+BACKENDS = ["bubblewrap"]
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
+    """The name of a backend that works here."""
+    name: str = request.param
+    require(name)
+    return name
