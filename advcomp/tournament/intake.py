@@ -54,8 +54,7 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
     partial = Path(tempfile.mkdtemp(prefix=".", dir=entries))
     try:
         taken = _take(source, sandbox, partial / "copy")
-        if not (entries / taken.digest).exists():
-            (partial / "copy").rename(entries / taken.digest)
+        _replace(entries / taken.digest, partial / "copy")
     except InvalidSubmission as error:
         is_defense = source.role is Role.DEFENSE
         return EntryState(
@@ -79,6 +78,13 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
         entry_point=taken.metadata.entry_point,
         notes=taken.notes,
     )
+
+
+def _replace(copy: Path, fresh: Path) -> None:
+    """Put a fresh copy where an older one may stand: a crash can have left that one torn."""
+    if copy.exists():
+        shutil.rmtree(copy)
+    fresh.rename(copy)
 
 
 def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:

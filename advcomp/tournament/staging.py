@@ -1,7 +1,8 @@
 """Folders that boxes read: private copies under names that say nothing, with equal times.
 
 Each run of advcomp has one staging folder, made by `mkdtemp`; its path is written into the run
-folder before it is used, so that the next start can remove what a killed run left.
+folder before it is used, so that the next start can remove what a killed run left. The staging
+folder names the run in turn: what does not is not ours to remove, whatever a run folder says.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from advcomp.tournament.durable import write_durably
 
 FILE_NAME = "staging"
+_OWNER = "owner"
 _EPOCH_NS = 1_483_228_800 * 10**9
 """Modification time of every staged file: 2017-01-01."""
 
@@ -39,15 +41,26 @@ class Staging:
 def staging_for(run: Path) -> Iterator[Staging]:
     """The staging folder of a run; removes what an earlier, killed one left."""
     note = run / FILE_NAME
-    if note.exists():
-        shutil.rmtree(note.read_text(encoding="utf-8"), ignore_errors=True)
+    _remove_stale(note)
     root = Path(tempfile.mkdtemp())
+    (root / _OWNER).write_text(str(note), encoding="utf-8")
     write_durably(note, str(root).encode())
     try:
         yield Staging(root)
     finally:
         shutil.rmtree(root)
         note.unlink()
+
+
+def _remove_stale(note: Path) -> None:
+    """Remove the staging folder that a note names, if it was made for this very note."""
+    try:
+        root = Path(note.read_text(encoding="utf-8"))
+        is_ours = (root / _OWNER).read_text(encoding="utf-8") == str(note)
+    except (OSError, ValueError):  # there is no note, or no folder; or the note is no path
+        return
+    if is_ours:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def stage_images(folder: Path, images: Iterable[tuple[str, bytes]]) -> None:
