@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from support.contest import BRIGHTNESS, CONSTANT, COPY, Contest, write_greys
 
 from advcomp.cli import STARTERS, main
+from advcomp.errors import InvalidConfig
 from advcomp.rules.folders import digest_folder
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
@@ -140,23 +141,37 @@ def test_what_stands_in_the_list_is_kept_to_the_byte(contest: Contest, file: Pat
     assert [entry["name"] for entry in submitted(file)] == ["one", "two"]
 
 
+def keep_as(name: str, team: str | None, copy: Path, file: Path) -> None:
+    """Keep what was offered and validated before."""
+    source = EntrySource(path=copy, name=name, role=None, team=team)
+    target = Target(tournament=load_tournament(file), sources=(source,), height=5, width=7)
+    entry = EntryState(
+        name=name,
+        type=SubmissionType.ATTACK,
+        source=str(copy),
+        team=team,
+        digest=digest_folder(copy),
+    )
+    keep(Offer(source=source, target=target, targets=True), entry, copy)
+
+
 def test_submissions_kept_at_once_all_stay(contest: Contest, file: Path) -> None:
     copy = contest.entry("mine", COPY)
-    tournament = load_tournament(file)
-
-    def keep_as(name: str) -> None:
-        source = EntrySource(path=copy, name=name, role=None)
-        target = Target(tournament=tournament, sources=(source,), height=5, width=7)
-        entry = EntryState(
-            name=name, type=SubmissionType.ATTACK, source=str(copy), digest=digest_folder(copy)
-        )
-        keep(Offer(source=source, target=target, targets=True), entry, copy)
-
     names = [f"entry-{number}" for number in range(32)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(keep_as, names))
+        list(pool.map(lambda name: keep_as(name, None, copy, file), names))
     assert sorted(entry["name"] for entry in submitted(file)) == sorted(names)
     assert len(archives(file)) == len(names)
+
+
+def test_a_name_that_was_given_away_during_validation_is_refused(
+    contest: Contest, file: Path
+) -> None:
+    copy = contest.entry("mine", COPY)
+    keep_as("mine", "red", copy, file)
+    with pytest.raises(InvalidConfig, match='"mine" was submitted by the team "red"'):
+        keep_as("mine", "blue", copy, file)
+    assert [entry["team"] for entry in submitted(file)] == ["red"]
 
 
 def test_a_submission_that_breaks_the_contract_is_refused_with_all_problems(
