@@ -1,70 +1,27 @@
 """A submission as the referee holds it: a copy without links, healed, laid over, digested."""
 
 import os
-import re
 import shutil
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, InvalidSubmission
 from advcomp.rules.folders import walk_copy
-from advcomp.rules.metadata import Metadata
 from advcomp.rules.paths import normal_path, parents, path_fault, shown
 
-ARCHIVE_EXTENSIONS = (".tar.gz", ".zip", ".tar")
+ARCHIVE_EXTENSIONS = (".zip", ".tar", ".tar.gz")
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+"""What the name of an entry must match."""
 
 _PROGRAM_STARTS = (b"#!", b"\x7fELF")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """An entry that can be run.
-
-    Args:
-        name: What it is called everywhere.
-        metadata: What it says about itself.
-        folder: The referee's copy of it.
-        digest: Of that copy (`digest_folder`).
-        notes: What its author may want to know.
-    """
-
-    name: str
-    metadata: Metadata
-    folder: Path
-    digest: str
-    notes: tuple[str, ...] = ()
-
-
-def entry_name(path: Path) -> str:
-    """The name of an entry that has none of its own: its base name without archive extension.
-
-    Raises:
-        InvalidSubmission: It does not match `NAME_PATTERN`.
-    """
-    base = path.name
-    for extension in ARCHIVE_EXTENSIONS:
-        if base.endswith(extension):
-            base = base.removesuffix(extension)
-            break
-    return check_name(base, str(path))
-
-
-def check_name(name: str, where: str) -> str:
-    """`name`, which is that of the entry at `where`.
-
-    Raises:
-        InvalidSubmission: It does not match `NAME_PATTERN`.
-    """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InvalidSubmission(
-            f"{where}: its name must match {NAME_PATTERN}; got {shown(name)}; "
-            "rename it, or give it a name"
-        )
-    return name
+def default_name(path: Path) -> str:
+    """The name of an entry that is given none: its base name without an archive's extension."""
+    extension = next(filter(path.name.endswith, ARCHIVE_EXTENSIONS), "")
+    return path.name.removesuffix(extension)
 
 
 def is_archive(path: Path) -> bool:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.submission import NAME_PATTERN
 from advcomp.rules.threat import Schedule
 from advcomp.sandbox.base import Limits
 from advcomp.scoring.scores import Absence
@@ -28,7 +29,6 @@ from advcomp.tournament.views import View
 
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
-NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME_RULE = (
     'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
 )
@@ -320,15 +320,22 @@ def load_tournament(path: Path) -> Tournament:
 
 
 def check_machine(tournament: Tournament, cpus_available: int) -> None:
-    """Refuse a tournament whose runs ask for more than this machine has.
+    """Refuse a tournament whose runs ask for more than they can get here.
 
     Raises:
-        InvalidConfig: A run may use more processors than there are.
+        InvalidConfig: A run may use more processors than there are, or a GPU.
     """
-    cpus = tournament.limits.cpus
-    if cpus > cpus_available:
-        place = where(tournament.path, ("limits", "cpus"))
-        raise InvalidConfig(
-            f"{place}: expected at most the {cpus_available} processors of this machine;"
-            f" got {cpus:g}"
+    problems = []
+    limits = tournament.limits
+    if limits.cpus > cpus_available:
+        problems.append(
+            f"{where(tournament.path, ('limits', 'cpus'))}: expected at most the"
+            f" {cpus_available} processors of this machine; got {limits.cpus:g}"
         )
+    if limits.gpus > 0:
+        problems.append(
+            f"{where(tournament.path, ('limits', 'gpus'))}: expected 0, since no sandbox of this"
+            f" version lends GPUs; got {limits.gpus}"
+        )
+    if problems:
+        raise InvalidConfig(*problems)

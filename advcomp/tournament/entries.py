@@ -25,9 +25,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.submission import ARCHIVE_EXTENSIONS, NAME_PATTERN, default_name
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.config import (
-    NAME_PATTERN,
     NAME_RULE,
     TEAM_RULE,
     EntryItem,
@@ -38,15 +38,13 @@ from advcomp.tournament.config import (
 )
 from advcomp.tournament.toml_file import Key, Table, read_toml, shown, where
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz")
-
 SUBMITTED = Path("entries", "entries.toml")
 """Where submissions are written down, as seen from the tournament file's folder."""
 
-ENTRY_KINDS = f"a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
-GLOB_TAKES = f"folders with a metadata.json and archives ({', '.join(ARCHIVE_SUFFIXES)})"
+ENTRY_KINDS = f"a folder or an archive ({', '.join(ARCHIVE_EXTENSIONS)})"
+GLOB_TAKES = f"folders with a metadata.json and archives ({', '.join(ARCHIVE_EXTENSIONS)})"
 GLOB_CHARACTERS = frozenset("*?[")
-_ARCHIVE_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]*({'|'.join(map(re.escape, ARCHIVE_SUFFIXES))})"
+_ARCHIVE_PATTERN = rf"[A-Za-z0-9][A-Za-z0-9._-]*({'|'.join(map(re.escape, ARCHIVE_EXTENSIONS))})"
 
 
 class Role(StrEnum):
@@ -95,7 +93,7 @@ class SubmittedEntry(Table):
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     kind: SubmissionType = Field(strict=False, description=one_of(SubmissionType))
     archive: Annotated[str, StringConstraints(pattern=f"^{_ARCHIVE_PATTERN}$")] = Field(
-        description=f"the name of a file beside it ending in {', '.join(ARCHIVE_SUFFIXES)}"
+        description=f"the name of a file beside it ending in {', '.join(ARCHIVE_EXTENSIONS)}"
     )
     digest: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] = Field(
         description="64 hexadecimal digits"
@@ -142,12 +140,6 @@ def read_submitted(file: Path) -> tuple[SubmittedEntry, ...]:
         InvalidConfig: All that is wrong with the file.
     """
     return read_toml(file, SubmittedEntries).entry if file.exists() else ()
-
-
-def default_name(path: Path) -> str:
-    """The name of an entry that is given none: its base name without an archive's suffix."""
-    suffix = next(filter(path.name.endswith, ARCHIVE_SUFFIXES), "")
-    return path.name.removesuffix(suffix)
 
 
 class _Search:
@@ -279,7 +271,7 @@ def _plain(path: Path) -> Path:
 
 
 def _is_archive(path: Path) -> bool:
-    return path.name.endswith(ARCHIVE_SUFFIXES) and path.is_file()
+    return path.name.endswith(ARCHIVE_EXTENSIONS) and path.is_file()
 
 
 def _is_submission_folder(path: Path) -> bool:

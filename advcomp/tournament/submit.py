@@ -19,9 +19,9 @@ from pathlib import Path
 from advcomp.errors import InvalidConfig, InvalidSubmission
 from advcomp.rules.folders import pack_folder
 from advcomp.rules.paths import MAX_PACKED_BYTES
+from advcomp.rules.submission import NAME_PATTERN, default_name
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.config import (
-    NAME_PATTERN,
     NAME_RULE,
     TEAM_RULE,
     Tournament,
@@ -32,7 +32,6 @@ from advcomp.tournament.entries import (
     SUBMITTED,
     EntrySource,
     SubmittedEntry,
-    default_name,
     listed_entries,
     read_submitted,
 )

@@ -14,11 +14,12 @@ import numpy as np
 
 from advcomp.errors import InvalidConfig, SandboxError
 from advcomp.rules.dataset import LabelledImage, write_dataset
+from advcomp.rules.submission import default_name
 from advcomp.rules.threat import Schedule
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Limits, Sandbox
 from advcomp.tournament.config import DefenseTable, Tournament, check_machine, load_tournament
-from advcomp.tournament.entries import EntrySource, default_name, load_entries
+from advcomp.tournament.entries import EntrySource, load_entries
 from advcomp.tournament.intake import take_entry
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opaque import open_key

@@ -392,6 +392,16 @@ def test_more_processors_than_the_machine_has_are_refused(tmp_path: Path) -> Non
     )
 
 
+def test_gpus_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    tournament = load(tmp_path, f"{SMALLEST}[limits]\ngpus = 1\ncpus = 4")
+    with pytest.raises(InvalidConfig) as caught:
+        check_machine(tournament, 2)
+    assert [problem.partition(": expected")[0] for problem in caught.value.problems] == [
+        f"{tmp_path}/t.toml:6: [limits] cpus",
+        f"{tmp_path}/t.toml:5: [limits] gpus",
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [
