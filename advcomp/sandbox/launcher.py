@@ -18,13 +18,15 @@ Why the program is a child and not process 1 itself: the kernel does not deliver
 that process 1 sends to itself, and only a parent can tell exit code 137 from signal 9. Why the
 launcher is process 1: a process inside cannot kill or stop it, and when it exits the kernel kills
 everything else in the box. Where it shares its uid with the program (an ordinary user's box), it
-is made undumpable, so that the program can neither trace it nor open what it holds.
+is made undumpable, so that the program can neither trace it nor open what it holds. It handles no
+signal: the kernel delivers none to process 1 that it does not handle, so none can disturb it.
 """
 
 import ctypes
 import marshal
 import os
 import resource
+import select
 import signal
 import sys
 from typing import NoReturn, TypedDict
@@ -52,6 +54,7 @@ class Order(TypedDict):
 
 def main(channel: int) -> NoReturn:
     """Carry out one order; never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python handles it, by an exception
     os.write(channel, b"here")
     order: Order = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
     try:
@@ -73,10 +76,7 @@ def main(channel: int) -> NoReturn:
             os.write(channel, f"failed {error}".encode())
             os._exit(1)
         become(order)
-    signal.signal(signal.SIGCHLD, lambda *_: reap(child, channel))
-    reap(child, channel)
-    os.read(channel, 1)
-    os._exit(1)
+    see_to_the_end(child, channel, libc)
 
 
 def prepare(order: Order) -> None:
@@ -143,6 +143,22 @@ def drop_rights(order: Order, libc: ctypes.CDLL) -> None:
     os.setresuid(order["uid"], order["uid"], order["uid"])
     # What a change of uid leaves: the inheritable set, harmless but untidy.
     libc.capset((ctypes.c_uint32 * 2)(LINUX_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
+
+
+def see_to_the_end(child: int, channel: int, libc: ctypes.CDLL) -> NoReturn:
+    """Clear away the dead until `child` is among them or the referee is dead."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    mask = (ctypes.c_uint64 * 16)(1 << (signal.SIGCHLD - 1))
+    deaths = libc.signalfd(-1, mask, 0)
+    poll = select.poll()
+    poll.register(deaths, select.POLLIN)
+    poll.register(channel, select.POLLIN)
+    while True:
+        reap(child, channel)
+        ready = [fd for fd, _ in poll.poll()]
+        if channel in ready:
+            os._exit(1)
+        os.read(deaths, 4096)
 
 
 def reap(child: int, channel: int) -> None:

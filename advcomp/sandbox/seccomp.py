@@ -2,7 +2,8 @@
 
 Theory of operation. Namespaces take objects out of sight; this takes code of the kernel out of
 reach: what makes namespaces and mounts, loads code into the kernel, looks into other processes,
-keeps keys outside every namespace, or opens sockets that no network namespace holds (AF_VSOCK).
+keeps keys outside every namespace, or opens sockets that no network namespace holds (AF_VSOCK),
+and what would put limits on the launcher.
 All else is allowed: submissions are ordinary programs, and a list of all that those need would
 break them on the next release of a library.
 
@@ -43,6 +44,7 @@ class Architecture:
     clone: int
     socket: int
     ioctl: int
+    prlimit64: int
     refused: Mapping[str, int]
 
 
@@ -67,6 +69,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         clone=56,
         socket=41,
         ioctl=16,
+        prlimit64=302,
         refused=SINCE_5_1
         | {
             "ptrace": 101,
@@ -116,6 +119,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         clone=220,
         socket=198,
         ioctl=29,
+        prlimit64=261,
         refused=SINCE_5_1
         | {
             "lookup_dcookie": 18,
@@ -180,6 +184,8 @@ def filter_program(machine: str = platform.machine()) -> bytes:
     for number in sorted(architecture.refused.values()):
         program += _if(JUMP_EQUAL, number, NO)
     program += _call(architecture.clone, FIRST_ARGUMENT, _if(JUMP_ANY_BIT, NEW_NAMESPACES, NO))
+    # The launcher is process 1; where it shares its uid with the program, these could kill it.
+    program += _call(architecture.prlimit64, FIRST_ARGUMENT, _if(JUMP_EQUAL, 1, NO))
     typing = [op for request in TERMINAL_INPUT for op in _if(JUMP_EQUAL, request, NO)]
     program += _call(architecture.ioctl, SECOND_ARGUMENT, typing)
     families = [op for family in FAMILIES for op in _if(JUMP_EQUAL, family, ALLOW)]

@@ -103,15 +103,10 @@ def read_labels(output: OutputFolder, names: Sequence[str]) -> NDArray[np.int16]
     return parse_predictions(data or b"", names)
 
 
-def unexpected(output: OutputFolder, expected: set[str]) -> list[str]:
-    """A note on files that nobody asked for, or nothing."""
-    extra = [name for name in output.names(NAMES_LISTED) if name not in expected]
-    if not extra:
-        return []
-    some = ", ".join(ascii(name)[:80] for name in extra[:5])
-    more = "" if len(extra) <= 5 else ", ..."
-    count = f"{len(extra)}{'+' if len(extra) >= NAMES_LISTED else ''}"
-    return [f"ignored {count} unexpected name(s) in the output folder: {some}{more}"]
+def unexpected(output: OutputFolder, expected: set[str]) -> tuple[str, ...]:
+    """Names in the folder that nobody asked for, at most `NAMES_LISTED`."""
+    there = output.names(NAMES_LISTED + len(expected))
+    return tuple(name for name in there if name not in expected)[:NAMES_LISTED]
 
 
 def _chunked(

@@ -16,7 +16,13 @@ from advcomp.rules.threat import project
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Run, RunResult, RunSpec, Sandbox
 from advcomp.scoring.results import MISSING
-from advcomp.tournament.ingest import RESULT_CSV, Ingest, read_labels, unexpected
+from advcomp.tournament.ingest import (
+    NAMES_LISTED,
+    RESULT_CSV,
+    Ingest,
+    read_labels,
+    unexpected,
+)
 from advcomp.tournament.judge import judge
 from advcomp.tournament.opaque import Key
 from advcomp.tournament.plan import AttackJob, DefenseJob, Job, images_of
@@ -40,16 +46,23 @@ TRIES = 3
 """How often a job is tried when the sandbox, not the submission, fails."""
 
 MISSING_LISTED = 10
+UNEXPECTED_LISTED = 5
 INPUT, IMAGES_OUT, DATA_OUT = "/input_images", "/output_images", "/output_data"
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a run came to: the valid items, further notes, the files to keep."""
+    """What a run came to: the valid items, further notes, the files to keep.
+
+    Args:
+        unexpected: Names in the output folder that nobody asked for. They go to the log only: a
+            submission can write opaque names there, which results must not carry.
+    """
 
     valid: int
     notes: tuple[str, ...]
     files: dict[str, bytes]
+    unexpected: tuple[str, ...]
     png_digests: tuple[str, ...] = ()
     projected_images: int = 0
 
@@ -104,7 +117,7 @@ class Worker:
             )
             with self.sandbox.run(spec) as run:
                 outcome = self._take_images(job, names, run)
-                return _result(job, run.result, outcome)
+                return _result(job, run.result, outcome, self.state.limits.log)
 
     def _take_images(self, job: AttackJob, names: Sequence[str], run: Run) -> _Outcome:
         size = self.dataset.height, self.dataset.width
@@ -127,10 +140,8 @@ class Worker:
         ]
         return _Outcome(
             valid=len(pngs),
-            notes=(
-                *_missing_note(missing, len(names)),
-                *unexpected(run.output, {f"{name}.png" for name in names}),
-            ),
+            notes=_missing_note(missing, len(names)),
+            unexpected=unexpected(run.output, {f"{name}.png" for name in names}),
             files={IMAGES: zip_images(dict(sorted(pngs.items())))},
             png_digests=tuple(digests),
             projected_images=projected,
@@ -150,13 +161,11 @@ class Worker:
                 ]
                 outcome = _Outcome(
                     valid=len(names) - len(missing),
-                    notes=(
-                        *_missing_note(missing, len(names)),
-                        *unexpected(run.output, {RESULT_CSV}),
-                    ),
+                    notes=_missing_note(missing, len(names)),
+                    unexpected=unexpected(run.output, {RESULT_CSV}),
                     files={LABELS: dump_labels(labels)},
                 )
-                return _result(job, run.result, outcome)
+                return _result(job, run.result, outcome, self.state.limits.log)
 
     def _shard_images(self, job: DefenseJob, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         order = _shuffled(names, job.items)
@@ -200,7 +209,9 @@ def _blank(job: Job, verdict: Verdict) -> JobResult:
     )
 
 
-def _result(job: Job, result: RunResult, outcome: _Outcome) -> tuple[JobResult, dict[str, bytes]]:
+def _result(
+    job: Job, result: RunResult, outcome: _Outcome, log_bytes: int
+) -> tuple[JobResult, dict[str, bytes]]:
     images = images_of(job)
     verdict = judge(result, images=images, valid=outcome.valid)
     kept = replace(
@@ -210,16 +221,34 @@ def _result(job: Job, result: RunResult, outcome: _Outcome) -> tuple[JobResult, 
         signal=result.signal,
         wall_seconds=result.wall_s,
         max_rss_bytes=result.max_rss_bytes,
-        notes=(*result.notes, *outcome.notes),
+        notes=(*result.notes, *outcome.notes, *_unexpected_note(outcome.unexpected)),
         png_digests=outcome.png_digests,
         projected_images=outcome.projected_images,
     )
-    return kept, {LOG: result.log, **outcome.files}
+    names = _unexpected_lines(outcome.unexpected)[:log_bytes]
+    # At the head, and at its cost where the log is full: its end tells most.
+    log = names + result.log[max(0, len(names) + len(result.log) - log_bytes) :]
+    return kept, {LOG: log, **outcome.files}
 
 
-def _missing_note(missing: Sequence[str], images: int) -> list[str]:
+def _unexpected_note(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    count = f"{len(names)}{'+' if len(names) == NAMES_LISTED else ''}"
+    return (f"ignored {count} unexpected name(s) in the output folder, see the log",)
+
+
+def _unexpected_lines(names: Sequence[str]) -> bytes:
+    if not names:
+        return b""
+    listed = ", ".join(ascii(name)[:80] for name in names[:UNEXPECTED_LISTED])
+    more = ", ..." if len(names) > UNEXPECTED_LISTED else ""
+    return f"[ignored in the output folder: {listed}{more}]\n".encode()
+
+
+def _missing_note(missing: Sequence[str], images: int) -> tuple[str, ...]:
     if not missing:
-        return []
+        return ()
     listed = ", ".join(missing[:MISSING_LISTED])
     more = ", ..." if len(missing) > MISSING_LISTED else ""
-    return [f"missing {len(missing)} of {images}: {listed}{more}"]
+    return (f"missing {len(missing)} of {images}: {listed}{more}",)

@@ -344,5 +344,14 @@ def test_labels_that_look_odd_are_stored_as_the_rule_says(ran: Ran) -> None:
     assert labels == sorted([*TAKEN_LABELS.values(), *rest])
 
 
+def test_names_that_an_entry_wrote_stand_in_its_log_and_in_no_table(ran: Ran) -> None:
+    """It could have written the opaque names, which results must not carry."""
+    assert b"[ignored in the output folder: " in ran.log("names_that_say_much")
+    name = re.search(rb"'([0-9a-f]{16})\.jpg'", ran.log("names_that_say_much"))
+    assert name is not None
+    tables = [path for path in (ran.run / "results").rglob("*.*") if path.is_file()]
+    assert not [path for path in tables if name[1] in path.read_bytes()]
+
+
 def test_a_constant_answer_is_scored(ran: Ran) -> None:
     assert set(ran.labels("constant").tolist()) == {3}

@@ -516,6 +516,30 @@ def test_it_cannot_kill_the_box_or_trace_its_first_process(host: Host) -> None:
     assert (outcome.result.exit_code, outcome.log) == (7, "")
 
 
+def test_no_signal_and_no_limit_disturbs_the_first_process(host: Host) -> None:
+    """Where it has the program's uid, nothing but the kernel's rules protects it."""
+    outcome = host.python(
+        """
+        import os, resource, time
+        for _ in range(1000):
+            for number in range(1, 65):
+                try:
+                    os.kill(1, number)
+                except OSError:
+                    pass
+        for limit in range(16):
+            try:
+                resource.prlimit(1, limit, (0, 0))
+                print("CHANGED", limit)
+            except OSError:
+                pass
+        time.sleep(0.1)
+        raise SystemExit(7)
+        """
+    )
+    assert (outcome.result.exit_code, outcome.log) == (7, "")
+
+
 # How long, and how it ends.
 
 

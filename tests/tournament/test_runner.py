@@ -230,7 +230,9 @@ def test_outputs_count_whatever_the_verdict(contest: Contest) -> None:
     }
     assert {name: result.verdict for name, result in verdicts.items()} == expected
     assert verdicts["crashes"].exit_code == 3
-    assert any("'folder', 'more'" in note for note in verdicts["partial"].notes)
+    assert any("ignored 2 unexpected" in note for note in verdicts["partial"].notes)
+    logs = b"".join(path.read_bytes() for path in done.run.glob("jobs/*/log"))
+    assert b"[ignored in the output folder: 'folder', 'more']\n" in logs
     assert any(note.startswith("missing 3 of 6: img-") for note in verdicts["partial"].notes)
     assert matrix(done.results)["brightness"] == {
         name: 0 if name == "silent" else 3
