@@ -7,6 +7,7 @@ that line with a model that knows every key, its type and its length (`read_meta
 
 import json
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -70,8 +71,9 @@ class MetadataAnswer(BaseModel):
 def read_metadata(folder: Path) -> MetadataAnswer:
     """Parse `folder`/metadata.json; all that is wrong becomes a problem, never an exception."""
     try:
-        fields, notes = _known_fields(_parse(_read(folder / FILE_NAME)))
-        metadata = _validate(fields, folder)
+        data = _read(folder / FILE_NAME)
+        fields, notes = _known_fields(_parse(data))
+        metadata = _validate(fields, data, folder)
     except InvalidSubmission as error:
         return MetadataAnswer(problems=_capped(error.problems))
     except RecursionError:
@@ -150,7 +152,7 @@ def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return known, notes
 
 
-def _validate(fields: dict[str, Any], folder: Path) -> Metadata:
+def _validate(fields: dict[str, Any], data: bytes, folder: Path) -> Metadata:
     problems = []
     if "container" not in fields and "container_gpu" not in fields:
         problems.append(_must_be("container", "nothing"))
@@ -160,10 +162,11 @@ def _validate(fields: dict[str, Any], folder: Path) -> Metadata:
         for fault in error.errors():
             key = str(fault["loc"][0])
             got = json.dumps(fields[key]) if key in fields else "nothing"
-            problems.append(_must_be(key, got))
+            problems.append(_must_be(key, got) + _where(key, data))
     entry_point = fields.get("entry_point")
     if isinstance(entry_point, str) and entry_point:
-        problems.extend(_entry_point_problems(entry_point, folder))
+        where = _where("entry_point", data)
+        problems.extend(p + where for p in _entry_point_problems(entry_point, folder))
     if problems:
         raise InvalidSubmission(*problems)
     return metadata.model_copy(update={"entry_point": normal_path(metadata.entry_point)})
@@ -189,6 +192,15 @@ def _is_file(folder: Path, path: str) -> bool:
 def _must_be(key: str, got: str) -> str:
     cut = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
     return f'{FILE_NAME}: "{key}" must be {_MUST_BE[key]}; got {cut}'
+
+
+def _where(key: str, data: bytes) -> str:
+    """The line of a key, for the end of a message; nothing where more than one could be meant."""
+    before, *rest = re.split(rb'"%s"\s*:' % key.encode(), data)
+    if len(rest) != 1:
+        return ""
+    line = 1 + before.count(b"\n")
+    return f" (line {line})"
 
 
 def _capped(sentences: Sequence[str]) -> tuple[str, ...]:

@@ -143,6 +143,19 @@ def test_a_missing_key_is_told(folder: Path, absent: str) -> None:
     assert problem.endswith("got nothing")
 
 
+def test_a_wrong_value_is_told_with_its_line(folder: Path) -> None:
+    content = {"type": "atack", "container": 5, "entry_point": "missing.sh"}
+    told = problems(folder, json.dumps(content, indent=1).encode())
+    assert [sentence.rpartition(" (")[2] for sentence in told] == ["line 2)", "line 3)", "line 4)"]
+
+
+@pytest.mark.parametrize("last", [b'"a": {"type": 1}, "type": 2', b'"\\u0074ype": 2'])
+def test_a_line_that_could_be_another_is_not_told(folder: Path, last: bytes) -> None:
+    data = b'{"container": "x", "entry_point": "run_attack.sh", %s}' % last
+    (told,) = problems(folder, data)
+    assert told.endswith("got 2")
+
+
 def test_everything_wrong_is_told_at_once(folder: Path) -> None:
     told = problems(folder, {"type": "x", "entry_point": "/x", "container_gpu": 1, "more": 2})
     assert [sentence.split('"')[1] for sentence in told] == [
@@ -211,7 +224,7 @@ def test_an_entry_point_behind_a_link_is_refused(folder: Path) -> None:
     (folder / "out").symlink_to("../elsewhere")
     for entry_point in ("link.sh", "out/run.sh"):
         (problem,) = problems(folder, GOOD | {"entry_point": entry_point})
-        assert problem.endswith("which is no file there")
+        assert problem.endswith("which is no file there (line 1)")
 
 
 def test_the_program_prints_one_line(folder: Path) -> None:
