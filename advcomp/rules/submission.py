@@ -45,7 +45,8 @@ def lay_over(folder: Path, files: Mapping[str, Path]) -> None:
         files: Path inside -> file outside.
 
     Raises:
-        InvalidConfig: All pairs that cannot be, before anything is written.
+        InvalidConfig: All pairs that can be in no submission, before anything is written.
+        InvalidSubmission: All pairs that this one has no room for, before anything is written.
     """
     pairs = [(normal_path(inside), outside) for inside, outside in files.items()]
     paths = [inside for inside, _ in pairs]
@@ -54,10 +55,17 @@ def lay_over(folder: Path, files: Mapping[str, Path]) -> None:
     faults = [
         f'"files": {shown(inside)}: {fault}'
         for inside, outside in pairs
-        if (fault := _overlay_fault(folder, inside, outside, taken)) is not None
+        if (fault := _overlay_fault(inside, outside, taken)) is not None
     ]
     if faults:
         raise InvalidConfig(*faults)
+    clashes = [
+        f'"files": {shown(inside)}: {clash}'
+        for inside in paths
+        if (clash := _clash(folder, inside)) is not None
+    ]
+    if clashes:
+        raise InvalidSubmission(*clashes)
     for inside, outside in pairs:
         target = folder / inside
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +90,8 @@ def heal(folder: Path, entry_point: str) -> tuple[str, ...]:
     return tuple(f"{shown(path)}: was not executable; healed in the copy" for path in healed)
 
 
-def _overlay_fault(folder: Path, inside: str, outside: Path, taken: set[str]) -> str | None:
+def _overlay_fault(inside: str, outside: Path, taken: set[str]) -> str | None:
+    """What is wrong with a pair whatever the submission holds: the organiser's mistake."""
     fault = path_fault(inside)
     if fault is not None:
         return f"{fault}; it must be a path in the submission"
@@ -90,10 +99,15 @@ def _overlay_fault(folder: Path, inside: str, outside: Path, taken: set[str]) ->
         return f"must name a file; there is none at {outside}"
     if inside in taken:
         return "is named twice, or is a folder of another"
+    return None
+
+
+def _clash(folder: Path, inside: str) -> str | None:
+    """What in a submission stands in the way: its author's doing, which stops no tournament."""
     if any(_is_there_but_no_folder(folder / above) for above in parents(inside)):
-        return "goes through a file of the submission"
+        return "goes through a file of the submission, which must be a folder or absent"
     if (folder / inside).is_dir():
-        return "is a folder of the submission"
+        return "is a folder of the submission, which must be a file or absent"
     return None
 
 

@@ -59,13 +59,22 @@ def test_every_overlay_that_cannot_be_is_told_before_anything_is_written(
             folder,
             {
                 "../out": weights, "/etc/out": weights, "": weights, "no": tmp_path / "no",
-                "dir": tmp_path, "sub": weights, "run.sh/x": weights, "good": weights,
+                "dir": tmp_path, "sub": weights, "good": weights,
                 "twice": weights, "./twice": weights, "a": weights, "a/b": weights,
             },
         )  # fmt: skip
     told = [problem.split('"')[3] for problem in caught.value.problems]
-    wrong = ["../out", "/etc/out", "", "no", "dir", "sub", "run.sh/x", "twice", "twice", "a"]
-    assert told == wrong
+    assert told == ["../out", "/etc/out", "", "no", "dir", "twice", "twice", "a"]
+    assert sorted(path.name for path in folder.rglob("*")) == ["data", "run.sh", "sub"]
+
+
+def test_a_submission_without_room_for_an_overlay_is_the_one_at_fault(
+    folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    with pytest.raises(InvalidSubmission) as caught:
+        lay_over(folder, {"sub": weights, "run.sh/x": weights, "good": weights})
+    assert [problem.split('"')[3] for problem in caught.value.problems] == ["sub", "run.sh/x"]
     assert sorted(path.name for path in folder.rglob("*")) == ["data", "run.sh", "sub"]
 
 

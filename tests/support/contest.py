@@ -127,7 +127,10 @@ class Contest:
 def _item(item: object) -> str:
     if not isinstance(item, dict):
         return json.dumps(str(item))
-    pairs = (f"{key} = {json.dumps(value)}" for key, value in item.items())
+    pairs = (
+        f"{key} = {_item(value) if isinstance(value, dict) else json.dumps(value)}"
+        for key, value in item.items()
+    )
     return "{ " + ", ".join(pairs) + " }"
 
 

@@ -182,24 +182,25 @@ def test_a_rerun_attack_with_other_images_becomes_a_wave_of_its_own(contest: Con
 def test_a_broken_entry_is_rejected_and_listed_and_stops_nothing(contest: Contest) -> None:
     broken = contest.entry("broken", COPY, kind="atack", entry_point="../away.sh")
     wrong_list = contest.entry("wrong_list", CONSTANT, "defense")
+    in_the_way = contest.entry("in_the_way", COPY)
+    (in_the_way / "weights").mkdir()
+    overlaid = {"path": str(in_the_way), "files": {"weights": "contest.toml"}}
     file = contest.file(
-        [contest.entry("noop", COPY), broken, wrong_list],
+        [contest.entry("noop", COPY), broken, wrong_list, overlaid],
         [contest.entry("constant", CONSTANT, "defense")],
     )
     done = contest.run(file)
     assert done.results is not None
     rows = leaderboard(done.results)
-    assert [rows[n]["verdict"] for n in ("noop", "broken", "wrong_list")] == [
-        "OK",
-        "REJECTED",
-        "REJECTED",
-    ]
+    names = ("noop", "broken", "wrong_list", "in_the_way")
+    assert [rows[n]["verdict"] for n in names] == ["OK", *["REJECTED"] * 3]
     assert rows["broken"]["rank"] == ""
     entries = json.loads((done.results / "results.json").read_text())["entries"]
     notes = {entry["name"]: "\n".join(entry["notes"]) for entry in entries}
     assert '"type" must be one of' in notes["broken"]
     assert "entry_point" in notes["broken"]
     assert "entered as attack" in notes["wrong_list"]
+    assert '"files": "weights": is a folder of the submission' in notes["in_the_way"]
 
 
 def test_outputs_count_whatever_the_verdict(contest: Contest) -> None:
