@@ -277,16 +277,19 @@ def digits(folder: Path, seed: int, part: str) -> None:
 @click.option(
     "--source",
     metavar="ROOT|FILE.npz",
-    required=True,
-    help="torchvision's root folder of CIFAR-10, or an .npz of JPEGs.",
+    help="torchvision's root folder of CIFAR-10, or an .npz of JPEGs [default: one in the cache].",
 )
 @click.option("--download", is_flag=True, help="Fetch what the root folder lacks.")
 @SEED
 @PART
-def cifar10(folder: Path, source: str, download: bool, seed: int, part: str) -> None:
+def cifar10(folder: Path, source: str | None, download: bool, seed: int, part: str) -> None:
     """Write CIFAR-10 to DIR; the tournament's images are its test images."""
-    options = ["--source", source, "--seed", str(seed), "--part", part]
-    _write_dataset("cifar10", folder, *options, *(["--download"] if download else []))
+    options = ["--seed", str(seed), "--part", part]
+    if source is not None:
+        options += ["--source", source]
+    if download:
+        options.append("--download")
+    _write_dataset("cifar10", folder, *options)
 
 
 def _write_dataset(source: str, folder: Path, *options: str) -> None:

@@ -91,7 +91,6 @@ def test_the_choices_of_sandbox_are_those_of_the_tournament_file() -> None:
         ["leaderboard", "runs/a", "--format", "pdf"],
         ["rerun", "runs/a"],
         ["dataset", "mnist", "folder"],
-        ["dataset", "cifar10", "folder"],
     ],
 )
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
@@ -255,3 +254,13 @@ def test_a_source_of_cifar10_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert str(source) in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_cifar10_without_a_source_is_looked_for_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    result = advcomp("dataset", "cifar10", tmp_path / "cifar10")
+    assert result.exit_code == 1
+    assert str(tmp_path / "cache/advcomp") in result.stderr
+    assert "--download" in result.stderr
