@@ -49,7 +49,7 @@ def open_key(path: Path, given: Path | None = None) -> Key:
         given: A key file to use instead of a new one (`--key`).
 
     Raises:
-        InvalidConfig: `given` is not 32 bytes in hexadecimal.
+        InvalidConfig: `given` is not 32 bytes, as they are or in hexadecimal.
         RunConflict: The run was made with another key than `given`.
     """
     wanted = None if given is None else _read(given)
@@ -75,10 +75,14 @@ def open_key(path: Path, given: Path | None = None) -> Key:
 
 def _read(path: Path) -> Key:
     try:
-        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        content = path.read_bytes()
+        if len(content) == KEY_BYTES:  # as they come from /dev/urandom
+            return Key(content)
+        secret = bytes.fromhex(content.decode("ascii").strip())
     except (OSError, ValueError) as error:
         raise InvalidConfig(
-            f"{path}: expected a key file of {2 * KEY_BYTES} hexadecimal digits; got {error}"
+            f"{path}: expected a key file of {KEY_BYTES} bytes or {2 * KEY_BYTES} hexadecimal "
+            f"digits; got {error}"
         ) from error
     if len(secret) != KEY_BYTES:
         raise InvalidConfig(

@@ -27,6 +27,13 @@ def test_a_given_key_is_used_and_another_one_refused(tmp_path: Path) -> None:
         open_key(tmp_path / "key", given)
 
 
+def test_a_key_may_be_given_as_32_plain_bytes(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_bytes(bytes(range(224, 256)))
+    assert open_key(tmp_path / "key", given).secret == bytes(range(224, 256))
+    assert open_key(tmp_path / "key").secret == bytes(range(224, 256))
+
+
 @pytest.mark.parametrize("text", ["", "xyz", "ab" * 31, "ab" * 33])
 def test_what_is_no_key_is_refused_by_name(tmp_path: Path, text: str) -> None:
     given = tmp_path / "given"
