@@ -16,8 +16,9 @@ from advcomp.tournament.state import EntryState, RunState
 from advcomp.tournament.views import CLEAN, Item, cut
 from advcomp.tournament.waves import Wave, WaveImages
 
-ATTACK_IMAGES = 500
-"""Images per run of an attack at most: what a crash can cost, against start-ups."""
+ATTACK_IMAGES, ATTACK_PIXEL_BYTES = 500, 32 << 20
+"""Images per run of an attack at most, and their pixels: what a crash can cost and what the
+referee holds of one run, against start-ups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ def attack_jobs(state: RunState) -> Iterator[AttackJob]:
         if entry.rejected:
             continue
         for max_epsilon in state.max_epsilons:
-            batches = _batched(state.images_at(max_epsilon), ATTACK_IMAGES)
+            batches = _batched(state.images_at(max_epsilon), _images_per_attack_run(state))
             for shard, images in enumerate(batches):
                 yield AttackJob(
                     id=_attack_id(state, entry, max_epsilon, images),
@@ -98,6 +99,11 @@ def images_of(job: Job) -> int:
 def cost_of(state: RunState, job: Job) -> float:
     """Seconds that a job may take at most: what it costs next to others."""
     return state.limits.for_images(images_of(job)).wall_s
+
+
+def _images_per_attack_run(state: RunState) -> int:
+    image_bytes = state.dataset.height * state.dataset.width * 3
+    return max(1, min(ATTACK_IMAGES, ATTACK_PIXEL_BYTES // image_bytes))
 
 
 def _attack_id(state: RunState, entry: EntryState, max_epsilon: int, images: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -171,11 +171,11 @@ class Store:
             shutil.rmtree(partial)
 
 
-def zip_images(images: Mapping[str, bytes]) -> bytes:
+def zip_images(images: Iterable[tuple[str, bytes]]) -> bytes:
     """An archive of `<ImageId>.png` files, stored, the same bytes for the same images."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for image_id, png in images.items():
+        for image_id, png in images:
             archive.writestr(zipfile.ZipInfo(f"{image_id}.png"), png)
     return buffer.getvalue()
 

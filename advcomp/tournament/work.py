@@ -121,30 +121,32 @@ class Worker:
 
     def _take_images(self, job: AttackJob, names: Sequence[str], run: Run) -> _Outcome:
         size = self.dataset.height, self.dataset.width
-        pngs: dict[str, bytes] = {}
         digests = [""] * len(names)
-        projected = 0
-        for position, adversarial in Ingest(self.sandbox, self.staging).images(
-            run.output, names, *size
-        ):
-            image = job.images[position]
-            legal = project(adversarial, self.dataset.image(image), job.max_epsilon)
-            projected += not np.array_equal(legal, adversarial)
-            png = encode_png(legal)
-            pngs[self.dataset.image_ids[image]] = png
-            digests[position] = sha256(png).hexdigest()
+        projected = [False] * len(names)
+
+        def legal_images() -> Iterator[tuple[str, bytes]]:
+            ingest = Ingest(self.sandbox, self.staging)
+            for position, adversarial in ingest.images(run.output, names, *size):
+                image = job.images[position]
+                legal = project(adversarial, self.dataset.image(image), job.max_epsilon)
+                projected[position] = not np.array_equal(legal, adversarial)
+                png = encode_png(legal)
+                digests[position] = sha256(png).hexdigest()
+                yield self.dataset.image_ids[image], png
+
+        archive = zip_images(legal_images())
         missing = [
             self.dataset.image_ids[image]
             for image, digest in zip(job.images, digests, strict=True)
             if not digest
         ]
         return _Outcome(
-            valid=len(pngs),
+            valid=len(names) - len(missing),
             notes=_missing_note(missing, len(names)),
             unexpected=unexpected(run.output, {f"{name}.png" for name in names}),
-            files={IMAGES: zip_images(dict(sorted(pngs.items())))},
+            files={IMAGES: archive},
             png_digests=tuple(digests),
-            projected_images=projected,
+            projected_images=sum(projected),
         )
 
     def _run_defense(self, job: DefenseJob) -> tuple[JobResult, dict[str, bytes]]:

@@ -93,6 +93,8 @@ def test_the_numbers_are_those_of_the_program() -> None:
     assert f"unpack to {unpack._ANY_RATIO_BYTES >> 20} MiB" in PROSE
     assert f"or to {unpack._MAX_RATIO} times" in PROSE
     assert f"at most {plan.ATTACK_IMAGES} images in a run" in PROSE
+    assert f"more than {plan.ATTACK_PIXEL_BYTES >> 20} MiB of pixels (125 of" in PROSE
+    assert plan.ATTACK_PIXEL_BYTES // (299 * 299 * 3) == 125
     assert f"at most {views.PER_ATTACK_IMAGES} images, clean images apart" in PROSE
     assert f"the last {disclosure.TAIL_LINES} lines ({disclosure.TAIL_BYTES >> 10} KiB" in PROSE
     assert (validate.SMOKE_IMAGES, work.TRIES) == (10, 3)

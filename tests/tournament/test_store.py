@@ -85,11 +85,11 @@ def test_what_was_half_written_is_swept(store: Store, tmp_path: Path) -> None:
 def test_what_is_taken_out_is_found_by_its_images_only(store: Store) -> None:
     digests = ("d" * 64, "")
     old = result(stage="attack", png_digests=digests, images=2, valid=1)
-    store.save("a", old, {LOG: b"", IMAGES: zip_images({"x": b"old"})})
+    store.save("a", old, {LOG: b"", IMAGES: zip_images([("x", b"old")])})
     store.take_out("a")
     assert store.load("a") is None
     new = result(stage="attack", png_digests=("e" * 64, ""), images=2, valid=1)
-    store.save("a", new, {LOG: b"", IMAGES: zip_images({"x": b"new"})})
+    store.save("a", new, {LOG: b"", IMAGES: zip_images([("x", b"new")])})
     for kept, content in ((old, b"old"), (new, b"new")):
         folder = store.find("a", kept.outputs)
         assert folder is not None
@@ -99,8 +99,8 @@ def test_what_is_taken_out_is_found_by_its_images_only(store: Store) -> None:
 
 
 def test_the_archive_of_images_has_the_same_bytes_every_time(tmp_path: Path) -> None:
-    content = zip_images({"a": b"1", "b": b"2"})
-    assert content == zip_images({"a": b"1", "b": b"2"})
+    content = zip_images([("a", b"1"), ("b", b"2")])
+    assert content == zip_images([("a", b"1"), ("b", b"2")])
     (tmp_path / "x.zip").write_bytes(content)
     with ZipFile(tmp_path / "x.zip") as archive:
         assert archive.namelist() == ["a.png", "b.png"]
