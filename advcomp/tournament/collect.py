@@ -167,6 +167,7 @@ class _Arrays:
 
     def _take_defense(self, job: DefenseJob, result: JobResult) -> None:
         defense = self.defense_index[job.entry.name]
+        self.wave_of.setdefault(job.entry.name, job.wave + 1)  # jobs come wave by wave
         failed = result.verdict is Verdict.INFRA
         labels = [MISSING] * len(job.items) if failed else self.store.labels(job.id).tolist()
         for item, label in zip(job.items, labels, strict=True):

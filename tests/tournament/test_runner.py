@@ -124,7 +124,7 @@ def test_a_new_entry_runs_only_what_is_its_own(contest: Contest) -> None:
     assert contest.watcher.stages == [("attacks", 2, 2), ("defenses", 3, 3)]
     entries = json.loads((attack_added.results / "results.json").read_text())["entries"]
     waves = {entry["name"]: entry["wave"] for entry in entries}
-    assert (waves["noop"], waves["darker"]) == (1, 2)
+    assert waves == {"noop": 1, "darker": 2, "constant": 1}
     defense_added = contest.run(contest.file([noop, darker], [constant, brightness]))
     assert contest.watcher.stages == [("attacks", 0, 4), ("defenses", 6, 6)]
     assert {result.submission for result in contest.watcher.results} == {"brightness"}
