@@ -112,7 +112,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
             entries = take_entries(listed.sources, sandbox, run / ENTRIES)
             box = SandboxState.of(sandbox)
             state = state_of(tournament, dataset, entries, box, key_digest=key.digest)
-            _refuse_missing_targets(state)
+            _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             save_state(run, state)
             store = Store(run)
             store.sweep()
@@ -253,11 +253,11 @@ class _Stages:
             self.observer.finished(result, costs[result.job])
 
 
-def _refuse_missing_targets(state: RunState) -> None:
+def _refuse_missing_targets(state: RunState, place: Path) -> None:
     targeted = [e.name for e in state.attacks if e.type is SubmissionType.TARGETED_ATTACK]
     if targeted and state.dataset.target_classes is None:
         raise InvalidDataset(
-            f"{state.dataset.images_dir}: the dataset needs a column TargetClass, since "
+            f"{place}: the dataset needs a column TargetClass, since "
             f"{', '.join(targeted)} are targeted attacks; add it or take them out"
         )
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from advcomp.errors import AdvcompError
 from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_dataset
 from advcomp.sandbox.trusted import run_module
 from advcomp.tournament.config import Source, Tournament
@@ -39,5 +40,9 @@ def _cached(source: Source, seed: int) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "advcomp" / f"{source}-seed{seed}"
     if not folder.exists():
-        write_source(source, folder, "--seed", str(seed))
+        try:
+            write_source(source, folder, "--seed", str(seed))
+        except AdvcompError:
+            if not folder.exists():  # else another process was quicker
+                raise
     return folder
