@@ -17,10 +17,10 @@ starts later removes the groups of the dead and leaves those of the living alone
 """
 
 import contextlib
-import itertools
 import os
 import re
 import resource
+import secrets
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ __all__ = [
 CONTROLLERS = ("memory", "pids", "cpu")
 OVERHEAD_PIDS = 1  # the launcher
 CPU_PERIOD_US = 100_000
-NAME = re.compile(r"advcomp-(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-\d+")
+NAME = re.compile(r"advcomp-(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{16}")
 REMOVAL_S = 5.0
 
 
@@ -248,12 +248,9 @@ def owner_tag() -> str:
     return f"{_pid_namespace()}-{os.getpid()}-{_start_time(os.getpid())}"
 
 
-_numbers = itertools.count()  # next() on it is atomic; on a generator it is not
-
-
 def new_name() -> str:
     """A name for a group of this process, never used before."""
-    return f"advcomp-{owner_tag()}-{next(_numbers)}"
+    return f"advcomp-{owner_tag()}-{secrets.token_hex(8)}"
 
 
 def is_own(name: str) -> bool:

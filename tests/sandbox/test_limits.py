@@ -130,15 +130,24 @@ def test_only_groups_of_dead_harnesses_are_removed(tmp_path: Path) -> None:
         dead.wait()
     mine = new_name()
     namespace = mine.split("-")[1]
-    stale = f"advcomp-{namespace}-{dead.pid}-12345-0"
-    recycled = f"advcomp-{namespace}-{os.getpid()}-1-0"
-    elsewhere = f"advcomp-1-{dead.pid}-12345-0"
+    token = "0123456789abcdef"
+    stale = f"advcomp-{namespace}-{dead.pid}-12345-{token}"
+    recycled = f"advcomp-{namespace}-{os.getpid()}-1-{token}"
+    elsewhere = f"advcomp-1-{dead.pid}-12345-{token}"
     for name in (mine, stale, recycled, elsewhere, "advcomp-theirs", "other"):
         (tmp_path / "deep" / name).mkdir(parents=True)
     removed = reap(tmp_path)
     assert sorted(path.name for path in removed) == sorted([stale, recycled])
     left = {path.name for path in (tmp_path / "deep").iterdir()}
     assert left == {mine, elsewhere, "advcomp-theirs", "other"}
+
+
+def test_a_groups_name_does_not_tell_how_many_came_before() -> None:
+    """A program reads the name in /proc/self/cgroup; the order of jobs is none of its business."""
+    names = [new_name() for _ in range(100)]
+    assert len(set(names)) == 100
+    assert sorted(names) != names
+    assert all(is_own(name) for name in names)
 
 
 def test_the_watchdog_adds_up_memory_and_processes() -> None:
