@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.inventory import Kind, Listing, Member, settle
-from advcomp.rules.paths import MAX_MEMBERS, shown
+from advcomp.rules.paths import MAX_MEMBERS, path_fault, shown
 from advcomp.rules.receive import FolderWriter, Refused, fresh_folder
 
 _CHUNK = 1 << 20
@@ -48,6 +48,28 @@ def copy_folder(source: Path, destination: Path, *, name: str) -> None:
         raise InvalidSubmission(*(f"{name}: {problem}" for problem in error.problems)) from error
     except Refused as error:
         raise InvalidSubmission(f"{name}: cannot be copied: {error}") from error
+
+
+def copy_plain_files(source: Path, destination: Path) -> None:
+    """Copy the regular files of a folder that was refused, so that its metadata can be read.
+
+    Links, special files and unsafe names are left out; that they are there was told already.
+
+    Raises:
+        InvalidSubmission: Even that is too much.
+    """
+    try:
+        members = [m for m in _list(source).members if path_fault(m.path) is None]
+        with fresh_folder(destination):
+            writer = FolderWriter(destination)
+            for member in members:
+                if member.kind is Kind.FOLDER:
+                    writer.add_folder(member.path)
+            for member in members:
+                if member.kind is Kind.FILE:
+                    _copy_file(source, member, writer)
+    except Refused as error:
+        raise InvalidSubmission(f"cannot be copied: {error}") from error
 
 
 def digest_folder(folder: Path) -> str:

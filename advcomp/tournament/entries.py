@@ -63,6 +63,7 @@ class EntrySource:
         role: What it is there for; None: whatever it says it is.
         files: Path inside the entry -> absolute path of the file that is laid over it.
         digest: What the submission's digest was when it was submitted, else None.
+        kind: What it said it was when it was submitted, else None.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class EntrySource:
     baseline: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
     digest: str | None = None
+    kind: SubmissionType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,7 @@ class _Search:
                 role=Role.DEFENSE if entry.kind is SubmissionType.DEFENSE else Role.ATTACK,
                 team=entry.team,
                 digest=entry.digest,
+                kind=entry.kind,
             )
 
     def _of_list(self, role: Role, items: Iterable[EntryItem]) -> Iterator[EntrySource]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.folders import copy_folder, digest_folder
+from advcomp.rules.folders import copy_folder, copy_plain_files, digest_folder
 from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
 from advcomp.rules.paths import MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
 from advcomp.rules.receive import receive
@@ -59,7 +59,7 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
         is_defense = source.role is Role.DEFENSE
         return EntryState(
             name=source.name,
-            type=SubmissionType.DEFENSE if is_defense else SubmissionType.ATTACK,
+            type=source.kind or (SubmissionType.DEFENSE if is_defense else SubmissionType.ATTACK),
             source=str(source.path),
             team=source.team,
             baseline=source.baseline,
@@ -99,7 +99,7 @@ def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:
         packed.chmod(0o644)  # the box has a uid of its own
         _unpack(source, packed, sandbox, copy)
     else:
-        copy_folder(source.path, copy, name=source.name)
+        _copy(source, sandbox, copy)
     if source.digest is not None and digest_folder(copy) != source.digest:
         raise InvalidSubmission(
             f"{source.path}: is not what was submitted; its digest is {digest_folder(copy)}, "
@@ -110,6 +110,25 @@ def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:
     _check_role(source, metadata)
     healed = heal(copy, metadata.entry_point)
     return _Taken(metadata, digest_folder(copy), (*notes, *healed))
+
+
+def _copy(source: EntrySource, sandbox: Sandbox, copy: Path) -> None:
+    """Copy a folder; where that is refused, tell what is wrong with its metadata as well."""
+    try:
+        copy_folder(source.path, copy, name=source.name)
+    except InvalidSubmission as refused:
+        more = _metadata_problems(source, sandbox, copy)
+        raise InvalidSubmission(*refused.problems, *more) from refused
+
+
+def _metadata_problems(source: EntrySource, sandbox: Sandbox, copy: Path) -> tuple[str, ...]:
+    try:
+        copy_plain_files(source.path, copy)
+        lay_over(copy, source.files)
+        _check_role(source, _read_metadata(source, sandbox, copy)[0])
+    except InvalidSubmission as error:
+        return error.problems
+    return ()
 
 
 def _unpack(source: EntrySource, packed: Path, sandbox: Sandbox, copy: Path) -> None:

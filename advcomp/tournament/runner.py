@@ -254,7 +254,11 @@ class _Stages:
 
 
 def _refuse_missing_targets(state: RunState, place: Path) -> None:
-    targeted = [e.name for e in state.attacks if e.type is SubmissionType.TARGETED_ATTACK]
+    targeted = [
+        entry.name
+        for entry in state.attacks
+        if entry.type is SubmissionType.TARGETED_ATTACK and not entry.rejected
+    ]
     if targeted and state.dataset.target_classes is None:
         raise InvalidDataset(
             f"{place}: the dataset needs a column TargetClass, since "

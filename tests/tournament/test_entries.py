@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.entries import EntryList, EntrySource, Role, load_entries
 
@@ -263,6 +264,7 @@ def test_submissions_take_part_by_their_kind(load: Load, tmp_path: Path) -> None
     ]
     assert entries.sources[1].path == tmp_path / "rounds/one/entries/alice-1.zip"
     assert [source.digest for source in entries.sources] == [None, "a" * 64, DIGEST, DIGEST]
+    assert [source.kind for source in entries.sources] == [None, *SubmissionType]
 
 
 def test_the_latest_submission_of_a_name_counts(load: Load, tmp_path: Path) -> None:

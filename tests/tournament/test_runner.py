@@ -181,6 +181,7 @@ def test_a_rerun_attack_with_other_images_becomes_a_wave_of_its_own(contest: Con
 
 def test_a_broken_entry_is_rejected_and_listed_and_stops_nothing(contest: Contest) -> None:
     broken = contest.entry("broken", COPY, kind="atack", entry_point="../away.sh")
+    (broken / "hosts").symlink_to("/etc/hosts")
     wrong_list = contest.entry("wrong_list", CONSTANT, "defense")
     in_the_way = contest.entry("in_the_way", COPY)
     (in_the_way / "weights").mkdir()
@@ -199,6 +200,7 @@ def test_a_broken_entry_is_rejected_and_listed_and_stops_nothing(contest: Contes
     notes = {entry["name"]: "\n".join(entry["notes"]) for entry in entries}
     assert '"type" must be one of' in notes["broken"]
     assert "entry_point" in notes["broken"]
+    assert "leads out of the submission" in notes["broken"]
     assert "entered as attack" in notes["wrong_list"]
     assert '"files": "weights": is a folder of the submission' in notes["in_the_way"]
 
@@ -273,11 +275,14 @@ def test_a_targeted_attack_is_told_its_targets_and_scored_by_hits(contest: Conte
     assert matrix(done.results, "hit_target_class_matrix") == {"brightness": {"darker": 5}}
     row = leaderboard(done.results)["darker"]
     assert (row["track"], row["score"]) == ("targeted_attack", f"{5 / 12:.6f}")
+    metadata = contest.folder / "entries_of_the_test" / "darker" / "metadata.json"
     make = contest.folder / "data" / "images.csv"
     lines = [line.rsplit(",", 1)[0] for line in make.read_text().splitlines()]
     make.write_text("\n".join(lines) + "\n")
     with pytest.raises(InvalidDataset, match="column TargetClass, since darker"):
         contest.run(file, out=contest.folder / "other")
+    metadata.write_text("{}")
+    assert contest.run(file, out=contest.folder / "rejected").results is not None
 
 
 def test_other_settings_are_refused_in_the_same_folder(contest: Contest) -> None:

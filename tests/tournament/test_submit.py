@@ -265,8 +265,15 @@ def test_an_archive_that_was_changed_afterwards_is_rejected(contest: Contest, fi
     (archive,) = (file.parent / "entries").glob("mine-*.zip")
     with zipfile.ZipFile(archive, "a") as packed:
         packed.writestr("extra.txt", "not what was submitted")
+    table = file.parent / "entries" / "entries.toml"
+    honest = table.read_text()
+    table.write_text(honest.replace('kind = "attack"', 'kind = "targeted_attack"'))
     rows = leaderboard(contest.run(file).results)
-    assert rows["mine"]["verdict"] == Verdict.REJECTED
+    assert (rows["mine"]["verdict"], rows["mine"]["track"]) == (
+        Verdict.REJECTED,
+        "targeted_attack",
+    )
+    table.write_text(honest)
     assert rows["light"]["verdict"] == Verdict.OK
     assert advcomp("submit", contest.folder / "entries_of_the_test" / "mine", file).exit_code == 0
     assert leaderboard(contest.run(file).results)["mine"]["verdict"] == Verdict.OK
