@@ -5,10 +5,12 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.contest import Watcher
 
 from advcomp.rules.verdict import Verdict
+from advcomp.tournament.collect import collect_finished
 from advcomp.tournament.executors import Stop
 from advcomp.tournament.runner import RunOptions, run_tournament
 
@@ -91,6 +93,10 @@ def test_the_official_view_gives_the_same_labels(
     official, watcher = play(DIGITS / "official.toml", tmp_path / "latin")
     assert watcher.stages[0] == ("attacks", 0, 21)
     assert matrices(official) == matrices(results)
+    _, one = collect_finished(results.parent)
+    _, other = collect_finished(official.parent)
+    assert np.array_equal(one.results.predictions, other.results.predictions)
+    assert np.array_equal(one.results.clean_predictions, other.results.clean_predictions)
 
 
 def test_the_official_file_differs_in_its_name_and_view_alone() -> None:
