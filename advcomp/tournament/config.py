@@ -21,10 +21,10 @@ from pydantic import (
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission import NAME_PATTERN
 from advcomp.rules.threat import Schedule
+from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.sandbox.base import Limits
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.sizes import parse_size
-from advcomp.tournament.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.tournament.views import View
 
 TABLE = "a table"

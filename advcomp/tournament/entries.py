@@ -27,6 +27,7 @@ from pydantic import Field, StringConstraints
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission import ARCHIVE_EXTENSIONS, NAME_PATTERN, default_name
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.toml_file import Key, Table, read_toml, shown, where
 from advcomp.tournament.config import (
     NAME_RULE,
     TEAM_RULE,
@@ -36,7 +37,6 @@ from advcomp.tournament.config import (
     Tournament,
     one_of,
 )
-from advcomp.tournament.toml_file import Key, Table, read_toml, shown, where
 
 SUBMITTED = Path("entries", "entries.toml")
 """Where submissions are written down, as seen from the tournament file's folder."""

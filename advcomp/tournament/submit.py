@@ -21,6 +21,7 @@ from advcomp.rules.folders import pack_folder
 from advcomp.rules.paths import MAX_PACKED_BYTES
 from advcomp.rules.submission import NAME_PATTERN, default_name
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.toml_file import shown
 from advcomp.tournament.config import (
     NAME_RULE,
     TEAM_RULE,
@@ -37,7 +38,6 @@ from advcomp.tournament.entries import (
 )
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.state import EntryState
-from advcomp.tournament.toml_file import shown
 from advcomp.tournament.validate import Target
 
 LOCK = ".lock"
