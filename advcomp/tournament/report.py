@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from advcomp.errors import InvalidImage
+from advcomp.rules.durable import write_durably
 from advcomp.rules.images import Pixels, decode_png
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import LimitTier
@@ -15,7 +16,6 @@ from advcomp.scoring.report.page import competitor_report, organiser_report
 from advcomp.scoring.standings import Standings, judge
 from advcomp.tournament.collect import Collected, collect_finished
 from advcomp.tournament.disclosure import for_competitor, tail
-from advcomp.tournament.durable import write_durably
 from advcomp.tournament.manifest import manifest_of
 from advcomp.tournament.plan import AttackJob, Job, attack_jobs
 from advcomp.tournament.state import RESULTS, RunState

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from advcomp.tournament.durable import write_durably
+from advcomp.rules.durable import write_durably
 
 FILE_NAME = "staging"
 _OWNER = "owner"

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from advcomp import __version__
 from advcomp.errors import RunConflict
 from advcomp.rules.dataset import Dataset
+from advcomp.rules.durable import write_durably
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
 from advcomp.scoring.standings import ScoringOptions
 from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
-from advcomp.tournament.durable import write_durably
 from advcomp.tournament.machine import machine_facts
 from advcomp.tournament.sealed import seal, unseal
 from advcomp.tournament.views import View

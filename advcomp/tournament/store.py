@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from advcomp.errors import RunConflict
+from advcomp.rules.durable import sync_folder
 from advcomp.rules.verdict import Verdict
-from advcomp.tournament.durable import sync_folder
 from advcomp.tournament.sealed import seal, unseal
 
 RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"

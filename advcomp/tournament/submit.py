@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, InvalidSubmission
+from advcomp.rules.durable import write_durably
 from advcomp.rules.folders import pack_folder
 from advcomp.rules.paths import MAX_PACKED_BYTES
 from advcomp.rules.submission import NAME_PATTERN, default_name
@@ -28,7 +29,6 @@ from advcomp.tournament.config import (
     Tournament,
     load_tournament,
 )
-from advcomp.tournament.durable import write_durably
 from advcomp.tournament.entries import (
     SUBMITTED,
     EntrySource,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from advcomp.errors import RunConflict
+from advcomp.rules.durable import write_durably
 from advcomp.rules.threat import Schedule
-from advcomp.tournament.durable import write_durably
 from advcomp.tournament.sealed import seal, unseal
 from advcomp.tournament.state import RunState
 from advcomp.tournament.store import JobResult, Store
