@@ -39,15 +39,18 @@ __all__ = [
     "Keeper",
     "Usage",
     "Weak",
+    "is_dead",
     "is_own",
     "new_name",
+    "owner_tag",
     "reap",
 ]
 
 CONTROLLERS = ("memory", "pids", "cpu")
 OVERHEAD_PIDS = 1  # the launcher
 CPU_PERIOD_US = 100_000
-NAME = re.compile(r"advcomp-(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{16}")
+OWNER = re.compile(r"(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)")
+NAME = re.compile(rf"advcomp-(?P<owner>{OWNER.pattern})-[0-9a-f]{{16}}")
 REMOVAL_S = 5.0
 
 
@@ -258,12 +261,18 @@ def is_own(name: str) -> bool:
     return NAME.fullmatch(name) is not None and name.startswith(f"advcomp-{owner_tag()}-")
 
 
-def _is_stale(name: str) -> bool:
-    """Whether `name` is that of a group whose harness, of our pid namespace, is dead."""
-    match = NAME.fullmatch(name)
+def is_dead(tag: str) -> bool:
+    """Whether the process that an `owner_tag` of our pid namespace names is dead."""
+    match = OWNER.fullmatch(tag)
     if match is None or int(match["pid_namespace"]) != _pid_namespace():
         return False
     return _start_time(int(match["pid"])) != int(match["start"])
+
+
+def _is_stale(name: str) -> bool:
+    """Whether `name` is that of a group whose harness, of our pid namespace, is dead."""
+    match = NAME.fullmatch(name)
+    return match is not None and is_dead(match["owner"])
 
 
 def _pid_namespace() -> int:
