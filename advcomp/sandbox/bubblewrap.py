@@ -87,7 +87,7 @@ class Bubblewrap:
         hidden: Host folders that are covered where a box would show them (labels in packages).
 
     Raises:
-        SandboxUnavailable: bubblewrap is not installed.
+        SandboxUnavailable: bubblewrap or libseccomp is not installed.
         SandboxError: A hidden folder does not exist.
     """
 
@@ -99,6 +99,7 @@ class Bubblewrap:
             raise SandboxUnavailable("bubblewrap: the program `bwrap` is not installed")
         self._program = program
         self._keeper = keeper
+        self._filter = filter_program()
         self._view = host_view(hidden)
         self._lock = threading.Lock()
         self._running: set[Box] = set()
@@ -167,7 +168,7 @@ class Bubblewrap:
             path: memory_file(text.format(uid=uid or INSIDE_UID).encode(), held)
             for path, text in ETC_FILES.items()
         }
-        filter_fd = memory_file(filter_program(), held)
+        filter_fd = memory_file(self._filter, held)
         arguments = [
             *walls(self._view, spec, uid, code_bytes, etc),
             *("--seccomp", str(filter_fd)),

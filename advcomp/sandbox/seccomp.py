@@ -1,217 +1,240 @@
-"""System calls that no program in a box may make, as a filter for the kernel.
+"""System calls that no program in a box may make: one table, for every backend.
 
 Theory of operation. Namespaces take objects out of sight; this takes code of the kernel out of
 reach: what makes namespaces and mounts, loads code into the kernel, looks into other processes,
-keeps keys outside every namespace, or opens sockets that no network namespace holds (AF_VSOCK),
-and what would put limits on the launcher.
-All else is allowed: submissions are ordinary programs, and a list of all that those need would
-break them on the next release of a library.
+keeps keys outside every namespace, opens sockets that no network namespace holds (AF_VSOCK), lets
+two boxes signal to each other through a file that both can read (locks, watches), and what would
+put limits on the launcher. All else is allowed: submissions are ordinary programs, and a list of
+all that those need would break them on the next release of a library.
 
-Calls of another architecture kill the program: their numbers mean other calls. `clone3` passes
-its flags by pointer, which a filter cannot read, so it "does not exist" and C libraries fall back
-to `clone`. The filter is classic BPF over `struct seccomp_data` (seccomp(2)): call number,
-architecture, instruction pointer, six arguments of 64 bits, whose low halves are looked at.
+libseccomp makes the kernel's filter of the table (`filter_program`, for bubblewrap); engines make
+their own of its JSON form (`engine_profile`). Calls of another architecture kill the program:
+their numbers mean other calls. `clone3` passes its flags by pointer, which a filter cannot read,
+so it "does not exist" and C libraries fall back to `clone`.
+
+A filter sees registers of 64 bits, of which the kernel reads the lower half where a parameter is
+an `int`. So such a parameter is compared by its lower half only, wherever equality is what denies:
+rubbish in the upper half would slip past the filter, and mean the same to the kernel.
 """
 
 import errno
+import json
+import os
 import platform
 import socket
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 
 from advcomp.errors import SandboxUnavailable
 
-__all__ = ["filter_program"]
+__all__ = ["DENIALS", "Condition", "Denial", "engine_profile", "filter_program"]
 
-LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT, SECOND_ARGUMENT = 0, 4, 16, 24
-KILL_PROCESS, REFUSE, ALLOW = 0x8000_0000, 0x0005_0000, 0x7FFF_0000
-NO = REFUSE | errno.EPERM
-X32_CALLS = 0x4000_0000
-NEW_NAMESPACES = 0x7E02_0000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
-TERMINAL_INPUT = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: typing into the terminal of the harness."""
+UNKNOWN = -1
+"""libseccomp's number for a name that it has never heard of; it has others for a call that only
+other architectures have."""
+INT = 0xFFFF_FFFF
+"""The half of a register that an `int` is."""
+CLONE_FLAGS = 1 if platform.machine().startswith("s390") else 0
+"""Which argument of clone(2) has the flags."""
+NEW_NAMESPACES = {
+    "NEWNS": 0x0002_0000,
+    "NEWCGROUP": 0x0200_0000,
+    "NEWUTS": 0x0400_0000,
+    "NEWIPC": 0x0800_0000,
+    "NEWUSER": 0x1000_0000,
+    "NEWPID": 0x2000_0000,
+    "NEWNET": 0x4000_0000,
+}
+LAUNCHER = 1
+"""Its pid inside; where it shares its uid with the program, that could put limits on it."""
+TYPING = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
+"""Requests that type into the terminal of the harness."""
+LOCKS_SEEN_BY_OTHERS = {
+    "F_GETLK": 5,
+    "F_OFD_GETLK": 36,
+    "F_OFD_SETLK": 37,
+    "F_OFD_SETLKW": 38,
+    "F_SETLEASE": 1024,
+    "F_NOTIFY": 1026,
+}
+"""Without these a lock can be taken but not seen from another box; databases need no more."""
 FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+NETLINK_ROUTE = 0
+"""What lists network interfaces; the others' messages do not all keep to a namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
-    """Numbers of one architecture: its AUDIT_ARCH, calls looked at closely, calls refused."""
+class Condition:
+    """What an argument must be for a call to be denied; as libseccomp and engines write it.
 
-    audit: int
-    clone: int
-    socket: int
-    ioctl: int
-    prlimit64: int
-    refused: Mapping[str, int]
+    Args:
+        index: Of the argument.
+        comparison: `NE`, `GE`: of the argument with `value`; `MASKED_EQ`: of its bits under the
+            mask `value` with `value_two`.
+    """
+
+    index: int
+    comparison: str
+    value: int
+    value_two: int = 0
 
 
-CLONE3 = 435
-SINCE_5_1 = {  # numbered alike everywhere
-    "io_uring_setup": 425,
-    "io_uring_enter": 426,
-    "io_uring_register": 427,
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "fspick": 433,
-    "pidfd_getfd": 438,
-    "mount_setattr": 442,
-    "quotactl_fd": 443,
-}
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "x86_64": Architecture(
-        audit=0xC000_003E,
-        clone=56,
-        socket=41,
-        ioctl=16,
-        prlimit64=302,
-        refused=SINCE_5_1
-        | {
-            "ptrace": 101,
-            "syslog": 103,
-            "personality": 135,
-            "vhangup": 153,
-            "modify_ldt": 154,
-            "pivot_root": 155,
-            "adjtimex": 159,
-            "chroot": 161,
-            "acct": 163,
-            "settimeofday": 164,
-            "mount": 165,
-            "umount2": 166,
-            "swapon": 167,
-            "swapoff": 168,
-            "reboot": 169,
-            "iopl": 172,
-            "ioperm": 173,
-            "init_module": 175,
-            "delete_module": 176,
-            "quotactl": 179,
-            "lookup_dcookie": 212,
-            "clock_settime": 227,
-            "kexec_load": 246,
-            "add_key": 248,
-            "request_key": 249,
-            "keyctl": 250,
-            "unshare": 272,
-            "perf_event_open": 298,
-            "fanotify_init": 300,
-            "name_to_handle_at": 303,
-            "open_by_handle_at": 304,
-            "clock_adjtime": 305,
-            "setns": 308,
-            "process_vm_readv": 310,
-            "process_vm_writev": 311,
-            "kcmp": 312,
-            "finit_module": 313,
-            "kexec_file_load": 320,
-            "bpf": 321,
-            "userfaultfd": 323,
-        },
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """Calls that fail with an error number, if all conditions hold; without any, always."""
+
+    names: tuple[str, ...]
+    error: int
+    conditions: tuple[Condition, ...] = ()
+
+
+def _is(index: int, value: int, *, mask: int = INT) -> Condition:
+    return Condition(index=index, comparison="MASKED_EQ", value=mask, value_two=value)
+
+
+def _is_not(index: int, value: int) -> Condition:
+    return Condition(index=index, comparison="NE", value=value)
+
+
+def _is_at_least(index: int, value: int) -> Condition:
+    return Condition(index=index, comparison="GE", value=value)
+
+
+def _families_but(call: str, allowed: tuple[int, ...]) -> list[Denial]:
+    """Deny all address families but some, those too that a later kernel will have."""
+    below = [_is(0, family) for family in range(max(allowed)) if family not in allowed]
+    return [
+        Denial(names=(call,), error=errno.EAFNOSUPPORT, conditions=(condition,))
+        for condition in [*below, _is_at_least(0, max(allowed) + 1)]
+    ]
+
+
+DENIALS: tuple[Denial, ...] = (
+    Denial(
+        error=errno.EPERM,
+        names=(
+            # namespaces and mounts
+            *("unshare", "setns", "mount", "umount", "umount2", "mount_setattr", "move_mount"),
+            *("open_tree", "fsopen", "fsconfig", "fsmount", "fspick", "pivot_root", "chroot"),
+            # files without a path
+            *("name_to_handle_at", "open_by_handle_at"),
+            # other processes
+            *("ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd"),
+            *("perf_event_open", "lookup_dcookie"),
+            # what no namespace holds
+            *("add_key", "request_key", "keyctl"),
+            *("clock_settime", "clock_adjtime", "settimeofday", "adjtimex", "stime"),
+            # code for the kernel, and parts of it that have let many out
+            *("bpf", "init_module", "finit_module", "delete_module", "create_module"),
+            *("query_module", "get_kernel_syms", "kexec_load", "kexec_file_load"),
+            *("io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd"),
+            *("modify_ldt", "vm86", "vm86old", "personality", "uselib"),
+            # the machine
+            *("reboot", "swapon", "swapoff", "acct", "syslog", "quotactl", "quotactl_fd"),
+            *("iopl", "ioperm", "vhangup", "nfsservctl", "sysfs", "ustat", "_sysctl"),
+            # who reads which file
+            "fanotify_init",
+        ),
     ),
-    "aarch64": Architecture(
-        audit=0xC000_00B7,
-        clone=220,
-        socket=198,
-        ioctl=29,
-        prlimit64=261,
-        refused=SINCE_5_1
-        | {
-            "lookup_dcookie": 18,
-            "umount2": 39,
-            "mount": 40,
-            "pivot_root": 41,
-            "chroot": 51,
-            "vhangup": 58,
-            "quotactl": 60,
-            "acct": 89,
-            "personality": 92,
-            "unshare": 97,
-            "kexec_load": 104,
-            "init_module": 105,
-            "delete_module": 106,
-            "clock_settime": 112,
-            "syslog": 116,
-            "ptrace": 117,
-            "reboot": 142,
-            "settimeofday": 170,
-            "adjtimex": 171,
-            "add_key": 217,
-            "request_key": 218,
-            "keyctl": 219,
-            "swapon": 224,
-            "swapoff": 225,
-            "perf_event_open": 241,
-            "fanotify_init": 262,
-            "name_to_handle_at": 264,
-            "open_by_handle_at": 265,
-            "clock_adjtime": 266,
-            "setns": 268,
-            "process_vm_readv": 270,
-            "process_vm_writev": 271,
-            "kcmp": 272,
-            "finit_module": 273,
-            "bpf": 280,
-            "userfaultfd": 282,
-            "kexec_file_load": 294,
-        },
+    Denial(
+        error=errno.ENOSYS,
+        # socketcall hides the family that `socket` shows; 64-bit programs do not use it.
+        names=("clone3", "flock", "inotify_init", "inotify_init1", "socketcall"),
     ),
-}
+    *(
+        Denial(
+            names=("clone",), error=errno.EPERM, conditions=(_is(CLONE_FLAGS, flag, mask=flag),)
+        )
+        for flag in NEW_NAMESPACES.values()
+    ),
+    Denial(names=("prlimit64",), error=errno.EPERM, conditions=(_is(0, LAUNCHER),)),
+    *(
+        Denial(names=("ioctl",), error=errno.EPERM, conditions=(_is(1, request),))
+        for request in TYPING.values()
+    ),
+    *(
+        Denial(names=("fcntl", "fcntl64"), error=errno.EINVAL, conditions=(_is(1, command),))
+        for command in LOCKS_SEEN_BY_OTHERS.values()
+    ),
+    *_families_but("socket", FAMILIES),
+    *_families_but("socketpair", (socket.AF_UNIX,)),
+    Denial(
+        names=("socket",),
+        error=errno.EPROTONOSUPPORT,
+        conditions=(_is(0, socket.AF_NETLINK), _is_not(2, NETLINK_ROUTE)),
+    ),
+)
 
 
-def filter_program(machine: str = platform.machine()) -> bytes:
-    """The filter, as an array of `struct sock_filter`.
+@cache
+def filter_program() -> bytes:
+    """The kernel's filter for this architecture, as an array of `struct sock_filter`.
 
     Raises:
-        SandboxUnavailable: The numbers of this architecture are not known here.
+        SandboxUnavailable: libseccomp is not installed, or too old for a call in the table.
     """
-    if machine not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise SandboxUnavailable(f"boxes need an architecture of {known}; got {machine}")
-    architecture = ARCHITECTURES[machine]
-    program = [
-        _op(LOAD, ARCHITECTURE),
-        *_unless(JUMP_EQUAL, architecture.audit, KILL_PROCESS),
-        _op(LOAD, NUMBER),
-        *_if(JUMP_GREATER_EQUAL, X32_CALLS, KILL_PROCESS),
-        *_if(JUMP_EQUAL, CLONE3, REFUSE | errno.ENOSYS),
+    seccomp = _libseccomp()
+    _require_names(seccomp)
+    rules = seccomp.SyscallFilter(seccomp.ALLOW)
+    rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
+    for denial in DENIALS:
+        conditions = [
+            seccomp.Arg(c.index, getattr(seccomp, c.comparison), c.value, c.value_two)
+            for c in denial.conditions
+        ]
+        for name in denial.names:
+            rules.add_rule(seccomp.ERRNO(denial.error), name, *conditions)
+    with open(os.memfd_create(""), "w+b") as file:  # noqa: PTH123 - a descriptor, no path
+        rules.export_bpf(file)
+        file.seek(0)
+        return file.read()
+
+
+def engine_profile() -> str:
+    """The table as engines read it: the content of FILE in `--security-opt seccomp=FILE`."""
+    calls = [
+        {
+            "names": denial.names,
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": denial.error,
+            "args": [
+                {
+                    "index": c.index,
+                    "op": f"SCMP_CMP_{c.comparison}",
+                    "value": c.value,
+                    "valueTwo": c.value_two,
+                }
+                for c in denial.conditions
+            ],
+        }
+        for denial in DENIALS
     ]
-    for number in sorted(architecture.refused.values()):
-        program += _if(JUMP_EQUAL, number, NO)
-    program += _call(architecture.clone, FIRST_ARGUMENT, _if(JUMP_ANY_BIT, NEW_NAMESPACES, NO))
-    # The launcher is process 1; where it shares its uid with the program, these could kill it.
-    program += _call(architecture.prlimit64, FIRST_ARGUMENT, _if(JUMP_EQUAL, 1, NO))
-    typing = [op for request in TERMINAL_INPUT for op in _if(JUMP_EQUAL, request, NO)]
-    program += _call(architecture.ioctl, SECOND_ARGUMENT, typing)
-    families = [op for family in FAMILIES for op in _if(JUMP_EQUAL, family, ALLOW)]
-    program += _call(
-        architecture.socket,
-        FIRST_ARGUMENT,
-        [*families, _op(RETURN, REFUSE | errno.EAFNOSUPPORT)],
-    )
-    return b"".join([*program, _op(RETURN, ALLOW)])
+    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}, indent=1)
 
 
-def _op(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, then, otherwise, value)
+def _libseccomp() -> ModuleType:
+    """The binding; loaded late, since most commands need no box.
+
+    Raises:
+        SandboxUnavailable: It finds no libseccomp.
+    """
+    try:
+        import pyseccomp
+    except RuntimeError as error:
+        raise SandboxUnavailable(
+            "libseccomp: not installed; boxes need it to refuse system calls",
+            "remedy: sudo apt-get install libseccomp2",
+        ) from error
+    return pyseccomp  # type: ignore[no-any-return] # it has no types
 
 
-def _if(test: int, value: int, action: int) -> list[bytes]:
-    """Return `action` if the test holds; else go on."""
-    return [_op(test, value, 0, 1), _op(RETURN, action)]
-
-
-def _unless(test: int, value: int, action: int) -> list[bytes]:
-    """Return `action` if the test does not hold; else go on."""
-    return [_op(test, value, 1, 0), _op(RETURN, action)]
-
-
-def _call(number: int, argument: int, body: list[bytes]) -> list[bytes]:
-    """For one call, look at one argument; what `body` does not decide is allowed."""
-    block = [_op(LOAD, argument), *body, _op(RETURN, ALLOW)]
-    return [_op(JUMP_EQUAL, number, 0, len(block)), *block]
+def _require_names(seccomp: ModuleType) -> None:
+    """Refuse a libseccomp that does not know all calls: what it does not know stays allowed."""
+    names = [name for denial in DENIALS for name in denial.names]
+    unknown = [n for n in names if seccomp.resolve_syscall(seccomp.Arch.NATIVE, n) == UNKNOWN]
+    if unknown:
+        raise SandboxUnavailable(
+            f"libseccomp: expected a version that knows {', '.join(unknown)}; got an older one",
+            "remedy: upgrade libseccomp2 to 2.5.4 (Debian 12, Ubuntu 22.10) or newer",
+        )

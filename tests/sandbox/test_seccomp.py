@@ -1,0 +1,272 @@
+"""System calls that boxes refuse: the table, the filter made of it, and real boxes."""
+
+import json
+import platform
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+
+import pyseccomp
+import pytest
+
+from advcomp.errors import SandboxUnavailable
+from advcomp.sandbox.base import Limits, RunResult, RunSpec, Sandbox
+from advcomp.sandbox.seccomp import (
+    DENIALS,
+    INT,
+    Condition,
+    Denial,
+    engine_profile,
+    filter_program,
+)
+
+ALLOWED, KILLED = 0x7FFF_0000, 0x8000_0000
+UPPER_HALF = 0x5EED << 32
+FOREIGN = 0x4000_0003
+"""AUDIT_ARCH_I386."""
+CONDITIONAL = [denial for denial in DENIALS if denial.conditions]
+x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="calls of x86")
+
+
+def verdict(call: int, *arguments: int, architecture: int | None = None) -> int:
+    """What the filter answers: an interpreter of the few instructions that it is made of."""
+    architecture = pyseccomp.system_arch() if architecture is None else architecture
+    registers = [*arguments, *[0] * (6 - len(arguments))]
+    data = struct.pack("=IIQ6Q", call & INT, architecture, 0, *(r % 2**64 for r in registers))
+    program = list(struct.iter_unpack("=HBBI", filter_program()))
+    accumulator = position = 0
+    while True:
+        code, then, otherwise, value = program[position]
+        position += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("=I", data, value)
+            case 0x54:
+                accumulator &= value
+            case 0x05:
+                position += value
+            case 0x15:
+                position += then if accumulator == value else otherwise
+            case 0x25:
+                position += then if accumulator > value else otherwise
+            case 0x35:
+                position += then if accumulator >= value else otherwise
+            case 0x06:
+                assert isinstance(value, int)
+                return value
+            case _:
+                raise AssertionError(f"unknown instruction {code:#x}")
+
+
+def number(name: str) -> int:
+    found = pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)
+    assert isinstance(found, int)
+    return found
+
+
+def numbers(denial: Denial) -> list[int]:
+    """Of the calls that this architecture has."""
+    return [call for call in map(number, denial.names) if call >= 0]
+
+
+def meeting(condition: Condition) -> int:
+    match condition.comparison:
+        case "MASKED_EQ":
+            return condition.value_two
+        case "GE":
+            return condition.value
+        case _:
+            return condition.value + 1
+
+
+def arguments_of(denial: Denial) -> list[int]:
+    """Arguments that meet all conditions."""
+    arguments = [0] * 6
+    for condition in denial.conditions:
+        arguments[condition.index] = meeting(condition)
+    return arguments
+
+
+@pytest.mark.parametrize("denial", DENIALS, ids=lambda denial: denial.names[0])
+def test_what_the_table_denies_the_filter_denies(denial: Denial) -> None:
+    arguments = arguments_of(denial)
+    with_rubbish = [value | UPPER_HALF for value in arguments]
+    assert [verdict(call, *arguments) for call in numbers(denial)] == [
+        pyseccomp.ERRNO(denial.error) for _ in numbers(denial)
+    ]
+    # The kernel reads the lower half of an int; nothing may slip past in the upper one.
+    assert all(verdict(call, *with_rubbish) != ALLOWED for call in numbers(denial))
+
+
+def test_what_the_table_does_not_name_is_allowed() -> None:
+    denied = {call for denial in DENIALS for call in numbers(denial)}
+    assert len(denied) > 50
+    others = [call for call in range(512) if call not in denied]
+    assert {verdict(call, *[1] * 6) for call in others} == {ALLOWED}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("clone", [signal.SIGCHLD]),
+        ("clone", [0x003D_0F00]),  # what a new thread is made with
+        ("prlimit64", [0]),
+        ("prlimit64", [2]),
+        ("ioctl", [0, 0x5401]),  # TCGETS
+        ("fcntl", [3, 6]),  # F_SETLK: what databases lock with
+        ("socket", [socket.AF_UNIX, socket.SOCK_STREAM]),
+        ("socket", [socket.AF_INET, socket.SOCK_DGRAM, 17]),
+        ("socket", [socket.AF_INET6, socket.SOCK_STREAM]),
+        ("socket", [socket.AF_NETLINK, socket.SOCK_RAW, 0]),
+        ("socketpair", [socket.AF_UNIX, socket.SOCK_SEQPACKET]),
+    ],
+)
+def test_what_ordinary_programs_ask_of_denied_calls_is_allowed(
+    name: str, arguments: list[int]
+) -> None:
+    assert verdict(number(name), *arguments) == ALLOWED
+
+
+def test_every_family_and_flag_is_judged_right() -> None:
+    allowed = {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK}
+    passed = {f for f in range(300) if verdict(number("socket"), f) == ALLOWED}
+    assert passed == allowed
+    assert {f for f in range(300) if verdict(number("socketpair"), f) == ALLOWED} == {1}
+    namespaces = 0x7E02_0000
+    for bit in range(32):
+        denied = verdict(number("clone"), 1 << bit) != ALLOWED
+        assert denied == bool(1 << bit & namespaces), bit
+
+
+@x86_64_only
+def test_calls_of_other_architectures_kill() -> None:
+    assert verdict(number("getpid"), architecture=FOREIGN) == KILLED
+    x32 = 0x4000_0000
+    assert {verdict(x32 | call) for call in range(512)} == {KILLED}
+
+
+def test_engines_get_the_same_table() -> None:
+    profile = json.loads(engine_profile())
+    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
+    assert {call["action"] for call in profile["syscalls"]} == {"SCMP_ACT_ERRNO"}
+    table = [
+        Denial(
+            names=tuple(call["names"]),
+            error=call["errnoRet"],
+            conditions=tuple(
+                Condition(
+                    index=argument["index"],
+                    comparison=argument["op"].removeprefix("SCMP_CMP_"),
+                    value=argument["value"],
+                    value_two=argument["valueTwo"],
+                )
+                for argument in call["args"]
+            ),
+        )
+        for call in profile["syscalls"]
+    ]
+    assert tuple(table) == DENIALS
+
+
+def run_python(sandbox: Sandbox, program: str, *arguments: str) -> RunResult:
+    spec = RunSpec(
+        argv=("python", "-c", textwrap.dedent(program), *arguments),
+        limits=Limits(wall_s=30, memory_bytes=512 << 20, output_bytes=1 << 20),
+    )
+    with sandbox.run(spec) as run:
+        return run.result
+
+
+def test_a_real_box_refuses_all_that_the_table_denies(sandbox: Sandbox) -> None:
+    calls = [
+        (call, arguments_of(denial), denial.error)
+        for denial in DENIALS
+        for call in numbers(denial)
+    ]
+    result = run_python(
+        sandbox,
+        """
+        import ctypes, json, sys
+        libc = ctypes.CDLL(None, use_errno=True)
+        def answer(call, arguments):
+            done = libc.syscall(ctypes.c_long(call), *map(ctypes.c_ulong, arguments))
+            return done == -1 and ctypes.get_errno()
+        print(json.dumps([answer(*call) for call in json.loads(sys.argv[1])]))
+        """,
+        json.dumps([(call, arguments) for call, arguments, _ in calls]),
+    )
+    assert json.loads(result.log) == [error for *_, error in calls]
+
+
+def test_ordinary_programs_still_work(sandbox: Sandbox) -> None:
+    result = run_python(
+        sandbox,
+        """
+        import multiprocessing, socket, sqlite3, subprocess, threading
+        with sqlite3.connect("/tmp/database") as database:
+            database.execute("create table t (x)")
+            database.execute("insert into t values (7)")
+            print(database.execute("select x from t").fetchone()[0])
+        with multiprocessing.Pool(2) as pool:
+            print(sum(pool.map(abs, [-1, -2])))
+        print(len(socket.getaddrinfo("localhost", 80)) > 0)
+        """,
+    )
+    assert (result.log, result.exit_code) == (b"7\n3\nTrue\n", 0)
+
+
+@x86_64_only
+def test_a_call_of_another_architecture_kills_the_program(sandbox: Sandbox) -> None:
+    program = """
+        import ctypes, mmap
+        page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        page.write(bytes.fromhex("b814000000cd80c3"))  # mov eax, 20 (getpid); int 0x80; ret
+        at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        print(ctypes.CFUNCTYPE(ctypes.c_int)(at)() > 0)
+    """
+    outside = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, check=False
+    )
+    if outside.stdout != b"True\n":
+        pytest.skip("this kernel has no calls of 32-bit x86")
+    result = run_python(sandbox, program)
+    assert (result.signal, result.log) == (signal.SIGSYS, b"")
+
+
+def test_without_libseccomp_the_command_to_install_it_is_told() -> None:
+    """In a process of its own: here the library is loaded already."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT_LIBSECCOMP)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "libseccomp: not installed; boxes need it to refuse system calls",
+        "remedy: sudo apt-get install libseccomp2",
+        "4",
+    ]
+
+
+WITHOUT_LIBSECCOMP = """
+    import ctypes.util
+    found = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None if name == "seccomp" else found(name)
+    from advcomp.errors import SandboxUnavailable
+    from advcomp.sandbox.seccomp import filter_program
+    try:
+        filter_program()
+    except SandboxUnavailable as error:
+        print(*error.problems, error.exit_code, sep="\\n")
+"""
+
+
+def test_a_libseccomp_that_lacks_a_call_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unheard = Denial(names=("mount", "call_of_the_future"), error=1)
+    monkeypatch.setattr("advcomp.sandbox.seccomp.DENIALS", (unheard,))
+    with pytest.raises(SandboxUnavailable, match="knows call_of_the_future") as caught:
+        filter_program.__wrapped__()
+    assert "upgrade libseccomp2" in caught.value.problems[1]
