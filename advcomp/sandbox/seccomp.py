@@ -7,8 +7,7 @@ two boxes signal to each other through a file that both can read (locks, watches
 put limits on the launcher. All else is allowed: submissions are ordinary programs, and a list of
 all that those need would break them on the next release of a library.
 
-libseccomp makes the kernel's filter of the table (`filter_program`, for bubblewrap); engines make
-their own of its JSON form (`engine_profile`). Calls of another architecture kill the program:
+libseccomp makes the kernel's filter of the table. Calls of another architecture kill the program:
 their numbers mean other calls. `clone3` passes its flags by pointer, which a filter cannot read,
 so it "does not exist" and C libraries fall back to `clone`.
 
@@ -18,7 +17,6 @@ rubbish in the upper half would slip past the filter, and mean the same to the k
 """
 
 import errno
-import json
 import os
 import platform
 import socket
@@ -28,7 +26,7 @@ from types import ModuleType
 
 from advcomp.errors import SandboxUnavailable
 
-__all__ = ["DENIALS", "Condition", "Denial", "engine_profile", "filter_program"]
+__all__ = ["DENIALS", "Condition", "Denial", "filter_program"]
 
 UNKNOWN = -1
 """libseccomp's number for a name that it has never heard of; it has others for a call that only
@@ -66,7 +64,7 @@ NETLINK_ROUTE = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What an argument must be for a call to be denied; as libseccomp and engines write it.
+    """What an argument must be for a call to be denied; as libseccomp writes it.
 
     Args:
         index: Of the argument.
@@ -189,28 +187,6 @@ def filter_program() -> bytes:
         rules.export_bpf(file)
         file.seek(0)
         return file.read()
-
-
-def engine_profile() -> str:
-    """The table as engines read it: the content of FILE in `--security-opt seccomp=FILE`."""
-    calls = [
-        {
-            "names": denial.names,
-            "action": "SCMP_ACT_ERRNO",
-            "errnoRet": denial.error,
-            "args": [
-                {
-                    "index": c.index,
-                    "op": f"SCMP_CMP_{c.comparison}",
-                    "value": c.value,
-                    "valueTwo": c.value_two,
-                }
-                for c in denial.conditions
-            ],
-        }
-        for denial in DENIALS
-    ]
-    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}, indent=1)
 
 
 def _libseccomp() -> ModuleType:

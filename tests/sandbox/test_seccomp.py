@@ -19,7 +19,6 @@ from advcomp.sandbox.seccomp import (
     INT,
     Condition,
     Denial,
-    engine_profile,
     filter_program,
 )
 
@@ -146,29 +145,6 @@ def test_calls_of_other_architectures_kill() -> None:
     assert verdict(number("getpid"), architecture=FOREIGN) == KILLED
     x32 = 0x4000_0000
     assert {verdict(x32 | call) for call in range(512)} == {KILLED}
-
-
-def test_engines_get_the_same_table() -> None:
-    profile = json.loads(engine_profile())
-    assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
-    assert {call["action"] for call in profile["syscalls"]} == {"SCMP_ACT_ERRNO"}
-    table = [
-        Denial(
-            names=tuple(call["names"]),
-            error=call["errnoRet"],
-            conditions=tuple(
-                Condition(
-                    index=argument["index"],
-                    comparison=argument["op"].removeprefix("SCMP_CMP_"),
-                    value=argument["value"],
-                    value_two=argument["valueTwo"],
-                )
-                for argument in call["args"]
-            ),
-        )
-        for call in profile["syscalls"]
-    ]
-    assert tuple(table) == DENIALS
 
 
 def run_python(sandbox: Sandbox, program: str, *arguments: str) -> RunResult:
