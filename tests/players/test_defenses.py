@@ -1,19 +1,50 @@
 """Transformations and ensembles against what they are by definition."""
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image
+from scipy import ndimage
+from skimage import restoration
 from torch import Tensor, nn
 
+from advcomp.players.attacks import Model
 from advcomp.players.classifiers import Classifier
-from advcomp.players.defenses import bit_depth, jpeg, median_filter, random_resize_pad
+from advcomp.players.defenses import (
+    add_noise,
+    average_over,
+    barrage,
+    bit_depth,
+    crop_and_rescale,
+    jpeg,
+    median_filter,
+    random_flip,
+    random_resize_pad,
+    total_variation,
+    wavelet,
+)
 from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.pixels import quantise, to_float
 from advcomp.players.randomness import image_generators
 from advcomp.players.resizing import padded_side, resize_and_pad
+
+FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bit_depth": partial(bit_depth, bits=3),
+    "median_filter": median_filter,
+    "jpeg": jpeg,
+    "total_variation": total_variation,
+    "wavelet": wavelet,
+}
+
+AVERAGES: dict[str, Callable[[Model, Tensor], Tensor]] = {
+    "random_resize_pad": partial(random_resize_pad, draws=3, flip=True),
+    "crop_and_rescale": partial(average_over, transform=crop_and_rescale, draws=3),
+    "barrage": partial(average_over, transform=barrage, draws=3),
+}
 
 
 @pytest.fixture
@@ -43,17 +74,61 @@ def test_bit_depth_rounds_to_the_nearest_level_left(bits: int) -> None:
     torch.testing.assert_close((levels - reduced).abs(), distance)
 
 
-def test_the_median_filter_is_pillows_inside_and_mirrors_at_the_edge(images: Tensor) -> None:
-    filtered = quantise(median_filter(images, 3))[0]
-    expected = np.array(Image.fromarray(quantise(images)[0]).filter(ImageFilter.MedianFilter(3)))
-    np.testing.assert_array_equal(filtered[1:-1, 1:-1], expected[1:-1, 1:-1])
-    corner = np.pad(quantise(images)[0], ((1, 1), (1, 1), (0, 0)), mode="reflect")[:3, :3]
-    np.testing.assert_array_equal(filtered[0, 0], np.median(corner, axis=(0, 1)))
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_the_median_filter_is_that_of_the_mirrored_image(size: int, images: Tensor) -> None:
+    """The middle of an even window is its lower right pixel, as in the paper."""
+    image = quantise(images)[0]
+    before, after = size // 2, (size - 1) // 2
+    padded = np.pad(image, ((before, after), (before, after), (0, 0)), mode="symmetric")
+    expected = np.empty_like(image)
+    for row, column, channel in np.ndindex(image.shape):
+        window = padded[row : row + size, column : column + size, channel]
+        expected[row, column, channel] = sorted(window.flat)[size**2 // 2]
+    np.testing.assert_array_equal(quantise(median_filter(images, size))[0], expected)
 
 
-def test_the_median_of_an_even_window_is_refused(images: Tensor) -> None:
-    with pytest.raises(ValueError, match="odd size"):
-        median_filter(images, 2)
+def test_the_median_filter_is_scipys_image_by_image(images: Tensor) -> None:
+    filtered = median_filter(images, 3)
+    for image, result in zip(images.numpy(), filtered.numpy(), strict=True):
+        for channel in range(3):
+            expected = ndimage.median_filter(image[channel], size=3)
+            np.testing.assert_array_equal(result[channel], expected)
+
+
+def test_total_variation_is_scikit_images_image_by_image(images: Tensor) -> None:
+    expected = [
+        restoration.denoise_tv_chambolle(image, weight=0.2, channel_axis=-1)  # type: ignore[no-untyped-call]
+        for image in images.permute(0, 2, 3, 1).numpy()
+    ]
+    denoised = total_variation(images, 0.2).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(denoised, np.stack(expected))
+
+
+def test_wavelet_shrinkage_is_scikit_images_clipped_image_by_image(images: Tensor) -> None:
+    expected = [
+        restoration.denoise_wavelet(image, sigma=0.1, convert2ycbcr=True, channel_axis=-1)
+        for image in images.permute(0, 2, 3, 1).numpy()
+    ]
+    assert np.stack(expected).max() > 1
+    denoised = wavelet(images, 0.1).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(denoised, np.stack(expected).clip(0, 1))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_gives_images_and_treats_each_alone(name: str, images: Tensor) -> None:
+    filtered = FILTERS[name](images)
+    assert (filtered.shape, filtered.dtype) == (images.shape, images.dtype)
+    assert 0 <= float(filtered.min()) < float(filtered.max()) <= 1
+    assert not torch.equal(filtered, images)
+    assert torch.equal(FILTERS[name](images[[4, 1]]), filtered[[4, 1]])
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_leaves_a_flat_image_flat(name: str) -> None:
+    flat = torch.full((1, 3, 16, 16), 51 / 255)
+    filtered = FILTERS[name](flat)
+    torch.testing.assert_close(filtered, filtered.mean().expand_as(filtered), atol=1e-5, rtol=0)
+    assert (filtered - flat).abs().max() <= 0.5 / 7
 
 
 def test_the_enlarged_side_is_in_proportion_to_the_papers() -> None:
@@ -78,12 +153,93 @@ def test_a_padded_image_is_the_enlarged_one_on_black() -> None:
     assert len(places) == 4**2 + 3**2 + 2**2
 
 
-def test_a_random_label_depends_on_the_image_alone(images: Tensor) -> None:
-    classifier = Classifier("separable_net", 10)
+def test_an_average_is_the_mean_probability_of_its_draws(images: Tensor) -> None:
+    classifier = Classifier("conv_net", 10).freeze()
+    averaged = average_over(classifier, images, add_noise, draws=4, salt="here")
+    expected = torch.zeros(6, 10)
+    for i in range(6):
+        (own,) = image_generators(images[i : i + 1], "here")
+        for _ in range(4):
+            noise = torch.randn(3, 32, 32, generator=own)
+            expected[i] += classifier((images[i] + 0.1 * noise).unsqueeze(0)).softmax(1)[0] / 4
+    torch.testing.assert_close(averaged.exp(), expected)
+
+
+def test_random_resizing_is_an_average_over_sizes_and_places(images: Tensor) -> None:
+    classifier = Classifier("separable_net", 10).freeze()
     whole = random_resize_pad(classifier, images, draws=3)
-    some = random_resize_pad(classifier, images[[4, 1]], draws=3)
+    generators = image_generators(images, "random_resize_pad")
+    answers = [classifier(resize_and_pad(images, 35, generators)) for _ in range(3)]
+    torch.testing.assert_close(whole.exp(), torch.stack(answers).softmax(2).mean(0))
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_random_label_depends_on_the_image_alone(name: str, images: Tensor) -> None:
+    classifier = Classifier("separable_net", 10)
+    whole = AVERAGES[name](classifier, images)
+    some = AVERAGES[name](classifier, images[[4, 1]])
     torch.testing.assert_close(whole[[4, 1]], some)
     torch.testing.assert_close(whole.exp().sum(1), torch.ones(6))
+    other_draws = average_over(classifier, images, add_noise, salt="another")
+    assert not torch.allclose(whole, other_draws)
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_a_model_comes_back_as_it_was(name: str, images: Tensor) -> None:
+    model = nn.Sequential(Classifier("separable_net", 10), nn.Dropout(0.5)).train()
+    first = AVERAGES[name](model, images[:2])
+    assert torch.equal(AVERAGES[name](model, images[:2]), first), "the model was in training mode"
+    assert all(module.training for module in model.modules())
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_a_certain_average_has_no_infinite_logarithm() -> None:
+    logits = torch.tensor([[300.0, 0.0]])
+    averaged = average_over(lambda x: logits, torch.rand(1, 3, 4, 4), add_noise, draws=3)
+    torch.testing.assert_close(averaged, torch.tensor([[0.0, -300.0]]))
+
+
+def test_flips_mirror_about_every_other_image() -> None:
+    image = torch.rand(1, 3, 4, 5)
+    generators = [torch.Generator().manual_seed(i) for i in range(100)]
+    flipped = random_flip(image.expand(100, -1, -1, -1), generators)
+    mirrored = (flipped == image.flip(3)).all((1, 2, 3))
+    assert torch.equal(mirrored, ~(flipped == image).all((1, 2, 3)))
+    assert 35 <= int(mirrored.sum()) <= 65
+
+
+def test_flips_are_drawn_before_sizes_and_places(images: Tensor) -> None:
+    classifier = Classifier("separable_net", 10).freeze()
+    generators = image_generators(images, "random_resize_pad")
+    seen = resize_and_pad(random_flip(images, generators), 35, generators)
+    torch.testing.assert_close(
+        random_resize_pad(classifier, images, draws=1, flip=True), classifier(seen).log_softmax(1)
+    )
+
+
+def test_crops_come_from_everywhere_and_fill_the_image() -> None:
+    image = torch.rand(1, 3, 4, 4)
+    generators = [torch.Generator().manual_seed(i) for i in range(200)]
+    crops = crop_and_rescale(image.expand(200, -1, -1, -1), generators, share=0.5)
+    parts = [image[:, :, top : top + 2, left : left + 2] for top, left in np.ndindex(3, 3)]
+    enlarged = nn.Upsample((4, 4), mode="bilinear")
+    found = [int((crops == enlarged(part)).all((1, 2, 3)).sum()) for part in parts]
+    assert min(found) > 0
+    assert sum(found) == 200
+
+
+def test_a_crop_of_everything_changes_nothing(images: Tensor) -> None:
+    generators = image_generators(images, "crop")
+    assert torch.equal(crop_and_rescale(images, generators, share=1), images)
+
+
+def test_a_barrage_of_nothing_changes_nothing_and_each_draw_is_another(images: Tensor) -> None:
+    generators = image_generators(images, "barrage")
+    assert torch.equal(barrage(images, generators, count=0), images)
+    first, second = (barrage(images, generators) for _ in range(2))
+    assert (first != second).any(3).any(2).any(1).all()
+    for batch in (first, second):
+        assert 0 <= float(batch.min()) < float(batch.max()) <= 1
 
 
 def test_generators_differ_by_a_single_level_and_by_purpose(images: Tensor) -> None:
