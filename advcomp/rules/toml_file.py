@@ -70,6 +70,8 @@ def where(path: Path, key: Key) -> str:
 
 
 def _place(path: Path, line: int | None, key: Key) -> str:
+    if not key:  # what is wrong is wrong with the tables together
+        return str(path)
     return f"{path}: {dotted(key)}" if line is None else f"{path}:{line}: {dotted(key)}"
 
 
