@@ -225,11 +225,17 @@ def validate(target: str, sandbox: str | None, images: int) -> None:
 
 
 @main.command()
-def doctor() -> None:
-    """Say which sandboxes and limits work on this machine, and how to get those that do not."""
+@click.option(
+    "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
+)
+def doctor(form: str) -> None:
+    """Say which sandboxes and limits work on this machine, and how to get those that do not.
+
+    Versions with known ways out are named by their CVE numbers.
+    """
     from advcomp.terminal.doctor import examine
 
-    sys.exit(examine())
+    sys.exit(examine(form))
 
 
 @main.command()

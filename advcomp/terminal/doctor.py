@@ -1,26 +1,52 @@
 """`advcomp doctor`: what works on this machine, and what to do about the rest."""
 
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
 from advcomp.errors import SandboxUnavailable
 from advcomp.rules.printable import printable
-from advcomp.sandbox.probe import DEFAULT, Check, check_machine
+from advcomp.sandbox.checks import Check, check_machine
+from advcomp.sandbox.probe import DEFAULT
 
 
-def examine() -> int:
-    """Print every check with its remedy; returns 0, or 4 where the default sandbox fails."""
+def examine(form: str) -> int:
+    """Print every check with its remedy; returns 0, or 4 where the default sandbox fails.
+
+    Args:
+        form: `text` or `json`.
+    """
     checks = check_machine()
-    for check in checks:
-        _show(check)
+    print(as_json(checks) if form == "json" else "\n".join(as_lines(checks)))
     if any(check.works for check in checks if check.name == DEFAULT):
         return 0
     return SandboxUnavailable.exit_code
 
 
-def _show(check: Check) -> None:
-    first, *rest = printable(check.detail).replace(f"{check.name}: ", "").splitlines() or [""]
-    print(f"{'ok' if check.works else 'NO':<3} {check.name}: {first}")
-    lines = [*rest]
-    if check.remedy is not None:
-        remedy, *more = printable(check.remedy).splitlines()
-        lines += [f"remedy: {remedy}", *more]
-    for line in lines:
-        print(f"    {line}")
+def as_json(checks: Sequence[Check]) -> str:
+    """The checks for programs: a list of tables with name, works, version, reason, remedy."""
+    return json.dumps([asdict(check) for check in checks], indent=2)
+
+
+def as_lines(checks: Sequence[Check]) -> Iterator[str]:
+    """The checks for people."""
+    for check in checks:
+        reason, *rest = _lines(check.reason.replace(f"{check.name}: ", ""))
+        version = f"version {check.version}, " if check.works and check.version else ""
+        yield f"{'ok' if check.works else 'NO':<3} {check.name}: {version}{reason}"
+        for line in (*rest, *_marked("remedy", check.remedy)):
+            yield f"    {line}"
+        for warning in check.warnings:
+            for line in _marked("warning", warning):
+                yield f"    {line}"
+
+
+def _marked(mark: str, text: str | None) -> list[str]:
+    if text is None:
+        return []
+    first, *rest = _lines(text)
+    return [f"{mark}: {first}", *rest]
+
+
+def _lines(text: str) -> list[str]:
+    return printable(text).splitlines() or [""]

@@ -1,0 +1,129 @@
+"""What `advcomp doctor` looks at: every sandbox, known ways out of it, limits and GPUs."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from advcomp.errors import SandboxUnavailable
+from advcomp.sandbox.advisories import changelog_of, warnings
+from advcomp.sandbox.base import LimitTier
+from advcomp.sandbox.obstacles import rootless_obstacle
+from advcomp.sandbox.probe import BACKENDS, NOT_YET, open_backend
+from advcomp.sandbox.tiers import choose
+
+__all__ = ["Check", "check_machine"]
+
+COMPONENTS: Mapping[str, tuple[str, ...]] = {
+    "bubblewrap": ("bwrap",),
+    "docker": ("docker", "runc"),
+    "podman": ("podman", "crun", "runc"),
+    "gvisor": ("docker", "runsc"),
+}
+"""Programs that a sandbox's walls depend on."""
+ASK_VERSION: Mapping[str, tuple[str, ...]] = {
+    "docker": ("version", "--format", "{{.Server.Version}}")
+}
+ANSWER_S = 30.0
+SUBUID = Path("/etc/subuid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Args:
+        name: A sandbox, `limits` or `gpus`.
+        works: Whether it can be used here.
+        version: Of the programs that it is made of; None where none of them is installed.
+        reason: What was found: how it works, or why it does not.
+        remedy: What to do, where it does not work and that is known.
+        warnings: What its user should know although it works.
+    """
+
+    name: str
+    works: bool
+    reason: str
+    version: str | None = None
+    remedy: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def check_machine() -> list[Check]:
+    """Look at everything."""
+    return [*map(_check_backend, (*BACKENDS, *NOT_YET)), _check_limits()]
+
+
+def _check_backend(name: str) -> Check:
+    said = {program: _asked(program) for program in COMPONENTS[name] if shutil.which(program)}
+    version = ", ".join(f"{p} {_number(text)}" for p, text in said.items() if text)
+    known = [
+        warning
+        for program, text in said.items()
+        if text
+        for warning in warnings(program, text, changelog_of(program))
+    ]
+    works, reason, remedy = _tried(name)
+    return Check(
+        name=name,
+        works=works,
+        reason=reason,
+        version=version or None,
+        remedy=remedy,
+        warnings=(*known, *(_rootless_warnings() if name == "podman" and said else ())),
+    )
+
+
+def _tried(name: str) -> tuple[bool, str, str | None]:
+    """Whether a backend works, how or why not, and the remedy."""
+    try:
+        sandbox = open_backend(name)
+    except SandboxUnavailable as error:
+        remedies = [p.removeprefix("remedy: ") for p in error.problems if p.startswith("remedy: ")]
+        reasons = [p for p in error.problems if not p.startswith("remedy: ")]
+        return False, "\n".join(reasons), "\n".join(remedies) or None
+    tier = sandbox.limit_tier
+    sandbox.close()
+    return True, f"limits: {tier}", None
+
+
+def _asked(program: str) -> str:
+    """What a program says of its version; nothing if it does not answer."""
+    command = [program, *ASK_VERSION.get(program, ("--version",))]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ANSWER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _number(said: str) -> str:
+    """The version alone, out of "bubblewrap 0.8.0" and the like."""
+    return said.strip().splitlines()[0].split()[-1]
+
+
+def _rootless_warnings() -> list[str]:
+    uid = os.geteuid()
+    names = [user.pw_name for user in pwd.getpwall() if user.pw_uid == uid]
+    obstacle = rootless_obstacle(uid, names, SUBUID.read_text() if SUBUID.exists() else "")
+    return [] if obstacle is None else [f"{obstacle[0]}: {obstacle[1]}"]
+
+
+def _check_limits() -> Check:
+    """The tier of limits that is used; good enough for official results unless it is weak."""
+    choice = choose()
+    if choice.keeper.tier is not LimitTier.WEAK:
+        reason = f"{choice.keeper.tier}: the kernel limits memory, processes and CPU"
+        return Check(name="limits", works=True, reason=reason)
+    reasons = "\n".join(f"{tier}: {why}" for tier, why in choice.why_not_better.items())
+    return Check(
+        name="limits",
+        works=False,
+        reason="weak: resource limits and a watchdog only; results are marked `limits: weak`",
+        remedy=f"run in a systemd session with cgroup v2, or as root; what is missing:\n{reasons}",
+    )

@@ -1,0 +1,104 @@
+"""What the doctor looks at on this machine, and on machines that lack something."""
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from advcomp.sandbox.checks import Check, check_machine
+from advcomp.terminal.doctor import as_json, as_lines
+
+BACKENDS = ["bubblewrap", "docker", "podman", "gvisor"]
+
+
+def program(folder: Path, name: str, said: str) -> None:
+    """A program that says one thing and fails at everything else."""
+    file = folder / name
+    file.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && printf "%s\\n" "{said}" && exit\nexit 1\n'
+    )
+    file.chmod(0o755)
+
+
+def test_every_sandbox_and_the_limits_are_looked_at() -> None:
+    checks = {check.name: check for check in check_machine()}
+    assert list(checks) == [*BACKENDS, "limits"]
+    assert all(check.works or check.reason for check in checks.values())
+
+
+def test_the_doctor_never_fails_for_want_of_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    checks = {check.name: check for check in check_machine()}
+    assert not any(checks[name].works for name in BACKENDS)
+    assert checks["bubblewrap"].remedy == "sudo apt-get install bubblewrap"
+    assert {checks[name].version for name in BACKENDS} == {None}
+
+
+def test_versions_with_known_ways_out_are_named_by_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program(tmp_path, "podman", "podman version 6.1.0")
+    program(tmp_path, "runc", "runc version 1.1.11")
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    podman = next(check for check in check_machine() if check.name == "podman")
+    assert podman.version == "podman 6.1.0, runc 1.1.11"
+    told = "\n".join(podman.warnings)
+    assert all(flaw in told for flaw in ("CVE-2026-94603", "CVE-2025-31133"))
+    assert told.count("; remedy: install ") == len(podman.warnings)
+
+
+@pytest.mark.parametrize(("system", "name"), [("Darwin", "macOS"), ("Windows", "Windows")])
+def test_other_systems_are_told_to_use_containers(
+    monkeypatch: pytest.MonkeyPatch, system: str, name: str
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: system)
+    bubblewrap = check_machine()[0]
+    assert not bubblewrap.works
+    assert f"on {name} submissions run in containers only" in bubblewrap.reason
+    assert "--sandbox docker" in (bubblewrap.remedy or "")
+
+
+CHECKS = [
+    Check(name="bubblewrap", works=True, reason="limits: weak", version="bwrap 0.8.0"),
+    Check(
+        name="docker",
+        works=False,
+        reason="docker: not \x1b[31m there\nreally",
+        remedy="one\ntwo",
+        warnings=("runc 1.1.5 may have CVE-1",),
+    ),
+]
+
+
+def test_people_get_lines_with_remedies_and_warnings() -> None:
+    assert list(as_lines(CHECKS)) == [
+        "ok  bubblewrap: version bwrap 0.8.0, limits: weak",
+        "NO  docker: not \\x1b[31m there",
+        "    really",
+        "    remedy: one",
+        "    two",
+        "    warning: runc 1.1.5 may have CVE-1",
+    ]
+
+
+def test_programs_get_tables() -> None:
+    table = json.loads(as_json(CHECKS))[1]
+    assert {*table} == {"name", "works", "version", "reason", "remedy", "warnings"}
+    assert (table["works"], table["version"], table["remedy"]) == (False, None, "one\ntwo")
+
+
+def test_the_command_exits_4_where_the_default_sandbox_fails(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "advcomp.cli", "doctor", "--format", "json"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert [check["name"] for check in json.loads(done.stdout)] == [*BACKENDS, "limits"]
