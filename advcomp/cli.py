@@ -13,8 +13,9 @@ import click
 from advcomp import __version__
 from advcomp.errors import AdvcompError
 
-BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor")
+BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor", "none")
 STARTERS = ("attack", "targeted-attack", "defense")
+TEMPLATES = ("numpy", "onnx")
 FORMATS = ("table", "csv", "json", "md")
 INTERRUPTED = 130
 
@@ -37,6 +38,12 @@ SANDBOX = click.option(
     metavar="NAME",
     type=click.Choice(BACKENDS),
     help=f"Instead of the file's: {', '.join(BACKENDS)}.",
+)
+TRUST = click.option(
+    "--i-trust-these-submissions",
+    "trusting",
+    is_flag=True,
+    help="Needed by --sandbox none: they run with all your rights.",
 )
 JOBS = click.option(
     "--jobs",
@@ -91,6 +98,7 @@ def main() -> None:
 @FILE
 @OUT
 @SANDBOX
+@TRUST
 @JOBS
 @click.option(
     "--key",
@@ -103,6 +111,7 @@ def run(
     file: Path,
     out: Path | None,
     sandbox: str | None,
+    trusting: bool,
     jobs: int | None,
     key: Path | None,
     replan: bool,
@@ -115,7 +124,15 @@ def run(
     from advcomp.terminal.running import run_in_terminal
     from advcomp.tournament.runner import RunOptions
 
-    options = RunOptions(file=file, out=out, backend=sandbox, jobs=jobs, key=key, replan=replan)
+    options = RunOptions(
+        file=file,
+        out=out,
+        backend=sandbox,
+        trusting=trusting,
+        jobs=jobs,
+        key=key,
+        replan=replan,
+    )
     sys.exit(run_in_terminal(options))
 
 
@@ -178,12 +195,13 @@ def logs(run_folder: Path, name: str | None, for_competitor: bool) -> None:
 @main.command()
 @RUN
 @click.option("--submission", "names", metavar="NAME", multiple=True, required=True)
+@TRUST
 @JOBS
-def rerun(run_folder: Path, names: tuple[str, ...], jobs: int | None) -> None:
+def rerun(run_folder: Path, names: tuple[str, ...], trusting: bool, jobs: int | None) -> None:
     """Take a submission's results out of RUN, and run it again."""
     from advcomp.terminal.running import rerun_in_terminal
 
-    sys.exit(rerun_in_terminal(run_folder, names, jobs))
+    sys.exit(rerun_in_terminal(run_folder, names, jobs, trusting=trusting))
 
 
 @main.command()
@@ -205,6 +223,7 @@ def report(run_folder: Path, name: str | None, out: Path | None) -> None:
 @main.command()
 @click.argument("target", metavar="PATH|FILE[:NAME]")
 @SANDBOX
+@TRUST
 @click.option(
     "--images",
     metavar="N",
@@ -213,7 +232,7 @@ def report(run_folder: Path, name: str | None, out: Path | None) -> None:
     show_default=True,
     help="Drawn images in each trial run.",
 )
-def validate(target: str, sandbox: str | None, images: int) -> None:
+def validate(target: str, sandbox: str | None, trusting: bool, images: int) -> None:
     """Check a submission and try it, in the sandbox and the limits of a tournament.
 
     PATH is a folder, .zip, .tar or .tar.gz; FILE a tournament file (.toml), whose entries are all
@@ -221,7 +240,7 @@ def validate(target: str, sandbox: str | None, images: int) -> None:
     """
     from advcomp.terminal.validating import validate_in_terminal
 
-    sys.exit(validate_in_terminal(target, sandbox, images))
+    sys.exit(validate_in_terminal(target, sandbox, images, trusting=trusting))
 
 
 @main.command()
@@ -241,11 +260,18 @@ def doctor(form: str) -> None:
 @main.command()
 @click.argument("kind", metavar="attack|targeted-attack|defense", type=click.Choice(STARTERS))
 @FOLDER
-def init(kind: str, folder: Path) -> None:
+@click.option(
+    "--template",
+    type=click.Choice(TEMPLATES),
+    default="numpy",
+    show_default=True,
+    help="A program of your own, or (defense only) an ONNX model run by onnxruntime.",
+)
+def init(kind: str, folder: Path, template: str) -> None:
     """Write a starter to DIR: a small submission that is valid as it stands."""
     from advcomp.terminal.submitting import init_in_terminal
 
-    init_in_terminal(kind, folder)
+    init_in_terminal(kind, folder, template)
 
 
 @main.command()

@@ -4,18 +4,18 @@ from pathlib import Path
 
 from advcomp.terminal.running import near
 from advcomp.terminal.validating import INVALID, VALID, validate_entry
-from advcomp.tournament.starter import Starter, write_starter
+from advcomp.tournament.starter import Starter, Template, write_starter
 from advcomp.tournament.submit import keep, make_offer, refuse_unplayable
 from advcomp.tournament.validate import validator_of
 
 
-def init_in_terminal(kind: str, folder: Path) -> None:
+def init_in_terminal(kind: str, folder: Path, template: str) -> None:
     """Write a starter, and say what to do next.
 
     Raises:
-        InvalidConfig: The folder is there, and not empty.
+        InvalidConfig: The folder is there, and not empty; or there is no such starter.
     """
-    write_starter(Starter(kind), folder)
+    write_starter(Starter(kind), folder, Template(template))
     shown = near(folder.resolve())
     print(f"{shown}: a starter; its README.md says how to go on")
     print(f"next: advcomp validate {shown}")

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from advcomp.cli import STARTERS, main
-from advcomp.tournament.starter import Starter
+from advcomp.cli import STARTERS, TEMPLATES, main
+from advcomp.tournament.starter import Starter, Template
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,10 +24,12 @@ def advcomp(*arguments: str | Path) -> Result:
     return result
 
 
-@pytest.fixture(params=STARTERS)
+@pytest.fixture(params=[*STARTERS, "defense --template onnx"])
 def starter(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    folder = tmp_path / "new" / str(request.param)
-    assert advcomp("init", request.param, folder).exit_code == 0
+    """What `init` writes for the words of the parameter, in a folder called as the first."""
+    kind, *options = str(request.param).split()
+    folder = tmp_path / "new" / kind
+    assert advcomp("init", kind, folder, *options).exit_code == 0
     return folder
 
 
@@ -38,6 +40,7 @@ def program(starter: Path) -> Path:
 
 def test_the_command_offers_every_starter() -> None:
     assert list(STARTERS) == list(Starter)
+    assert list(TEMPLATES) == list(Template)
 
 
 def test_a_starter_is_valid_at_once(starter: Path) -> None:
@@ -49,6 +52,7 @@ def test_a_starter_is_valid_at_once(starter: Path) -> None:
     assert "note:" not in result.output
 
 
+@pytest.mark.parametrize("starter", STARTERS, indirect=True)
 def test_a_starter_brings_all_that_its_author_needs(starter: Path) -> None:
     role = "defense" if starter.name == "defense" else "attack"
     files = {str(path.relative_to(starter)) for path in starter.rglob("*") if path.is_file()}
@@ -85,6 +89,7 @@ def test_the_tests_of_a_starter_pass(starter: Path) -> None:
         ("attack", "np.clip(clean + step,", "np.clip(clean + 2 * step,"),
         ("targeted-attack", 'convert("RGB")', 'convert("RGB").resize((64, 64))'),
         ("defense", "return int(", "return -int("),
+        ("defense --template onnx", "(scores.argmax(1) +", "(-1 - scores.argmax(1) -"),
     ],
     indirect=["starter"],
 )

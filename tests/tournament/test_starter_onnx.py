@@ -1,0 +1,257 @@
+"""The starter that runs an ONNX model: what it answers, and what it says where it cannot."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+from PIL import Image
+from support.brightness_model import brightness_model
+
+from advcomp.cli import main
+
+Levels = NDArray[np.uint8]
+
+
+@pytest.fixture
+def starter(tmp_path: Path) -> Path:
+    folder = tmp_path / "starter"
+    result = CliRunner().invoke(main, ["init", "defense", str(folder), "--template", "onnx"])
+    assert result.exit_code == 0
+    (tmp_path / "in").mkdir()
+    return folder
+
+
+def flat(*colour: int, size: tuple[int, int] = (6, 8)) -> Levels:
+    return np.full((*size, 3), colour, np.uint8)
+
+
+def change(starter: Path, **settings: object) -> None:
+    """Give keys of model.toml other values; None takes the key away."""
+    lines = (starter / "model.toml").read_text().splitlines()
+    for key, value in settings.items():
+        lines = [line for line in lines if not line.startswith(f"{key} =")]
+        lines += [] if value is None else [f"{key} = {json.dumps(value)}"]
+    (starter / "model.toml").write_text("\n".join(lines))
+
+
+def put_model(
+    starter: Path,
+    *nodes: onnx.NodeProto,
+    shape: tuple[int | str, ...] = ("n", 3, "h", "w"),
+    kind: int = TensorProto.FLOAT,
+    more_inputs: tuple[str, ...] = (),
+) -> None:
+    """A model of nodes from "images" to "scores"."""
+    inputs = [
+        helper.make_tensor_value_info(name, kind, shape) for name in ("images", *more_inputs)
+    ]
+    outputs = [helper.make_tensor_value_info("scores", kind, None)]
+    graph = helper.make_graph(nodes, "test", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (starter / "model.onnx").write_bytes(model.SerializeToString())
+
+
+def channel_means(*axes: int) -> onnx.NodeProto:
+    return helper.make_node("ReduceMean", ["images"], ["scores"], axes=axes, keepdims=0)
+
+
+def run(starter: Path, *images: Levels) -> "subprocess.CompletedProcess[str]":
+    inputs = starter.with_name("in")
+    for number, levels in enumerate(images):
+        Image.fromarray(levels).save(inputs / f"{number:02d}.png")
+    command = ["./run_defense.sh", str(inputs), str(starter.with_name("result.csv"))]
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    return subprocess.run(
+        command, cwd=starter, env={"PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+def written(starter: Path) -> list[int]:
+    """The labels in the result, which must be in order and have every name."""
+    rows = [row.split(",") for row in starter.with_name("result.csv").read_text().splitlines()]
+    assert [name for name, _ in rows] == [f"{number:02d}.png" for number in range(len(rows))]
+    return [int(label) for _, label in rows]
+
+
+def labels(starter: Path, *images: Levels) -> list[int]:
+    done = run(starter, *images)
+    assert done.returncode == 0, done.stderr
+    return written(starter)
+
+
+def refusal(starter: Path) -> str:
+    """What it says, in one piece and without a traceback, where it refuses."""
+    done = run(starter, flat(1, 2, 3))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_the_model_is_what_the_recipe_makes(starter: Path) -> None:
+    assert (starter / "model.onnx").read_bytes() == brightness_model()
+    onnx.checker.check_model(onnx.load(starter / "model.onnx"), full_check=True)
+
+
+def test_it_brings_the_files_that_a_defense_needs(starter: Path) -> None:
+    files = {str(path.relative_to(starter)) for path in starter.rglob("*") if path.is_file()}
+    assert files == {
+        *("Dockerfile", "README.md", "metadata.json", "model.onnx", "model.toml"),
+        *("run_defense.py", "run_defense.sh", "tests/test_defense.py"),
+    }
+
+
+def test_neither_its_program_nor_its_image_has_torch(starter: Path) -> None:
+    tree = ast.parse((starter / "run_defense.py").read_text())
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+    assert imported - set(sys.stdlib_module_names) == {"numpy", "PIL", "onnxruntime"}
+    lines = (starter / "Dockerfile").read_text().splitlines()
+    assert lines[-1] == "RUN pip install --no-cache-dir numpy pillow onnxruntime"
+
+
+def test_it_tells_ten_levels_of_brightness_apart(starter: Path) -> None:
+    greys = [round(255 * (c + 0.5) / 10) for c in range(10)]
+    assert labels(starter, *(flat(grey, grey, grey) for grey in greys)) == list(range(10))
+
+
+def test_labels_begin_at_the_offset(starter: Path) -> None:
+    change(starter, label_offset=32757)
+    assert labels(starter, flat(0, 0, 0), flat(255, 255, 255)) == [32757, 32766]
+
+
+@pytest.mark.parametrize(
+    ("layout", "axes", "shape"),
+    [("NCHW", (2, 3), ("n", 3, "h", "w")), ("NHWC", (1, 2), ("n", "h", "w", 3))],
+)
+@pytest.mark.parametrize(("channels", "expected"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
+def test_axes_and_channels_are_ordered_as_the_model_takes_them(
+    starter: Path,
+    layout: str,
+    axes: tuple[int, ...],
+    shape: tuple[int | str, ...],
+    channels: str,
+    expected: list[int],
+) -> None:
+    put_model(starter, channel_means(*axes), shape=shape)
+    change(starter, layout=layout, channels=channels)
+    assert labels(starter, flat(9, 0, 0), flat(0, 9, 0), flat(0, 0, 9)) == expected
+
+
+def test_images_are_normalised_in_the_models_order(starter: Path) -> None:
+    put_model(starter, channel_means(2, 3))
+    grey = flat(102, 102, 102)
+    change(starter, mean=[0.5, 0.3, 0.4])
+    assert labels(starter, grey) == [1]
+    change(starter, channels="BGR", mean=[0.0, 0.0, 0.0], std=[1, 2, 0.5])
+    assert labels(starter, grey) == [2]
+    change(starter, mean=[0.4 - 1e-6, 0.4 - 1e-3, 0.4], std=[1e-6, 1.0, 1.0])
+    assert labels(starter, grey) == [0], "the mean goes off before the division"
+
+
+def test_a_model_of_fixed_sizes_gets_them(starter: Path) -> None:
+    """Six images in batches of four, of another size, the last filled up."""
+    put_model(starter, channel_means(2, 3), shape=(4, 3, 2, 10))
+    change(starter, size=[2, 10], batch_size=4, resize="nearest")
+    colours = [(9, 0, 0), (0, 9, 0), (0, 0, 9)] * 2
+    assert labels(starter, *(flat(*colour) for colour in colours)) == [0, 1, 2, 0, 1, 2]
+
+
+def test_labels_do_not_wait_for_the_last_batch(starter: Path) -> None:
+    change(starter, batch_size=2)
+    (starter.with_name("in") / "03.png").write_bytes(b"no image")
+    done = run(starter, flat(0, 0, 0), flat(255, 255, 255), flat(0, 0, 0))
+    assert done.returncode == 1
+    assert written(starter) == [0, 9]
+
+
+def test_a_folder_without_images_gives_an_empty_result(starter: Path) -> None:
+    assert labels(starter) == []
+
+
+def test_everything_wrong_with_the_settings_is_told_at_once(starter: Path) -> None:
+    change(starter, layout="CHW", size=[32], mean=[0, 0], std=[1, 1, 0], label_offset=-1)
+    change(starter, batch_size=True, resize=None, channels="rgb", sise=[1, 2])
+    assert refusal(starter).splitlines() == [
+        "model.toml: no key is called sise",
+        'model.toml: layout: expected "NCHW" or "NHWC"; got \'CHW\'',
+        'model.toml: channels: expected "RGB" or "BGR"; got \'rgb\'',
+        "model.toml: size: expected [height, width] in pixels, or []; got [32]",
+        'model.toml: resize: missing; expected "nearest", "bilinear", "bicubic" or "lanczos"',
+        "model.toml: mean: expected three numbers; got [0, 0]",
+        "model.toml: std: expected three numbers, none of them 0; got [1, 1, 0]",
+        "model.toml: label_offset: expected an integer, at least 0; got -1",
+        "model.toml: batch_size: expected an integer, at least 1; got True",
+    ]
+
+
+def test_settings_that_are_no_toml_are_refused(starter: Path) -> None:
+    (starter / "model.toml").write_text("layout = NCHW")
+    assert refusal(starter).startswith("model.toml: expected a readable TOML file: ")
+    (starter / "model.toml").unlink()
+    assert refusal(starter).startswith("model.toml: expected a readable TOML file: ")
+
+
+def test_a_file_that_is_no_model_is_refused(starter: Path) -> None:
+    (starter / "model.onnx").write_bytes(b"\x80\x04.")
+    assert refusal(starter).startswith("model.onnx: expected a model that onnxruntime can run: ")
+    (starter / "model.onnx").unlink()
+    assert refusal(starter).startswith("model.onnx: expected a model that onnxruntime can run: ")
+
+
+def test_a_model_that_takes_something_else_is_refused(starter: Path) -> None:
+    add = helper.make_node("Add", ["images", "masks"], ["scores"])
+    put_model(starter, add, more_inputs=("masks",))
+    assert refusal(starter) == "model.onnx: expected one input, the images; got images, masks\n"
+    put_model(starter, channel_means(2, 3), kind=TensorProto.DOUBLE)
+    assert refusal(starter).endswith("tensor(float); got tensor(double)\n")
+    for shape in (("n", 3, 32, 32), (7, 3, "h", "w"), ("n", 3, "pixels")):
+        put_model(starter, channel_means(2), shape=shape)
+        assert "got images of [50, 3, 6, 8]; set layout, size and batch_size" in refusal(starter)
+
+
+def test_a_model_that_gives_something_else_is_refused(starter: Path) -> None:
+    put_model(starter, channel_means(1))
+    assert refusal(starter) == (
+        "model.onnx: expected a first output of the shape [images, classes]; "
+        "got [50, 6, 8] for 50 images\n"
+    )
+    put_model(starter, channel_means(0, 1))
+    assert "got [6, 8] for 50 images" in refusal(starter)
+    put_model(starter, channel_means(2, 3))
+    change(starter, label_offset=32765)
+    assert "labels up to 32766; got 3 classes and label_offset 32765" in refusal(starter)
+
+
+def test_a_missing_onnxruntime_is_named(starter: Path) -> None:
+    (starter / "onnxruntime.py").write_text("raise ModuleNotFoundError")
+    assert refusal(starter).startswith("onnxruntime is not installed here; ")
+
+
+def test_wrong_usage_is_named(starter: Path) -> None:
+    command = [sys.executable, str(starter / "run_defense.py"), "only one"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == "usage: run_defense.py INPUT_IMAGES RESULT_CSV\n"
+
+
+def test_an_attack_cannot_begin_from_an_onnx_model(tmp_path: Path) -> None:
+    for kind in ("attack", "targeted-attack"):
+        result = CliRunner().invoke(main, ["init", kind, str(tmp_path / kind), "--template=onnx"])
+        assert result.exit_code == 1
+        assert f'expected a defense for the template "onnx"; got {kind}' in result.output
+        assert not (tmp_path / kind).exists()
