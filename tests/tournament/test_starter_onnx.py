@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,8 +161,8 @@ def test_images_are_normalised_in_the_models_order(starter: Path) -> None:
     assert labels(starter, grey) == [1]
     change(starter, channels="BGR", mean=[0.0, 0.0, 0.0], std=[1, 2, 0.5])
     assert labels(starter, grey) == [2]
-    change(starter, mean=[0.4 - 1e-6, 0.4 - 1e-3, 0.4], std=[1e-6, 1.0, 1.0])
-    assert labels(starter, grey) == [0], "the mean goes off before the division"
+    change(starter, channels="RGB", mean=[-4, 0, 0.4], std=[10, 0.5, 1])
+    assert labels(starter, grey) == [1], "the mean goes off before the division"
 
 
 def test_a_model_of_fixed_sizes_gets_them(starter: Path) -> None:
@@ -172,12 +173,17 @@ def test_a_model_of_fixed_sizes_gets_them(starter: Path) -> None:
     assert labels(starter, *(flat(*colour) for colour in colours)) == [0, 1, 2, 0, 1, 2]
 
 
-def test_labels_do_not_wait_for_the_last_batch(starter: Path) -> None:
+def test_labels_are_on_disk_before_the_next_batch_is_read(starter: Path) -> None:
     change(starter, batch_size=2)
-    (starter.with_name("in") / "03.png").write_bytes(b"no image")
-    done = run(starter, flat(0, 0, 0), flat(255, 255, 255), flat(0, 0, 0))
-    assert done.returncode == 1
-    assert written(starter) == [0, 9]
+    inputs, result = starter.with_name("in"), starter.with_name("result.csv")
+    for number, level in enumerate((0, 255)):
+        Image.fromarray(flat(level, level, level)).save(inputs / f"{number:02d}.png")
+    os.mkfifo(inputs / "02.png")
+    command = [sys.executable, str(starter / "run_defense.py"), str(inputs), str(result)]
+    with subprocess.Popen(command) as running, (inputs / "02.png").open("wb"):
+        # The pipe opened: the program asks for the third image.
+        assert written(starter) == [0, 9]
+        running.kill()
 
 
 def test_a_folder_without_images_gives_an_empty_result(starter: Path) -> None:
