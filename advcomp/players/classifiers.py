@@ -1,34 +1,48 @@
-"""A classifier in one file: network, normalisation, label offset; safetensors, never a pickle."""
+"""A classifier in one file: network, normalisation, size, label offset; never a pickle."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.networks import ARCHITECTURES
+from advcomp.players.architectures import Interpolation, build
+from advcomp.players.folding import fold_batch_norm
+from advcomp.players.weights import fill, read_weights
 
-_METADATA_KEYS = ("architecture", "classes", "label_offset")
+_REQUIRED = ("architecture", "classes", "label_offset")
+_FEED = ("mean", "std", "input_size", "interpolation")
+_ANY_SIZE = (32, 32)
+"""Of the image that a network is shown while it is folded, where it takes any size."""
 
 
 class Classifier(nn.Module):
     """Images (N, 3, H, W) in [0, 1] to logits (N, classes).
 
-    Normalises inside, and is the only one who knows how its classes are called outside: class c
-    has the label `c + label_offset`.
+    Resizes and normalises inside, and is the only one who knows how its classes are called
+    outside: class c has the label `c + label_offset`.
 
     Args:
-        architecture: A key of `networks.ARCHITECTURES`.
+        architecture: One of ours by its plain name (`networks.ARCHITECTURES`), "torchvision/NAME"
+            or "timm/NAME"; freshly initialised, never downloaded.
         classes: Number of classes.
         label_offset: Label of class 0 (2017's datasets count from 1).
-        mean, std: Of every channel, on the [0, 1] scale.
+        mean, std: Of every channel, on the [0, 1] scale. Where not given, what the network's
+            authors published; 0.5 for ours.
+        input_size: Height and width that images of any other size are resized to; as published
+            where not given. Ours take images as they are.
+        interpolation: How they are resized; as published, bilinear for ours. All but "nearest"
+            filter against aliasing, and all have a gradient.
 
     Raises:
-        InvalidConfig: No such architecture.
+        InvalidConfig: No such architecture, or values that make no sense: all problems at once.
+        MissingExtra: The architecture's library is not installed.
     """
 
     mean: Tensor
@@ -40,24 +54,36 @@ class Classifier(nn.Module):
         classes: int,
         *,
         label_offset: int = 0,
-        mean: tuple[float, ...] = (0.5, 0.5, 0.5),
-        std: tuple[float, ...] = (0.5, 0.5, 0.5),
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        input_size: Sequence[int] | None = None,
+        interpolation: Interpolation | str | None = None,
     ) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise InvalidConfig(f'architecture must be one of {known}; got "{architecture}"')
         self.architecture = architecture
         self.classes = classes
         self.label_offset = label_offset
-        self.network = ARCHITECTURES[architecture](classes)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.network, feed = build(architecture, classes)
+        self.feed = feed.changed(
+            mean=mean, std=std, input_size=input_size, interpolation=interpolation
+        )
+        self.folded = False
+        for name, values in (("mean", self.feed.mean), ("std", self.feed.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W) in [0, 1]."""
-        logits: Tensor = self.network((x - self.mean) / self.std)
-        return logits
+        logits = self.network((self._resized(x) - self.mean) / self.std)
+        # torchvision's Inception networks give more in training.
+        return logits if isinstance(logits, Tensor) else logits.logits
+
+    def _resized(self, x: Tensor) -> Tensor:
+        size, mode = self.feed.input_size, self.feed.interpolation
+        if size is None or x.shape[-2:] == size:
+            return x
+        if mode is Interpolation.NEAREST:
+            return functional.interpolate(x, size, mode=mode)
+        return functional.interpolate(x, size, mode=mode, align_corners=False, antialias=True)
 
     def to_labels(self, classes: Tensor) -> Tensor:
         """The labels of classes (N,)."""
@@ -67,37 +93,117 @@ class Classifier(nn.Module):
         """The classes of labels (N,)."""
         return labels - self.label_offset
 
-    def save(self, path: Path) -> None:
-        """Write weights and what `load_classifier` needs to know into one safetensors file."""
-        metadata = {key: json.dumps(getattr(self, key)) for key in _METADATA_KEYS}
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        path.write_bytes(save(tensors, metadata))
+    def save(self, path: Path, dtype: torch.dtype | None = None) -> None:
+        """Write weights and what `load_classifier` needs to know into one safetensors file.
+
+        Args:
+            path: The file.
+            dtype: What weights are rounded to, such as float16; not at all where not given.
+
+        Raises:
+            ValueError: The classifier is folded: its layers are no longer the architecture's.
+        """
+        if self.folded:
+            raise ValueError(
+                "expected a classifier whose batch norm is not folded; save it before"
+            )
+        stated = {key: getattr(self, key) for key in _REQUIRED} | asdict(self.feed)
+        tensors = {
+            f"network.{name}": (value.to(dtype) if value.is_floating_point() else value)
+            .cpu()
+            .contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        path.write_bytes(save(tensors, {key: json.dumps(each) for key, each in stated.items()}))
 
     def freeze(self) -> Self:
         """Evaluation mode, and no parameter asks for a gradient."""
         return self.eval().requires_grad_(False)
 
+    def fold(self) -> Self:
+        """Batch norm folded into the layers before it: the same logits to float tolerance, sooner.
 
-def load_classifier(path: str | Path) -> Classifier:
-    """The classifier that `Classifier.save` wrote, frozen and in evaluation mode.
+        For good, and in evaluation mode only.
+        """
+        parameter = next(self.network.parameters())
+        fold_batch_norm(
+            self.network, parameter.new_zeros(1, 3, *(self.feed.input_size or _ANY_SIZE))
+        )
+        self.folded = True
+        return self
+
+
+def load_classifier(
+    path: str | Path,
+    *,
+    architecture: str | None = None,
+    classes: int | None = None,
+    label_offset: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    input_size: Sequence[int] | None = None,
+    interpolation: Interpolation | str | None = None,
+    fold: bool = False,
+    channels_last: bool = False,
+) -> Classifier:
+    """The classifier of a file of weights, frozen and in evaluation mode.
+
+    A file that `Classifier.save` wrote says all about itself. Any other, safetensors or PyTorch's
+    own (a `state_dict` of tensors: no pickled code is run), needs `architecture` and `classes`;
+    the rest is as its architecture's authors published it, and `label_offset` 0.
+
+    Args:
+        path: The file.
+        architecture, classes, label_offset, mean, std, input_size, interpolation: As `Classifier`
+            has them; each wins over what the file says.
+        fold: Fold batch norm into the layers before it.
+        channels_last: Keep weights, and so images, in the layout that is faster for convolutions.
 
     Raises:
-        InvalidConfig: The file is missing, is no safetensors file, or was not written by `save`.
+        InvalidConfig: The file cannot be read, does not say what it is, or does not fit the
+            architecture; lists all that is missing, too much or of another shape.
+        MissingExtra: The architecture's library is not installed.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InvalidConfig(f"{path}: expected a readable safetensors file: {error}") from error
-    if missing := [key for key in _METADATA_KEYS if key not in metadata]:
+    path = Path(path)
+    tensors, metadata = read_weights(path)
+    given = {
+        "architecture": architecture,
+        "classes": classes,
+        "label_offset": label_offset,
+        "mean": mean,
+        "std": std,
+        "input_size": input_size,
+        "interpolation": interpolation,
+    }
+    stated = _stated(path, metadata) | {k: v for k, v in given.items() if v is not None}
+    if architecture is not None:
+        stated.setdefault("label_offset", 0)
+    if missing := [key for key in _REQUIRED if key not in stated]:
         raise InvalidConfig(
-            f"{path}: expected {', '.join(_METADATA_KEYS)} in the file's metadata; "
-            f"{', '.join(missing)} missing; write weights with Classifier.save"
+            f"{path}: expected {', '.join(_REQUIRED)} in the file's metadata; "
+            f"{', '.join(missing)} missing; write weights with Classifier.save, or give "
+            "load_classifier what other files do not say"
         )
-    classifier = Classifier(**{key: json.loads(metadata[key]) for key in _METADATA_KEYS})
+    classifier = _built(path, stated)
+    fill(classifier.network, tensors, path, classifier.classes)
+    classifier.freeze()
+    if fold:
+        classifier.fold()
+    if channels_last:
+        classifier.network.to(memory_format=torch.channels_last)
+    return classifier
+
+
+def _stated(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file says about its classifier."""
     try:
-        classifier.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InvalidConfig(f"{path}: {error}") from error
-    return classifier.freeze()
+        return {key: json.loads(metadata[key]) for key in (*_REQUIRED, *_FEED) if key in metadata}
+    except ValueError as error:
+        raise InvalidConfig(f"{path}: expected JSON in the file's metadata: {error}") from error
+
+
+def _built(path: Path, stated: dict[str, Any]) -> Classifier:
+    try:
+        return Classifier(**stated)
+    except InvalidConfig as error:
+        raise InvalidConfig(*(f"{path}: {problem}" for problem in error.problems)) from error

@@ -1,0 +1,119 @@
+"""Tensors from a file of weights, checked against the network that takes them; no pickle is run.
+
+safetensors files are read as they are, PyTorch's own (.pth, .pt, .bin, .ckpt, .tar) by a reader
+that makes tensors and plain values and nothing else.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from advcomp.errors import InvalidConfig
+
+_PYTORCH = {".pth", ".pt", ".bin", ".ckpt", ".tar"}
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+"""Keys under which training scripts put the weights beside other things."""
+
+_PREFIXES = ("module.", "network.")
+"""What DataParallel and our `Classifier` put before every name."""
+
+_SHOWN = 5
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file by their name in the network, and the file's metadata.
+
+    Raises:
+        InvalidConfig: The file cannot be read, or would have to run code.
+    """
+    tensors, metadata = (_read_pytorch if path.suffix in _PYTORCH else _read_safetensors)(path)
+    for prefix in _PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors, metadata
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InvalidConfig(f"{path}: expected a readable safetensors file: {error}") from error
+    if "architecture" in metadata:
+        # Advcomp 0.1 kept these among the tensors.
+        for name in {"mean", "std"} & tensors.keys():
+            metadata[name] = json.dumps(tensors.pop(name).flatten().tolist())
+    return tensors, metadata
+
+
+def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with warnings.catch_warnings():
+            # It warns of some pickles before it refuses them.
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise InvalidConfig(
+            f"{path}: expected tensors only; got a pickle that needs other code, which is never "
+            "run; save the network's state_dict(), best as safetensors"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise InvalidConfig(f"{path}: expected a readable PyTorch file: {error}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()):
+        raise InvalidConfig(
+            f"{path}: expected a state_dict, a mapping of names to tensors; "
+            f"got {type(found).__name__}"
+        )
+    return dict(found), {}
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, classes: int) -> None:
+    """Copy the tensors into the network.
+
+    Raises:
+        InvalidConfig: Lists what is missing, what is too much and what has another shape.
+    """
+    expected = network.state_dict()
+    shared = expected.keys() & tensors.keys()
+    misshapen = [name for name in expected if name in shared and _differ(expected, tensors, name)]
+    problems = [
+        _problem("is missing", [name for name in expected if name not in tensors]),
+        _problem("does not expect", [name for name in tensors if name not in expected]),
+        _problem(
+            "has other shapes for",
+            [_shapes(name, expected[name], tensors[name]) for name in misshapen],
+        ),
+    ]
+    for name in misshapen:
+        ours, theirs = expected[name].shape, tensors[name].shape
+        if len(ours) == len(theirs) and ours[0] == classes and ours[1:] == theirs[1:]:
+            problems.insert(
+                0, f"classes: expected weights for {classes}; got weights for {theirs[0]}"
+            )
+            break
+    if found := [problem for problem in problems if problem]:
+        raise InvalidConfig(*(f"{path}: {problem}" for problem in found))
+    network.load_state_dict(tensors)
+
+
+def _differ(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], name: str) -> bool:
+    return expected[name].shape != tensors[name].shape
+
+
+def _shapes(name: str, expected: Tensor, got: Tensor) -> str:
+    return f"{name} (expected {tuple(expected.shape)}, got {tuple(got.shape)})"
+
+
+def _problem(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"the network {what} {', '.join(names[:_SHOWN])}{more}" if names else ""
