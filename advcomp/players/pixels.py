@@ -22,7 +22,23 @@ def quantise(x: Tensor) -> NDArray[np.uint8]:
     Raises:
         ValueError: `x` holds a NaN or an infinity.
     """
-    return round_to_uint8(x.detach().permute(0, 2, 3, 1).cpu().numpy())
+    return round_to_uint8(x.detach().permute(0, 2, 3, 1).cpu().double().numpy())
+
+
+def ball(clean: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value of every pixel within `eps` of `clean` and in [0, 1].
+
+    Args:
+        clean: Images (N, C, H, W).
+        eps: Radius on the [0, 1] scale; pixel levels / 255.
+
+    Raises:
+        ValueError: `eps` is not on the [0, 1] scale.
+    """
+    if not 0 <= eps <= 1:
+        raise ValueError(f"expected eps on the [0, 1] scale (pixel levels / 255); got {eps}")
+    clean = clean.detach()
+    return (clean - eps).clamp_(0, 1), (clean + eps).clamp_(0, 1)
 
 
 def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
@@ -32,4 +48,4 @@ def project(x: Tensor, clean: Tensor, eps: float) -> Tensor:
         x, clean: Images (N, C, H, W), same shape.
         eps: Radius on the [0, 1] scale; pixel levels / 255.
     """
-    return torch.minimum(torch.maximum(x, clean - eps), clean + eps).clamp(0, 1)
+    return torch.clamp(x, *ball(clean, eps))

@@ -1,4 +1,6 @@
-"""Random resizing and padding, which a defense and an attack share."""
+"""The one rule for lengths of other image sizes; random resizing and padding, which a defense
+and an attack share.
+"""
 
 from collections.abc import Sequence
 
@@ -6,10 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+PAPER_SIDE = 299
+"""Side in pixels of the images for which the field's papers give their lengths."""
+
+
+def in_proportion(length: int, side: int, *, least: int) -> int:
+    """What `length`, chosen in a paper for 299x299 images, is for images of `side` pixels.
+
+    In proportion, rounded, but never below `least`, the smallest that does anything.
+    """
+    return max(least, round(length * side / PAPER_SIDE))
+
 
 def padded_side(side: int, enlarged: int) -> int:
-    """What `enlarged`, chosen in a paper for 299x299 images, is for images of `side` pixels."""
-    return max(side + 1, round(side * enlarged / 299))
+    """The square for images of `side` pixels that was `enlarged` for a paper's 299x299."""
+    return in_proportion(enlarged, side, least=side + 1)
 
 
 def resize_and_pad(images: Tensor, side: int, generators: Sequence[torch.Generator]) -> Tensor:
