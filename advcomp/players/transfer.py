@@ -1,57 +1,310 @@
-"""Hooks that make what fools a surrogate fool other classifiers too."""
+"""Attacks whose examples fool other classifiers too, by the names the field knows them by.
 
-import torch
+Each is MI-FGSM with the hooks of its paper and the paper's defaults; `decay=0` leaves the momentum
+out. For other combinations hand the hooks to `momentum_iterative_fgsm`:
+`views=stack(scaled_copies(), diverse_inputs(clean, eps=eps))`, `gradient=chain(...)`.
+
+All take images (N, C, H, W) in [0, 1] and labels (N,), and where something is random a `seed`, on
+which it depends besides the image's pixels.
+"""
+
+from typing import TypedDict, Unpack
+
 from torch import Tensor
-from torch.nn import functional
 
-from advcomp.players.attacks import Gradient, Objective, Transform, input_gradient
-from advcomp.players.randomness import image_generators
-from advcomp.players.resizing import padded_side, resize_and_pad
+from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, step_of
+from advcomp.players.blocks import shuffled_blocks
+from advcomp.players.climb import Momentum, stack
+from advcomp.players.neighbourhood import flat_maximum, translation_invariant, variance_tuned
+from advcomp.players.objectives import Model
+from advcomp.players.patchwise import PatchWise
+from advcomp.players.views import admixed, diverse_inputs, scaled_copies, spectrum_noise
 
 
-def diverse_inputs(clean: Tensor, *, eps: float, probability: float = 0.5) -> Transform:
-    """Each step sees the image at another size and place (Xie et al. 2019, arXiv 1803.06978, 3.3).
+class Loop(TypedDict, total=False):
+    """What every attack here takes: see `momentum_iterative_fgsm`, which has the defaults."""
 
-    The paper enlarges 299x299 to 299..329 on a black 330x330; other sizes in proportion. The
-    square is scaled back, for surrogates that take one size only.
+    steps: int
+    step_size: float | None
+    decay: float
+    targeted: bool
+
+
+def ni_fgsm(
+    classifier: Model, clean: Tensor, labels: Tensor, *, eps: float, **loop: Unpack[Loop]
+) -> Tensor:
+    """With Nesterov's gradient (Lin et al. 2020, arXiv 1908.06281, section 3.1)."""
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, nesterov=True, **loop)
+
+
+def di_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    probability: float = 0.5,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Diverse inputs (Xie et al. 2019, arXiv 1803.06978, section 3.4; M-DI2-FGSM)."""
+    views = diverse_inputs(clean, eps=eps, probability=probability, seed=seed)
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, views=views, **loop)
+
+
+def ti_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    size: int | None = None,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Translation-invariant (Dong et al. 2019, arXiv 1904.02884, section 3.3; TI-MI-FGSM)."""
+    blur = translation_invariant(clean, size=size)
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=blur, **loop)
+
+
+def si_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    copies: int = 5,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Scale-invariant (Lin et al. 2020, arXiv 1908.06281, section 3.2; SI-MI-FGSM)."""
+    views = scaled_copies(copies)
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, views=views, **loop)
+
+
+def si_ni_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    copies: int = 5,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Scale-invariant, with Nesterov's gradient (arXiv 1908.06281, algorithm 1)."""
+    views = scaled_copies(copies)
+    return momentum_iterative_fgsm(
+        classifier, clean, labels, eps=eps, views=views, nesterov=True, **loop
+    )
+
+
+def di_ti_si_mi_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    copies: int = 5,
+    probability: float = 0.5,
+    size: int | None = None,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """DI, TI and SI together, the field's usual standard (arXiv 1908.06281, section 4.3).
+
+    Each of the `copies` is resized and padded on its own, and their gradient is blurred.
+    """
+    diverse = diverse_inputs(clean, eps=eps, probability=probability, seed=seed)
+    return momentum_iterative_fgsm(
+        classifier,
+        clean,
+        labels,
+        eps=eps,
+        views=stack(scaled_copies(copies), diverse),
+        gradient=translation_invariant(clean, size=size),
+        **loop,
+    )
+
+
+def admix(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    pool: Tensor,
+    pool_labels: Tensor,
+    mixtures: int = 3,
+    strength: float = 0.2,
+    copies: int = 5,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Images of other classes mixed in, at five scales (Wang et al. 2021, arXiv 2102.00436, 3.2).
 
     Args:
-        clean: The images that will be attacked; the randomness is seeded from their pixels.
-        eps: The budget, which seeds it too.
-        probability: How often an image is transformed.
+        classifier, clean, labels, eps, loop: As above.
+        pool, pool_labels: Images (M, C, H, W) to mix in, and their classes (M,).
+        mixtures, strength, copies, seed: As in `admixed` and `scaled_copies`.
     """
-    generators = image_generators(clean, f"diverse_inputs {eps}")
-    height, width = clean.shape[-2:]
-    side = padded_side(height, 330)
+    mixed = admixed(
+        clean,
+        labels,
+        eps=eps,
+        pool=pool,
+        pool_labels=pool_labels,
+        mixtures=mixtures,
+        strength=strength,
+        seed=seed,
+    )
+    views = stack(mixed, scaled_copies(copies))
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, views=views, **loop)
 
-    def transform(x: Tensor) -> Tensor:
-        chosen = torch.cat([torch.rand(1, generator=own) < probability for own in generators])
-        square = resize_and_pad(x, side, generators)
-        changed = functional.interpolate(
-            square, size=(height, width), mode="bilinear", align_corners=False
-        )
-        return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), changed, x)
 
-    return transform
+def vmi_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    samples: int = 20,
+    beta: float = 1.5,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Variance-tuned (Wang and He 2021, arXiv 2103.15571, algorithm 1)."""
+    tuned = variance_tuned(clean, eps=eps, samples=samples, beta=beta, seed=seed)
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=tuned, **loop)
 
 
-def translation_invariant(size: int = 15, sigma: float = 3.0) -> Gradient:
-    """The gradient, blurred (Dong et al. 2019, arXiv 1904.02884, equation 8, Gaussian kernel).
+def vni_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    samples: int = 20,
+    beta: float = 1.5,
+    targeted: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Variance-tuned, with Nesterov's gradient (arXiv 2103.15571, section 3.2)."""
+    velocity = Momentum(decay)
+    step_size = step_of(eps, steps, step_size)
+    ahead = velocity.ahead(step_size * decay)
+    return iterative_fgsm(
+        classifier,
+        clean,
+        labels,
+        eps=eps,
+        steps=steps,
+        step_size=step_size,
+        targeted=targeted,
+        gradient=variance_tuned(
+            clean, eps=eps, samples=samples, beta=beta, seed=seed, ahead=ahead
+        ),
+        direction=velocity,
+    )
+
+
+def pi_fgsm(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    amplification: float = 10.0,
+    targeted: bool = False,
+) -> Tensor:
+    """Patch-wise, without momentum (Gao et al. 2020, arXiv 2007.06765, algorithm 1).
 
     Args:
-        size: Of the kernel in pixels, odd; the paper's 15 is for 299x299.
-        sigma: Standard deviation of the kernel in pixels.
+        classifier, clean, labels, eps, steps, targeted: As in `iterative_fgsm`.
+        amplification: Of the step `eps / steps`; beta in the paper.
     """
-    offsets = torch.arange(size) - size // 2
-    line = torch.exp(-(offsets**2) / (2 * sigma**2))
-    line = line / line.sum()
+    return iterative_fgsm(
+        classifier,
+        clean,
+        labels,
+        eps=eps,
+        steps=steps,
+        step_size=amplification * step_of(eps, steps, None),
+        targeted=targeted,
+        direction=PatchWise(clean, limit=steps / amplification),
+    )
 
-    def gradient(objective: Objective, x: Tensor) -> Tensor:
-        g = input_gradient(objective, x)
-        channels = g.shape[1]
-        kernel = line.to(g).view(1, 1, -1, 1).repeat(channels, 1, 1, 1)
-        for weight in (kernel, kernel.transpose(2, 3)):
-            g = functional.conv2d(g, weight, padding="same", groups=channels)
-        return g
 
-    return gradient
+def ssa(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    samples: int = 20,
+    spread: float = 0.5,
+    sigma: float | None = None,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Spectrum simulation (Long et al. 2022, arXiv 2207.05382, algorithm 1; S2I-MI-FGSM)."""
+    views = spectrum_noise(clean, eps=eps, samples=samples, spread=spread, sigma=sigma, seed=seed)
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, views=views, **loop)
+
+
+def pgn(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    steps: int = 10,
+    step_size: float | None = None,
+    decay: float = 1.0,
+    samples: int = 20,
+    reach: float = 3.0,
+    balance: float = 0.5,
+    targeted: bool = False,
+    seed: int = 0,
+) -> Tensor:
+    """Penalising the gradient's norm (Ge et al. 2023, arXiv 2306.05225, algorithm 1)."""
+    step_size = step_of(eps, steps, step_size)
+    return momentum_iterative_fgsm(
+        classifier,
+        clean,
+        labels,
+        eps=eps,
+        steps=steps,
+        step_size=step_size,
+        decay=decay,
+        targeted=targeted,
+        gradient=flat_maximum(
+            clean,
+            eps=eps,
+            step_size=step_size,
+            samples=samples,
+            reach=reach,
+            balance=balance,
+            seed=seed,
+        ),
+    )
+
+
+def bsr(
+    classifier: Model,
+    clean: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    samples: int = 20,
+    blocks: int = 2,
+    degrees: float = 24.0,
+    seed: int = 0,
+    **loop: Unpack[Loop],
+) -> Tensor:
+    """Block shuffle and rotation (Wang et al. 2024, arXiv 2308.10299, section 3.3)."""
+    views = shuffled_blocks(
+        clean, eps=eps, samples=samples, blocks=blocks, degrees=degrees, seed=seed
+    )
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, views=views, **loop)
