@@ -1,12 +1,16 @@
 """Several classifiers as one: a stronger surrogate for an attack, a steadier defense."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from advcomp.players.attacks import cross_entropy
+from advcomp.errors import InvalidConfig
+from advcomp.players.classifiers import load_classifier
+from advcomp.players.objectives import Loss
 
 
 class Fusion(StrEnum):
@@ -26,7 +30,8 @@ class Ensemble(nn.Module):
         fusion: What is averaged. In losses, the logits are fused in probabilities.
 
     Raises:
-        ValueError: No member, or weights that do not fit them.
+        ValueError: No member, weights that do not fit them, or members that call their classes
+            by different labels.
     """
 
     weights: Tensor
@@ -45,24 +50,73 @@ class Ensemble(nn.Module):
                 f"expected at least one member and one weight for each, not negative and not all "
                 f"0; got {len(members)} members, weights {list(weights)}"
             )
+        offsets = [getattr(member, "label_offset", 0) for member in members]
+        if len(set(offsets)) > 1:
+            raise ValueError(f"expected members with one label offset; got {offsets}")
+        self.label_offset = int(offsets[0])
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights) / sum(weights))
         self.fusion = fusion
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W); a softmax of them gives the fused answer."""
-        logits = self._logits(x)
+        return self._fuse(self._logits(x))
+
+    def judge(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """The loss of every image, (N,): of the fused logits, or the members' averaged; logits."""
+        members = self._logits(x)
+        fused = self._fuse(members)
+        if self.fusion is not Fusion.LOSSES:
+            return loss(fused, labels), fused
+        losses = torch.stack([loss(logits, labels) for logits in members])
+        return torch.einsum("m,mn->n", self.weights, losses), fused
+
+    def to_labels(self, classes: Tensor) -> Tensor:
+        """The labels of classes (N,)."""
+        return classes + self.label_offset
+
+    def to_classes(self, labels: Tensor) -> Tensor:
+        """The classes of labels (N,)."""
+        return labels - self.label_offset
+
+    def _fuse(self, logits: Tensor) -> Tensor:
         if self.fusion is Fusion.LOGITS:
             return torch.einsum("m,mnc->nc", self.weights, logits)
         log_weights = self.weights.log().view(-1, 1, 1)
         return (logits.log_softmax(2) + log_weights).logsumexp(0)
 
-    def attack_loss(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of every image, (N,): of the fused logits, or the members' averaged."""
-        if self.fusion is not Fusion.LOSSES:
-            return cross_entropy(self(x), labels)
-        losses = torch.stack([cross_entropy(logits, labels) for logits in self._logits(x)])
-        return self.weights @ losses
-
     def _logits(self, x: Tensor) -> Tensor:
         return torch.stack([member(x) for member in self.members])
+
+
+def load_ensemble(
+    folder: Path,
+    weights: Mapping[str, float],
+    *,
+    fusion: Fusion = Fusion.LOGITS,
+) -> Ensemble:
+    """The classifiers that lie in a folder as NAME.safetensors.
+
+    Args:
+        folder: Where they lie.
+        weights: The weight of those whose NAME fits a pattern, such as "surrogate_*"; the first
+            pattern that fits counts, and what fits none is left out.
+        fusion: As in `Ensemble`.
+
+    Raises:
+        InvalidConfig: No file fits, or a file is no classifier.
+    """
+    chosen = {
+        path: next(
+            weight for pattern, weight in weights.items() if fnmatchcase(path.stem, pattern)
+        )
+        for path in sorted(folder.glob("*.safetensors"))
+        if any(fnmatchcase(path.stem, pattern) for pattern in weights)
+    }
+    if not chosen:
+        raise InvalidConfig(
+            f"{folder}: expected classifiers named {', '.join(weights)} (.safetensors); got none; "
+            f'lay them over the folder: files."surrogate_1.safetensors" = "weights/..."'
+        )
+    members = [load_classifier(path) for path in chosen]
+    return Ensemble(members, weights=list(chosen.values()), fusion=fusion)
