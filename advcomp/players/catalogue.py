@@ -1,0 +1,209 @@
+"""The library's attacks by name, and the small file that says which one to run and how.
+
+```toml
+attack = "vmi_fgsm"        # a key of ATTACKS
+fusion = "logits"          # of several surrogates: logits | probabilities | losses
+
+[parameters]               # where they shall not be the paper's
+samples = 10
+
+[weights]                  # of surrogates, by file name without .safetensors; 1 where not named
+surrogate_robust = 4.0
+```
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
+
+from advcomp.errors import InvalidConfig
+from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
+from advcomp.players.autopgd import autopgd, autopgd_targets
+from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
+from advcomp.players.transfer import (
+    Loop,
+    admix,
+    bsr,
+    di_fgsm,
+    di_ti_si_mi_fgsm,
+    ni_fgsm,
+    pgn,
+    pi_fgsm,
+    si_fgsm,
+    si_ni_fgsm,
+    ssa,
+    ti_fgsm,
+    vmi_fgsm,
+    vni_fgsm,
+)
+from advcomp.players.tsail import tsail
+from advcomp.players.universal import universal
+from advcomp.players.weights import read_weights
+from advcomp.rules.toml_file import Table, read_toml, shown, where
+
+Attack = Callable[..., Tensor]
+"""`attack(classifier, clean, labels, *, eps, targeted=False, **parameters) -> adversarial`."""
+
+ATTACKS: Mapping[str, Attack] = MappingProxyType(
+    {
+        "fgsm": fgsm,
+        "i_fgsm": iterative_fgsm,
+        "pgd": pgd,
+        "mi_fgsm": momentum_iterative_fgsm,
+        "ni_fgsm": ni_fgsm,
+        "di_fgsm": di_fgsm,
+        "ti_fgsm": ti_fgsm,
+        "si_fgsm": si_fgsm,
+        "si_ni_fgsm": si_ni_fgsm,
+        "di_ti_si_mi_fgsm": di_ti_si_mi_fgsm,
+        "admix": admix,
+        "vmi_fgsm": vmi_fgsm,
+        "vni_fgsm": vni_fgsm,
+        "pi_fgsm": pi_fgsm,
+        "ssa": ssa,
+        "pgn": pgn,
+        "bsr": bsr,
+        "tsail": tsail,
+        "autopgd_ce": partial(autopgd, loss="ce"),
+        "autopgd_dlr": partial(autopgd, loss="dlr"),
+        "autopgd_targets": autopgd_targets,
+        "universal": universal,
+    }
+)
+"""With the paper's defaults; `admix` and `universal` need tensors, `autopgd_targets` is
+untargeted only."""
+
+SETTINGS, TENSORS = "attack.toml", "attack.safetensors"
+SURROGATES = "surrogate*"
+
+Value = bool | int | float | str
+
+
+def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
+    """What a file may say about an attack: its numbers, words and tensors, but no hooks.
+
+    Where an attack hands on the settings of the loop, they are among them.
+    """
+    own = inspect.signature(attack).parameters
+    found = {name: p for name, p in own.items() if p.kind is p.KEYWORD_ONLY}
+    if any(p.kind is p.VAR_KEYWORD for p in own.values()):
+        loop = inspect.signature(momentum_iterative_fgsm).parameters
+        found |= {name: loop[name] for name in Loop.__annotations__}
+    given = {"eps", "targeted", *getattr(attack, "keywords", {})}
+    sayable = (*_kinds(Value), Tensor, type(None))
+    return {
+        name: p
+        for name, p in found.items()
+        if name not in given and all(kind in sayable for kind in _kinds(p.annotation))
+    }
+
+
+def _kinds(annotation: object) -> tuple[object, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+class Settings(Table):
+    """The content of `attack.toml`."""
+
+    attack: str = Field(description=f"one of {', '.join(ATTACKS)}")
+    fusion: Fusion = Field(
+        default=Fusion.LOGITS, strict=False, description=f"one of {', '.join(Fusion)}"
+    )
+    parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
+    weights: dict[str, float] = Field(default={}, description="a table of weights")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryAttack:
+    """An attack of the library with its settings and surrogates."""
+
+    attack: Attack
+    surrogates: Ensemble
+
+    def untargeted(self, clean: Tensor, eps: float) -> Tensor:
+        """Away from what the surrogates see in the clean images (N, 3, H, W)."""
+        with torch.no_grad():
+            labels = self.surrogates(clean).argmax(1)
+        return self.attack(self.surrogates, clean, labels, eps=eps)
+
+    def targeted(self, clean: Tensor, targets: Tensor, eps: float) -> Tensor:
+        """Towards target labels (N,)."""
+        classes = self.surrogates.to_classes(targets)
+        return self.attack(self.surrogates, clean, classes, eps=eps, targeted=True)
+
+
+def load_attack(folder: Path) -> LibraryAttack:
+    """The attack that `attack.toml` in a folder names, on all `surrogate*.safetensors` there.
+
+    Tensors that an attack needs (the images that Admix mixes in, a universal perturbation) lie
+    beside it in `attack.safetensors`, by the names of its parameters; bytes are pixel levels.
+
+    Raises:
+        InvalidConfig: Lists all that is wrong.
+    """
+    path = folder / SETTINGS
+    settings = read_toml(path, Settings)
+    tensors = _read_tensors(folder / TENSORS)
+    if problems := [*_problems(path, settings, tensors)]:
+        raise InvalidConfig(*problems)
+    surrogates = load_ensemble(
+        folder, {**settings.weights, SURROGATES: 1.0}, fusion=settings.fusion
+    )
+    attack = partial(ATTACKS[settings.attack], **settings.parameters, **tensors)
+    return LibraryAttack(attack=attack, surrogates=surrogates)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.exists():
+        return {}
+    tensors = read_weights(path)[0].items()
+    return {name: t / 255 if t.dtype is torch.uint8 else t for name, t in tensors}
+
+
+def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """What does not fit together in a folder, though each file by itself can be read."""
+    if settings.attack not in ATTACKS:
+        expected = Settings.model_fields["attack"].description
+        yield f'{where(path, ("attack",))}: expected {expected}; got "{settings.attack}"'
+        return
+    known = {name: p.annotation for name, p in settings_of(ATTACKS[settings.attack]).items()}
+    needed = {name for name, kind in known.items() if Tensor in _kinds(kind)}
+    for name, value in settings.parameters.items():
+        place = where(path, ("parameters", name))
+        if name not in known.keys() - needed:
+            words = ", ".join(word for word in known if word not in needed)
+            yield f'{place}: expected a parameter of "{settings.attack}": {words or "it has none"}'
+        elif not _fits(value, known[name]):
+            kind = inspect.formatannotation(known[name])
+            yield f"{place}: expected {kind}; got {shown(value)}"
+    if needed != set(tensors):
+        yield (
+            f'{path.with_name(TENSORS)}: expected the tensors of "{settings.attack}": '
+            f"{_listed(needed)}; got {_listed(tensors)}"
+        )
+    surrogates = [file.stem for file in path.parent.glob(f"{SURROGATES}.safetensors")]
+    for name in settings.weights.keys() - set(surrogates):
+        yield (
+            f"{where(path, ('weights', name))}: expected a surrogate in the folder: "
+            f"{_listed(surrogates)}"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _fits(value: Value, annotation: Any) -> bool:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True

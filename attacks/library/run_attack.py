@@ -1,0 +1,8 @@
+"""The attack that attack.toml names, on all surrogate*.safetensors beside it."""
+
+from pathlib import Path
+
+from advcomp.players.catalogue import load_attack
+from advcomp.players.contract import attack_main
+
+attack_main(load_attack(Path(__file__).parent).untargeted)

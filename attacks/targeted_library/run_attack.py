@@ -1,0 +1,8 @@
+"""The attack that attack.toml names, towards the targets, on all surrogate*.safetensors."""
+
+from pathlib import Path
+
+from advcomp.players.catalogue import load_attack
+from advcomp.players.contract import targeted_attack_main
+
+targeted_attack_main(load_attack(Path(__file__).parent).targeted)
