@@ -45,7 +45,7 @@ _HEADERS_BYTES = MAX_MEMBERS * 4096
 
 _BLOCK = 512
 _MAX_TARGET = 4096
-_DAMAGE = (
+DAMAGE = (
     OSError,
     EOFError,
     ValueError,
@@ -80,13 +80,13 @@ def unpack(archive: Path, out: BinaryIO) -> None:
     try:
         _check_size(archive)
         with archive.open("rb") as file:
-            _write_members(_open(file, _unpacked_limit(archive)), out)
+            _write_members(_open(file, unpacked_limit(archive)), out)
     except InvalidSubmission as error:
         for problem in error.problems:
-            _write(out, b"P", problem.encode("ascii", "backslashreplace"))
-    except _DAMAGE as error:
-        _write(out, b"P", f"the archive is damaged: {shown(str(error))}".encode())
-    _write(out, b"E", b"")
+            write_record(out, b"P", problem.encode("ascii", "backslashreplace"))
+    except DAMAGE as error:
+        write_record(out, b"P", f"the archive is damaged: {shown(str(error))}".encode())
+    write_record(out, b"E", b"")
 
 
 def _check_size(archive: Path) -> None:
@@ -97,7 +97,8 @@ def _check_size(archive: Path) -> None:
         )
 
 
-def _unpacked_limit(archive: Path) -> int:
+def unpacked_limit(archive: Path) -> int:
+    """Bytes that an archive may unpack to."""
     by_ratio = max(_ANY_RATIO_BYTES, _MAX_RATIO * archive.stat().st_size)
     return min(MAX_UNPACKED_BYTES, by_ratio)
 
@@ -108,9 +109,9 @@ def _open(file: BinaryIO, limit: int) -> Archive:
     if head.startswith(b"PK"):
         return _Zip(file, limit)
     if head.startswith(b"\x1f\x8b"):
-        return _Tar(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
+        return TarArchive(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
     if len(head) == _BLOCK and (head[257:262] == b"ustar" or _is_old_tar(head)):
-        return _Tar(file, limit)
+        return TarArchive(file, limit)
     raise InvalidSubmission("expected a .zip, .tar or .tar.gz archive, got something else")
 
 
@@ -125,12 +126,12 @@ def _is_old_tar(head: bytes) -> bool:
 def _write_members(archive: Archive, out: BinaryIO) -> None:
     settled = settle(archive.listing(), wrapped=True)
     for path in settled.folders:
-        _write(out, b"D", path.encode())
+        write_record(out, b"D", path.encode())
     for member in settled.files:
-        _write(out, b"X" if member.executable else b"F", member.path.encode())
+        write_record(out, b"X" if member.executable else b"F", member.path.encode())
         _write_content(archive, member, out)
     for path, original in settled.copies:
-        _write(out, b"C", f"{path}\0{original.path}".encode())
+        write_record(out, b"C", f"{path}\0{original.path}".encode())
 
 
 def _write_content(archive: Archive, member: Member, out: BinaryIO) -> None:
@@ -140,14 +141,15 @@ def _write_content(archive: Archive, member: Member, out: BinaryIO) -> None:
             left -= len(chunk)
             if left < 0:
                 break
-            _write(out, b"B", chunk)
+            write_record(out, b"B", chunk)
     if left:
         raise InvalidSubmission(
             f"{shown(member.path)}: has another size than the archive says ({member.size:,})"
         )
 
 
-def _write(out: BinaryIO, kind: bytes, content: bytes) -> None:
+def write_record(out: BinaryIO, kind: bytes, content: bytes) -> None:
+    """Write one record, as `advcomp.rules.receive` describes it."""
     out.write(RECORD.pack(kind, len(content)))
     out.write(content)
 
@@ -233,7 +235,7 @@ def _zip_faults(info: zipfile.ZipInfo) -> Iterator[str]:
         yield "is a link with a target that is too long"
 
 
-class _Tar:
+class TarArchive:
     """A tar of any flavour."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, limit: int) -> None:
@@ -243,6 +245,7 @@ class _Tar:
         self._infos: list[tarfile.TarInfo] = []
 
     def listing(self) -> Listing:
+        """See `Archive`."""
         size = 0
         for info in self._tar:
             self._infos.append(info)
@@ -261,6 +264,7 @@ class _Tar:
         )
 
     def open(self, member: Member) -> IO[bytes]:
+        """See `Archive`."""
         content: IO[bytes] | None = self._tar.extractfile(self._infos[member.index])
         assert content is not None, "only files are opened"
         return content
