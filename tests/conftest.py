@@ -6,7 +6,6 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -30,21 +29,14 @@ def _program_obstacle(*names: str) -> str | None:
     return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
 
 
-def _docker_obstacle() -> str | None:
-    if obstacle := _program_obstacle("docker"):
-        return obstacle
-    answers = subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-    return None if answers else "the Docker engine does not answer"
-
-
 OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "bubblewrap": lambda: _sandbox_obstacle("bubblewrap"),
     "browser": lambda: _program_obstacle(
         "chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell"
     ),
-    "docker": _docker_obstacle,
-    "podman": lambda: _program_obstacle("podman"),
-    "gvisor": lambda: _program_obstacle("runsc"),
+    "docker": lambda: _sandbox_obstacle("docker"),
+    "podman": lambda: _sandbox_obstacle("podman"),
+    "gvisor": lambda: _sandbox_obstacle("gvisor"),
     "mpi": lambda: _program_obstacle("mpiexec"),
 }
 

@@ -11,7 +11,6 @@ import fcntl
 import marshal
 import os
 import re
-import select
 import signal
 import socket
 import struct
@@ -21,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.capture import Log, Stream, drain
+from advcomp.sandbox.capture import Log, Sink, Sinks, Stream
 from advcomp.sandbox.launcher import Order
 
 __all__ = ["Box", "Ending", "memory_file", "start_box"]
@@ -89,8 +88,8 @@ def start_box(
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     with contextlib.ExitStack() as theirs:
         theirs.enter_context(far_end)
-        log_fd, log_end = _pipe(held, theirs)
-        stdout_fd, stdout_end = _pipe(held, theirs) if stdout else (log_fd, log_end)
+        log_fd, log_end = pipe(held, theirs)
+        stdout_fd, stdout_end = pipe(held, theirs) if stdout else (log_fd, log_end)
         process = subprocess.Popen(
             command(far_end.fileno()),
             env={},
@@ -102,10 +101,10 @@ def start_box(
             start_new_session=True,
         )
         held.callback(_end, process)
-    sinks: dict[int, Log | Stream] = {log_fd: log}
+    sinks: dict[int, Sink] = {log_fd: log}
     if stdout is not None:
         sinks[stdout_fd] = stdout
-    box = Box(process, channel, sinks, log)
+    box = Box(process, channel, Sinks(sinks), log)
     box.find_first_process(held)
     return box
 
@@ -117,7 +116,7 @@ class Box:
         self,
         process: "subprocess.Popen[bytes]",
         channel: socket.socket,
-        sinks: dict[int, Log | Stream],
+        sinks: Sinks,
         log: Log,
     ) -> None:
         self._process = process
@@ -173,8 +172,7 @@ class Box:
             if not self._wait(time.monotonic() + DEATH_S):
                 raise self._failure(f"it does not die within {DEATH_S:g} s of SIGKILL")
         wall = time.monotonic() - start
-        for fd, sink in self._sinks.items():
-            drain(fd, sink, to_the_end=True)
+        self._sinks.drain()
         exit_code, number = self._program_ending()
         ended = exit_code is not None or number is not None
         return Ending(
@@ -207,7 +205,7 @@ class Box:
     def _wait(self, until: float) -> bool:
         """Take what is printed until every process is dead (True) or until a moment (False)."""
         while time.monotonic() < until:
-            if self._pidfd in self._poll(until, self._pidfd):
+            if self._pidfd in self._sinks.poll(until, self._pidfd):
                 return True
         return False
 
@@ -215,7 +213,7 @@ class Box:
         """The launcher's next message, nothing if it is dead; and the pid that it has out here."""
         fd = self._channel.fileno()
         while time.monotonic() < self._ready_by:
-            if fd not in self._poll(self._ready_by, fd):
+            if fd not in self._sinks.poll(self._ready_by, fd):
                 continue
             # It is reset where the other side died without reading what we sent.
             with contextlib.suppress(ConnectionResetError):
@@ -225,18 +223,6 @@ class Box:
                 return message, CREDENTIALS.unpack(attached[0][2])[0] if attached else -1
             return b"", -1
         raise self._failure(f"it is not ready after {SETUP_S:g} s")
-
-    def _poll(self, until: float, *fds: int) -> set[int]:
-        """Wait for any of `fds` (negative ones are none), taking meanwhile what is printed."""
-        poll = select.poll()
-        for fd in (*fds, *self._sinks):
-            if fd >= 0:
-                poll.register(fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll(max(0.0, until - time.monotonic()) * 1000)}
-        for fd in ready & self._sinks.keys():
-            if not drain(fd, self._sinks[fd]):
-                del self._sinks[fd]
-        return ready
 
     def _program_ending(self) -> tuple[int | None, int | None]:
         """Exit code and signal as the launcher saw them; neither if it did not live to see."""
@@ -254,13 +240,12 @@ class Box:
 
     def _failure(self, what: str) -> SandboxError:
         """What to raise; what the command said is the best explanation there is."""
-        for fd, sink in self._sinks.items():
-            drain(fd, sink, to_the_end=True)
+        self._sinks.drain()
         said = self._log.close()[0].decode(errors="backslashreplace").strip()
         return SandboxError(f"the box failed: {what}" + (f" ({said})" if said else ""))
 
 
-def _pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+def pipe(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
     """A pipe whose reading end is ours and does not block."""
     reading, writing = os.pipe()
     ours.callback(os.close, reading)

@@ -34,21 +34,26 @@ import contextlib
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from advcomp.errors import SandboxError, SandboxUnavailable
 from advcomp.sandbox import launcher
-from advcomp.sandbox.base import Limits, LimitTier, OutputFolder, RunResult, RunSpec
-from advcomp.sandbox.box import Box, Ending, memory_file, start_box
+from advcomp.sandbox.base import Limits, LimitTier, RunSpec
+from advcomp.sandbox.box import Box, memory_file, start_box
 from advcomp.sandbox.capture import Log, Stream
-from advcomp.sandbox.cgroups import Group, Keeper, Usage
+from advcomp.sandbox.cgroups import Group, Keeper
+from advcomp.sandbox.entry_stream import PAGE_BYTES, bytes_in_tmpfs
+from advcomp.sandbox.finished import (
+    FinishedRun,
+    finished,
+    input_problems,
+    no_room_for_the_entry,
+    stream_of,
+)
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
 from advcomp.sandbox.launcher import Order
@@ -65,7 +70,6 @@ __all__ = ["Bubblewrap"]
 
 INSIDE_UID = 1000
 """The uid that an ordinary user's box shows; outside it is the user's own."""
-PAGE_BYTES = 4096
 NAMESPACES = ("ipc", "pid", "net", "uts", "cgroup")
 LAUNCHER_CAPABILITIES = (
     "CAP_CHOWN",
@@ -92,6 +96,7 @@ class Bubblewrap:
     """
 
     name = "bubblewrap"
+    images = None
 
     def __init__(self, keeper: Keeper, *, hidden: Sequence[Path] = ()) -> None:
         program = shutil.which("bwrap")
@@ -146,7 +151,7 @@ class Bubblewrap:
             uid = held.enter_context(contextlib.closing(lease_uid())).uid if _is_root() else None
             group = held.enter_context(contextlib.closing(self._keeper.open(spec.limits)))
             log = Log(spec.limits.log_bytes)
-            stdout = _stream(spec)
+            stdout = stream_of(spec)
             box, order = self._start(spec, uid, log, stdout, held)
             order["rlimits"] += group.rlimits
             with self._registered(box):
@@ -162,7 +167,7 @@ class Bubblewrap:
         held: contextlib.ExitStack,
     ) -> tuple[Box, Order]:
         """Make the walls; the box, and the order for its launcher."""
-        code_bytes = 0 if spec.code is None else _bytes_in_tmpfs(spec.code)
+        code_bytes = bytes_in_tmpfs(spec.code)
         code_fd = None if spec.code is None else _open_folder(spec.code, held)
         etc = {
             path: memory_file(text.format(uid=uid or INSIDE_UID).encode(), held)
@@ -210,7 +215,7 @@ class Bubblewrap:
         except SandboxError:
             if group.usage().oom_kills == 0:
                 raise
-            return _no_room_for_the_entry(group.usage())
+            return no_room_for_the_entry(group.usage())
         with contextlib.ExitStack() as freed, contextlib.ExitStack() as undo:
             scratch = [
                 freed.enter_context(contextlib.closing(HeldFolder.of_process(box.pid, path)))
@@ -233,7 +238,8 @@ class Bubblewrap:
             if not (ending.explained or usage.oom_kills):
                 raise SandboxError("the box was killed by somebody else, or by the host's kernel")
             undo.pop_all()
-            return FinishedRun(_result(ending, usage, scratch, output, log, stdout), output)
+            disk_full = any(folder.is_full() for folder in scratch)
+            return finished(ending, usage, output, log, stdout, disk_full=disk_full)
 
     @contextlib.contextmanager
     def _registered(self, box: Box) -> Iterator[None]:
@@ -251,74 +257,6 @@ class Bubblewrap:
         finally:
             with self._lock:
                 self._running.discard(box)
-
-
-class FinishedRun:
-    """A run whose processes are all dead; a `Run`. Closing it frees its output."""
-
-    def __init__(self, result: RunResult, output: HeldFolder | EmptyFolder) -> None:
-        self.result = result
-        self._output = output
-
-    @property
-    def output(self) -> OutputFolder:
-        """What it left in its output folder."""
-        return self._output
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._output.close()
-
-
-def _result(
-    ending: Ending,
-    usage: Usage,
-    scratch: Sequence[HeldFolder],
-    output: HeldFolder | EmptyFolder,
-    log: Log,
-    stdout: Stream | None,
-) -> RunResult:
-    """What is to be told about a run, all processes of which are dead."""
-    kept, dropped = log.close()
-    overflow = stdout is not None and stdout.overflowed
-    notes = [ending.killed] if ending.killed else []
-    if usage.oom_kills and not ending.killed:
-        notes.append(f"{usage.oom_kills} of its processes killed for memory")
-    if overflow:
-        notes.append("standard output went on beyond its cap")
-    return RunResult(
-        exit_code=ending.exit_code,
-        signal=ending.signal,
-        wall_s=ending.wall_s,
-        max_rss_bytes=usage.peak_bytes,
-        timed_out=ending.timed_out,
-        oom_killed=usage.oom_kills > 0,
-        disk_full=any(folder.is_full() for folder in scratch),
-        output_full=overflow or output.is_full(),
-        log=kept,
-        log_dropped_bytes=dropped,
-        notes=tuple(notes),
-    )
-
-
-def _no_room_for_the_entry(usage: Usage) -> FinishedRun:
-    """The result of an entry whose copy alone is more than its memory."""
-    result = RunResult(
-        exit_code=None,
-        signal=signal.SIGKILL.value,
-        wall_s=0.0,
-        max_rss_bytes=usage.peak_bytes,
-        oom_killed=True,
-        notes=("the entry itself does not fit into the memory limit",),
-    )
-    return FinishedRun(result, EmptyFolder())
 
 
 def version_of(program: str) -> str:
@@ -378,11 +316,6 @@ def _writable(spec: RunSpec) -> tuple[str, ...]:
     return (*SCRATCH, *code, *output)
 
 
-def _stream(spec: RunSpec) -> Stream | None:
-    """Where standard output goes, if not to the log."""
-    return None if spec.stdout_fd is None else Stream(spec.stdout_fd, spec.limits.output_bytes)
-
-
 def _rlimits(limits: Limits, code_bytes: int) -> list[tuple[int, int]]:
     """Resource limits of every program.
 
@@ -392,15 +325,6 @@ def _rlimits(limits: Limits, code_bytes: int) -> list[tuple[int, int]]:
     """
     largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
     return [(resource.RLIMIT_CORE, 1), (resource.RLIMIT_FSIZE, largest_file)]
-
-
-def _bytes_in_tmpfs(folder: Path) -> int:
-    """Room that a copy of `folder` takes: whole pages for a file, one for anything else."""
-    entries = (
-        Path(parent, name) for parent, dirs, files in os.walk(folder) for name in dirs + files
-    )
-    sizes = (entry.lstat().st_size if entry.is_file() else 0 for entry in entries)
-    return sum(max(1, -(-size // PAGE_BYTES)) * PAGE_BYTES for size in sizes)
 
 
 def _open_folder(folder: Path, held: contextlib.ExitStack) -> int:
@@ -422,13 +346,7 @@ def _check(spec: RunSpec, view: View) -> None:
     problems = []
     if spec.limits.gpus:
         problems.append(f"bubblewrap: no GPUs can be leased, got gpus = {spec.limits.gpus}")
-    for inside, outside in spec.inputs.items():
-        if not outside.exists():
-            problems.append(f"{outside}: expected an input for {inside}, found nothing")
-        elif _is_root() and not _readable_by_all(outside):
-            problems.append(
-                f"{outside}: the box's own uid cannot read it; give others read permission"
-            )
+    problems += input_problems(spec, strangers=_is_root())
     for taken in (CODE, spec.output, *spec.inputs):
         problems += [
             f"{tree}: advcomp and its interpreter must not lie in {taken}, which boxes need for "
@@ -438,8 +356,3 @@ def _check(spec: RunSpec, view: View) -> None:
         ]
     if problems:
         raise SandboxError(*problems)
-
-
-def _readable_by_all(path: Path) -> bool:
-    wanted = 0o005 if path.is_dir() else 0o004
-    return path.stat().st_mode & wanted == wanted

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.base import Limits, LimitTier
@@ -37,6 +37,7 @@ __all__ = [
     "CgroupV2",
     "Group",
     "Keeper",
+    "Meter",
     "Usage",
     "Weak",
     "is_dead",
@@ -60,6 +61,37 @@ class Usage:
 
     peak_bytes: int | None
     oom_kills: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """Where the kernel tells what a group used."""
+
+    peak: Path
+    oom_counter: Path
+
+    @classmethod
+    def of_v1(cls, memory: Path) -> Self:
+        """That of a folder in the memory hierarchy of cgroup v1."""
+        return cls(
+            peak=memory / "memory.max_usage_in_bytes", oom_counter=memory / "memory.oom_control"
+        )
+
+    @classmethod
+    def of_v2(cls, folder: Path) -> Self:
+        """That of a folder of cgroup v2."""
+        return cls(peak=folder / "memory.peak", oom_counter=folder / "memory.events")
+
+    def usage(self) -> Usage:
+        """What was used up to now.
+
+        Raises:
+            OSError: The group is gone.
+        """
+        counters = dict(line.split() for line in self.oom_counter.read_text().splitlines())
+        # memory.peak is younger (Linux 5.19) than cgroup v2.
+        peak = int(self.peak.read_text()) if self.peak.exists() else None
+        return Usage(peak_bytes=peak, oom_kills=int(counters.get("oom_kill", 0)))
 
 
 class Group(Protocol):
@@ -113,11 +145,7 @@ class CgroupV2:
         _set_if_present(folder / "memory.swap.max", 0)
         _set(folder / "pids.max", limits.pids + OVERHEAD_PIDS)
         _set(folder / "cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
-        return _KernelGroup(
-            folders=(folder,),
-            peak=folder / "memory.peak",
-            oom_counter=folder / "memory.events",
-        )
+        return _KernelGroup((folder,), Meter.of_v2(folder))
 
 
 class CgroupV1:
@@ -138,11 +166,7 @@ class CgroupV1:
         _set(pids / "pids.max", limits.pids + OVERHEAD_PIDS)
         _set(cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
         _set(cpu / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD_US))
-        return _KernelGroup(
-            folders=(memory, pids, cpu),
-            peak=memory / "memory.max_usage_in_bytes",
-            oom_counter=memory / "memory.oom_control",
-        )
+        return _KernelGroup((memory, pids, cpu), Meter.of_v1(memory))
 
 
 class Weak:
@@ -160,10 +184,9 @@ class _KernelGroup:
 
     rlimits: Sequence[tuple[int, int]] = ()
 
-    def __init__(self, *, folders: Sequence[Path], peak: Path, oom_counter: Path) -> None:
+    def __init__(self, folders: Sequence[Path], meter: Meter) -> None:
         self._folders = folders
-        self._peak = peak
-        self._oom_counter = oom_counter
+        self._meter = meter
 
     def add(self, pid: int) -> None:
         for folder in self._folders:
@@ -173,10 +196,7 @@ class _KernelGroup:
         return None
 
     def usage(self) -> Usage:
-        counters = dict(line.split() for line in self._oom_counter.read_text().splitlines())
-        # memory.peak is younger (Linux 5.19) than cgroup v2.
-        peak = int(self._peak.read_text()) if self._peak.exists() else None
-        return Usage(peak_bytes=peak, oom_kills=int(counters.get("oom_kill", 0)))
+        return self._meter.usage()
 
     def close(self) -> None:
         for folder in self._folders:

@@ -12,7 +12,7 @@ from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.advisories import changelog_of, warnings
 from advcomp.sandbox.base import LimitTier
 from advcomp.sandbox.obstacles import rootless_obstacle
-from advcomp.sandbox.probe import BACKENDS, NOT_YET, open_backend
+from advcomp.sandbox.probe import BACKENDS, open_backend
 from advcomp.sandbox.tiers import choose
 
 __all__ = ["Check", "check_machine"]
@@ -54,7 +54,7 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at everything."""
-    return [*map(_check_backend, (*BACKENDS, *NOT_YET)), _check_limits()]
+    return [*map(_check_backend, BACKENDS), _check_limits()]
 
 
 def _check_backend(name: str) -> Check:

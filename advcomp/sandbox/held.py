@@ -12,10 +12,14 @@ import errno
 import os
 import stat
 from itertools import islice
+from pathlib import Path
+from typing import Self
 
 from advcomp.errors import SandboxError
 
 __all__ = ["EmptyFolder", "HeldFolder"]
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class EmptyFolder:
@@ -52,17 +56,28 @@ class HeldFolder:
         self._fd = fd
 
     @classmethod
-    def of_process(cls, pid: int, path: str) -> "HeldFolder":
-        """Hold the folder `path` as process `pid` sees it; all of `path` was made by us.
+    def of_process(cls, pid: int, path: str) -> Self:
+        """Hold the folder `path` as process `pid` sees it; no link on the way is followed.
 
         Raises:
             SandboxError: It cannot be opened; the process is dead, most likely.
         """
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return cls(os.open(f"/proc/{pid}/root{path}", flags))
+            return cls(_open_below(f"/proc/{pid}/root", path))
         except OSError as error:
             raise SandboxError(f"{path}: the box does not let us hold it: {error}") from error
+
+    @classmethod
+    def of_path(cls, path: Path) -> Self:
+        """Hold a folder of the host's; all of `path` was made by us.
+
+        Raises:
+            SandboxError: It cannot be opened.
+        """
+        try:
+            return cls(os.open(path, FOLDER))
+        except OSError as error:
+            raise SandboxError(f"{path}: cannot be held: {error}") from error
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """The content of the regular file `name`, or None (see `OutputFolder.read`)."""
@@ -108,6 +123,18 @@ class HeldFolder:
         mode = os.fstat(self._fd).st_mode
         if mode & 0o500 != 0o500 and os.geteuid() != 0:
             os.fchmod(self._fd, 0o700)
+
+
+def _open_below(root: str, path: str) -> int:
+    """Open a folder from `root` on, step by step: a link in an image could lead anywhere."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in path.strip("/").split("/"):
+        try:
+            deeper = os.open(name, FOLDER, dir_fd=fd)
+        finally:
+            os.close(fd)
+        fd = deeper
+    return fd
 
 
 def _read_regular(place: int, max_bytes: int) -> bytes | None:

@@ -33,13 +33,16 @@ class UidLease:
         self._lock.close()
 
 
-def lease_uid() -> UidLease:
+def lease_uid(*, few: bool = False) -> UidLease:
     """Take a uid that nobody uses.
+
+    Args:
+        few: Whether it is for a user namespace in which 65,536 uids are mapped.
 
     Raises:
         SandboxError: None is to be had.
     """
-    candidates = _candidates()
+    candidates = UNUSED_UIDS_OF_A_CONTAINER if few else _candidates()
     draw = random.SystemRandom()
     for _ in range(TRIES):
         uid = draw.choice(candidates)

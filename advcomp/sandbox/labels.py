@@ -2,8 +2,8 @@
 
 Every object that an engine makes for us carries them, so that whoever starts later can tell what
 a dead harness left behind from what a living one uses, and leave alone what is not ours. The
-owner is written as control groups write it (pid namespace, pid and start time of the harness); `cgroups.is_dead`
-reads it.
+owner is written as control groups write it: pid namespace, pid and start time of the harness;
+`cgroups.is_dead` reads it.
 """
 
 from collections.abc import Mapping

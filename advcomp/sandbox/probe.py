@@ -7,34 +7,44 @@ A backend is an entry in `BACKENDS`: a function that makes it ready or says why 
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from advcomp.errors import SandboxError, SandboxUnavailable
-from advcomp.sandbox.base import Limits, RunSpec, Sandbox
+from advcomp.errors import InvalidConfig, SandboxError, SandboxUnavailable
+from advcomp.sandbox.base import UNWALLED, Limits, RunSpec, Sandbox
 from advcomp.sandbox.bubblewrap import Bubblewrap, version_of
+from advcomp.sandbox.container import OWN_IMAGES, Containers
+from advcomp.sandbox.engine import open_engine
+from advcomp.sandbox.images import Images
 from advcomp.sandbox.obstacles import namespace_obstacle, system_obstacle
 from advcomp.sandbox.tiers import choose
+from advcomp.sandbox.unwalled import Unwalled
 
-__all__ = ["BACKENDS", "DEFAULT", "NOT_YET", "open_backend", "open_sandbox"]
+__all__ = ["BACKENDS", "DEFAULT", "open_backend", "open_sandbox"]
 
 AUTO = "auto"
 DEFAULT = "bubblewrap"
 OLDEST_BUBBLEWRAP = (0, 8)
 """The first with --size and --disable-userns."""
-NOT_YET = ("docker", "podman", "gvisor")
 TRIAL = Limits(wall_s=30, memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
-def open_sandbox(name: str = AUTO, *, hidden: Sequence[Path] = ()) -> Sandbox:
+def open_sandbox(
+    name: str = AUTO, *, hidden: Sequence[Path] = (), trusting: bool = False
+) -> Sandbox:
     """Make a sandbox ready.
 
     Args:
-        name: A backend, or `auto`, which is bubblewrap.
+        name: A backend; `auto`, which is bubblewrap; or `none`.
         hidden: Host folders that no submission may see although they lie in what is shown.
+        trusting: The submissions are one's own: `none` may run them.
 
     Raises:
+        InvalidConfig: `none`, but nobody promised to trust the submissions.
         SandboxUnavailable: It does not work here: why, the remedy, and what does work.
     """
+    if name == UNWALLED:
+        return _open_unwalled(trusting=trusting)
     wanted = DEFAULT if name == AUTO else name
     try:
         return open_backend(wanted, hidden)
@@ -54,9 +64,17 @@ def open_backend(name: str, hidden: Sequence[Path] = ()) -> Sandbox:
     if name in BACKENDS:
         return BACKENDS[name](hidden)
     known = ", ".join([AUTO, *BACKENDS])
-    if name in NOT_YET:
-        raise SandboxUnavailable(f"{name}: not supported by this version; use one of {known}")
     raise SandboxUnavailable(f"sandbox must be one of {known}; got {name}")
+
+
+def _open_unwalled(*, trusting: bool) -> Sandbox:
+    if not trusting:
+        raise InvalidConfig(
+            "--sandbox none: expected --i-trust-these-submissions beside it, since submissions "
+            "then run with all your rights: they can read, change and delete whatever you can; "
+            "use it for your own entries only, or leave --sandbox out"
+        )
+    return Unwalled()
 
 
 def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
@@ -82,13 +100,14 @@ def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
     return sandbox
 
 
-def _try_out(sandbox: Sandbox) -> None:
+def _try_out(sandbox: Sandbox, image: str | None = None) -> None:
     """Run a program that does nothing.
 
     Raises:
         SandboxError: It does not do it.
     """
-    with sandbox.run(RunSpec(argv=("true",), limits=TRIAL)) as run:
+    spec = RunSpec(argv=("true",), limits=TRIAL, image=image)
+    with sandbox.run(spec) as run:
         if run.result.exit_code != 0:
             said = run.result.log.decode(errors="backslashreplace")
             raise SandboxError(f"`true` does not run in the box: {run.result.notes} {said}")
@@ -103,7 +122,35 @@ def _explained(error: SandboxError) -> tuple[str, ...]:
     return (*problems, f"bubblewrap: {obstacle[0]}", f"remedy: {obstacle[1]}")
 
 
-BACKENDS: Mapping[str, Callable[[Sequence[Path]], Sandbox]] = {"bubblewrap": _open_bubblewrap}
+def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
+    """One of the backends with images; our own programs run in bubblewrap where that works."""
+    engine = open_engine(name)
+    there = map(Images(engine).find, OWN_IMAGES)
+    images = [image.id for image in there if image is not None]
+    try:
+        own: Sandbox | str = _open_bubblewrap(hidden)
+    except SandboxUnavailable as error:
+        if not images:
+            raise SandboxUnavailable(
+                f"{name}: bubblewrap does not work here, and {engine.name} has no image with "
+                f"advcomp in it ({' or '.join(OWN_IMAGES)}): images are decoded in one of them",
+                "remedy: docker/build.sh referee",
+            ) from error
+        own = images[0]
+    sandbox = Containers(name, engine, own=own)
+    try:
+        if images:
+            _try_out(sandbox, images[0])
+    except SandboxError as error:
+        sandbox.close()
+        raise SandboxUnavailable(*(f"{name}: {problem}" for problem in error.problems)) from error
+    return sandbox
+
+
+BACKENDS: Mapping[str, Callable[[Sequence[Path]], Sandbox]] = {
+    "bubblewrap": _open_bubblewrap,
+    **{name: partial(_open_containers, name) for name in ("docker", "podman", "gvisor")},
+}
 """Name -> makes it ready, or raises SandboxUnavailable with the reason and the remedy."""
 
 

@@ -24,13 +24,14 @@ from advcomp.sandbox.cgroups import (
     CgroupV1,
     CgroupV2,
     Keeper,
+    Meter,
     Weak,
     is_own,
     new_name,
     reap,
 )
 
-__all__ = ["Choice", "choose", "divide", "groups_by_hand"]
+__all__ = ["Choice", "choose", "divide", "groups_by_hand", "meter_of"]
 
 MOUNT = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
@@ -115,6 +116,19 @@ def own_groups(text: str) -> dict[str, str]:
     """This process's group by controller ("" is cgroup v2), from the text of /proc/self/cgroup."""
     lines = (line.split(":", 2) for line in text.splitlines())
     return {name: path for _, names, path in lines for name in names.split(",")}
+
+
+def meter_of(pid: int) -> Meter | None:
+    """Where the kernel counts the memory of a process's group; None if that is not seen here."""
+    try:
+        groups = own_groups(Path(f"/proc/{pid}/cgroup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if "memory" in groups:
+        meter = Meter.of_v1(MOUNT / "memory" / groups["memory"].lstrip("/"))
+    else:
+        meter = Meter.of_v2(MOUNT / groups[""].lstrip("/"))
+    return meter if meter.oom_counter.exists() else None
 
 
 def _open_v2() -> Keeper:

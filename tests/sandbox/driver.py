@@ -23,6 +23,7 @@ from advcomp.errors import AdvcompError
 from advcomp.sandbox.base import RunResult, RunSpec, Sandbox
 from advcomp.sandbox.probe import open_sandbox
 
+IMAGE = "advcomp/referee"
 READ_BYTES = 1 << 26
 NAMES = 100
 
@@ -32,6 +33,10 @@ Answer = tuple[RunResult, dict[str, bytes | None], tuple[str, ...], bytes, int, 
 
 def carry_out(sandbox: Sandbox, job: Job) -> Answer:
     spec, wanted, whole_stdout = job
+    if sandbox.images is not None:
+        image = sandbox.images.find(IMAGE)
+        assert image is not None, f"{IMAGE} is not there: docker/build.sh referee"
+        spec = replace(spec, image=image.id)
     with tempfile.TemporaryFile() as stdout:
         if whole_stdout:
             spec = replace(spec, stdout_fd=stdout.fileno())

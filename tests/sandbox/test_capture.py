@@ -2,11 +2,12 @@
 
 import os
 import tempfile
+import time
 from itertools import product
 
 import pytest
 
-from advcomp.sandbox.capture import Log, Stream, drain
+from advcomp.sandbox.capture import Log, Messages, Sinks, Stream
 
 
 @pytest.mark.parametrize(("cap", "chunk"), list(product([0, 1, 2, 7, 8], [1, 3, 5, 40])))
@@ -32,14 +33,29 @@ def test_a_stream_hands_on_up_to_its_cap(fed: int, overflowed: bool) -> None:
         assert stream.overflowed is overflowed
 
 
-def test_draining_ends_where_the_pipe_is_empty_and_tells_where_it_is_closed() -> None:
+def test_pipes_are_drained_whether_or_not_they_are_closed() -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     log = Log(100)
+    sinks = Sinks({reading: log})
     os.write(writing, b"abc")
-    assert drain(reading, log, to_the_end=True)
+    sinks.drain()
+    assert sinks
     os.write(writing, b"def")
     os.close(writing)
-    assert not drain(reading, log, to_the_end=True)
+    while sinks:
+        sinks.poll(time.monotonic() + 10)
     os.close(reading)
     assert log.close() == (b"abcdef", 0)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
+def test_messages_are_picked_out_however_they_are_torn(chunk: int) -> None:
+    said = b"noise<mar<<mark>one\nmore<mark>two\n<mark><mark>\nend<ma"
+    log = Log(100)
+    messages = Messages(b"<mark>", log)
+    for start in range(0, len(said), chunk):
+        messages.feed(said[start : start + chunk])
+    messages.close()
+    assert [messages.take() for _ in range(4)] == [b"one", b"two", b"<mark>", None]
+    assert log.close() == (b"noise<mar<moreend<ma", 0)

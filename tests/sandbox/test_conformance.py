@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.backends import BACKENDS, mark_of
 
 import advcomp
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
@@ -34,8 +35,8 @@ ORDINARY_UID = 1_800_000_001
 DRIVER = Path(__file__).with_name("driver.py")
 AS_USER = Path(__file__).with_name("as_user.sh")
 PACKAGE = Path(advcomp.__file__).parent
-BACKENDS = ["bubblewrap"]
-USERS = ["this-user", *(["ordinary-user"] if os.geteuid() == 0 else [])]
+ORDINARY = [("bubblewrap", "ordinary-user")] if os.geteuid() == 0 else []
+KINDS = [(name, "this-user") for name in BACKENDS] + ORDINARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +148,10 @@ def small(**changes: Any) -> Limits:
 
 @pytest.fixture(
     scope="module",
-    params=[(b, u) for b in BACKENDS for u in USERS],
-    ids=lambda param: "-as-".join(param),
+    params=[
+        pytest.param((backend, user), marks=mark_of(backend), id=f"{backend}-as-{user}")
+        for backend, user in KINDS
+    ],
 )
 def kind(request: pytest.FixtureRequest, require: Callable[[str], None]) -> tuple[str, str]:
     backend, user = request.param

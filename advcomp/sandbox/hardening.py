@@ -1,0 +1,157 @@
+"""What an engine is told to take away from every container: the options of `create`."""
+
+import csv
+import io
+import resource
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from platform import machine
+
+from advcomp.errors import SandboxUnavailable
+from advcomp.sandbox.base import Limits, RunSpec
+from advcomp.sandbox.engine import Engine, Image
+from advcomp.sandbox.labels import arguments
+from advcomp.sandbox.outputs import tmpfs
+
+__all__ = ["CODE", "SCRATCH", "first_process", "walls"]
+
+CODE = "/code"
+SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - paths inside the box
+FIRST = "/.advcomp-first"
+FIRST_FOLDER = Path(__file__).with_name("first")
+PAGE_BYTES = 4096
+OVERHEAD_PIDS = 1
+"""The first process."""
+GVISOR_PIDS = 4096
+"""Threads of gVisor itself, and a few for every process inside: its kernel limits none."""
+ENGINE_MOUNTS = ("/dev/mqueue",)
+"""What engines mount writable for everybody, and no program needs."""
+
+
+def first_process() -> Path:
+    """Our own first process for this machine's architecture.
+
+    Raises:
+        SandboxUnavailable: There is none, or it lost its exec bit on the way here.
+    """
+    architecture = {"arm64": "aarch64"}.get(machine(), machine())
+    program = FIRST_FOLDER / f"first-{architecture}"
+    if not program.exists():
+        known = ", ".join(sorted(p.name[6:] for p in FIRST_FOLDER.glob("first-*")))
+        raise SandboxUnavailable(f"containers need an architecture of {known}; got {machine()}")
+    if not program.stat().st_mode & 0o001:
+        raise SandboxUnavailable(f"{program}: is not executable", f"remedy: chmod +x {program}")
+    return program
+
+
+def walls(
+    engine: Engine,
+    image: Image,
+    spec: RunSpec,
+    *,
+    uid: int,
+    code_bytes: int,
+    labels: Mapping[str, str],
+) -> list[str]:
+    """Options of `create` for a box, its output folder and image not among them.
+
+    Args:
+        engine: Who will make it.
+        image: What it runs on.
+        spec: What runs in it.
+        uid: Who runs in it.
+        code_bytes: Size of the entry.
+        labels: Whose it is.
+    """
+    return [
+        *("--interactive", "--pull", "never", *arguments(labels), *engine.runtime_arguments),
+        *(
+            "--entrypoint",
+            FIRST,
+            "--workdir",
+            "/",
+            "--stop-signal",
+            "SIGKILL",
+            "--hostname",
+            "box",
+        ),
+        *("--no-healthcheck", "--restart", "no", "--log-driver", "none"),
+        *("--network", "none", "--ipc", "private", "--cgroupns", "private", "--read-only"),
+        *("--user", f"{uid}:{uid}", "--cap-drop", "ALL"),
+        *("--security-opt", "no-new-privileges"),
+        *_limits(engine, spec.limits, code_bytes),
+        *_folders(engine, image, spec, uid, code_bytes),
+        *_variables(engine, image),
+        *(() if engine.is_docker else PODMAN),
+    ]
+
+
+PODMAN = (
+    "--read-only-tmpfs=false",
+    "--image-volume",
+    "ignore",
+    "--http-proxy=false",
+    "--no-hosts",
+)
+"""What Podman would add by itself."""
+
+
+def _limits(engine: Engine, limits: Limits, code_bytes: int) -> list[str]:
+    """The engine's limits, where it can keep any, and resource limits.
+
+    A core limit of one byte and not of zero: where the host pipes core dumps into a program of
+    its own, zero does not stop it, one does (core(5), fs/coredump.c). The file size is bounded
+    above all that fits anywhere, so that a full folder is what a program meets first.
+    """
+    largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
+    pids = limits.pids + OVERHEAD_PIDS + (GVISOR_PIDS if engine.is_gvisor else 0)
+    files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    words = [
+        *("--ulimit", "core=1:1", "--ulimit", f"fsize={largest_file}:{largest_file}"),
+        *("--ulimit", f"nproc={pids}:{pids}", "--ulimit", f"nofile={files}:{most_files}"),
+    ]
+    if not engine.keeps_limits:
+        return words
+    return [
+        *words,
+        *("--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)),
+        *("--cpus", f"{limits.cpus:g}", "--pids-limit", str(pids)),
+    ]
+
+
+def _folders(engine: Engine, image: Image, spec: RunSpec, uid: int, code_bytes: int) -> list[str]:
+    """Scratch folders, the entry's, the inputs, and covers over what the image wants writable."""
+    size = spec.limits.output_bytes
+    taken = {*SCRATCH, CODE, *spec.inputs, spec.output}
+    covered = [path for path in (*ENGINE_MOUNTS, *image.volumes) if path not in taken]
+    words = [*_covers(covered), *("--mount", _bind(first_process(), FIRST))]
+    for path in SCRATCH:
+        words += tmpfs(engine, path, size, uid, mode="1777")
+    if spec.code is not None:
+        words += tmpfs(engine, CODE, size + code_bytes, uid)
+    for inside, outside in spec.inputs.items():
+        words += ["--mount", _bind(outside, inside)]
+    return words
+
+
+def _covers(paths: Sequence[str]) -> list[str]:
+    """Empty folders that nobody can write."""
+    options = f"ro,size={PAGE_BYTES},mode=0555"
+    return [word for path in paths for word in ("--tmpfs", f"{path}:{options}")]
+
+
+def _variables(engine: Engine, image: Image) -> list[str]:
+    """Take the image's variables away: some change what the engine itself does (NVIDIA_*)."""
+    names = [name for name in image.variables if name != "PATH"]
+    unset = [word for name in names for word in ("--env", name)]
+    no_gpus = ["--env", "NVIDIA_VISIBLE_DEVICES=void"]
+    return [*(unset if engine.is_docker else ["--unsetenv-all"]), *no_gpus]
+
+
+def _bind(outside: Path, inside: str) -> str:
+    """A read-only bind; the option is a line of CSV."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(
+        ["type=bind", f"source={outside}", f"target={inside}", "readonly"]
+    )
+    return line.getvalue()

@@ -1,0 +1,88 @@
+"""The output folder of a container: a tmpfs of exact size that outlives it.
+
+* Where we may look into the container's mount namespace (root may; an ordinary user may into
+  the containers of a rootless engine of its own), it is a tmpfs of the container, held by a
+  descriptor (`held.py`), as in bubblewrap.
+* Under gVisor, whose mounts are its own kernel's, it is a tmpfs volume of the engine, which
+  root opens where the engine has mounted it.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from advcomp.sandbox.engine import Engine
+from advcomp.sandbox.held import HeldFolder
+from advcomp.sandbox.labels import arguments
+
+__all__ = ["Mounted", "OutputMount", "Volume", "tmpfs", "volume"]
+
+
+class OutputMount(Protocol):
+    """An output folder that is to be."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """Options of the engine's `create`."""
+        ...
+
+    def hold(self, pid: int) -> HeldFolder:
+        """Hold it; called when the container's first process runs, and nothing else yet."""
+        ...
+
+
+def tmpfs(engine: Engine, inside: str, size: int, uid: int, *, mode: str = "0755") -> list[str]:
+    """Options of `create` for a tmpfs of the container that belongs to `uid`."""
+    owner = f"uid={uid},gid={uid}" if engine.is_docker else "notmpcopyup,U"
+    return ["--tmpfs", f"{inside}:rw,exec,nosuid,nodev,size={size},mode={mode},{owner}"]
+
+
+class Mounted:
+    """A tmpfs of the container."""
+
+    def __init__(self, engine: Engine, inside: str, size: int, uid: int) -> None:
+        self._inside = inside
+        self.arguments = tmpfs(engine, inside, size, uid)
+
+    def hold(self, pid: int) -> HeldFolder:
+        """Hold it through the first process's root."""
+        return HeldFolder.of_process(pid, self._inside)
+
+
+class Volume:
+    """A tmpfs volume of the engine; made by `volume`."""
+
+    def __init__(self, inside: str, name: str, place: Path) -> None:
+        self._place = place
+        self.arguments = [
+            "--mount",
+            f"type=volume,source={name},target={inside},volume-nocopy",
+        ]
+
+    def hold(self, pid: int) -> HeldFolder:
+        """Hold it where the engine has mounted it."""
+        return HeldFolder.of_path(self._place)
+
+
+@contextlib.contextmanager
+def volume(
+    engine: Engine, inside: str, size: int, uid: int, labels: Mapping[str, str]
+) -> Iterator[Volume]:
+    """Have the engine make a volume; removed when the container is.
+
+    Raises:
+        SandboxError: It does not.
+    """
+    name = f"advcomp-{secrets.token_hex(8)}"
+    engine.call(
+        *("volume", "create", *arguments(labels), "--driver", "local"),
+        *("--opt", "type=tmpfs", "--opt", "device=tmpfs"),
+        *("--opt", f"o=size={size},uid={uid},gid={uid},mode=0755,nosuid,nodev", name),
+    )
+    try:
+        (said,) = engine.inspect("volume", name)
+        yield Volume(inside, name, Path(said["Mountpoint"]))
+    finally:
+        engine.call("volume", "rm", "--force", name)
