@@ -90,33 +90,29 @@ class Ensemble(nn.Module):
 
 
 def load_ensemble(
-    folder: Path,
-    weights: Mapping[str, float],
-    *,
-    fusion: Fusion = Fusion.LOGITS,
+    folder: Path, weights: Mapping[str, float], *, fusion: Fusion = Fusion.LOGITS
 ) -> Ensemble:
     """The classifiers that lie in a folder as NAME.safetensors.
 
     Args:
         folder: Where they lie.
-        weights: The weight of those whose NAME fits a pattern, such as "surrogate_*"; the first
+        weights: The weight of those whose NAME fits a pattern, such as "surrogate*"; the first
             pattern that fits counts, and what fits none is left out.
         fusion: As in `Ensemble`.
 
     Raises:
-        InvalidConfig: No file fits, or a file is no classifier.
+        InvalidConfig: A pattern that no file fits, or a file that is no classifier.
     """
-    chosen = {
-        path: next(
-            weight for pattern, weight in weights.items() if fnmatchcase(path.stem, pattern)
-        )
-        for path in sorted(folder.glob("*.safetensors"))
-        if any(fnmatchcase(path.stem, pattern) for pattern in weights)
-    }
-    if not chosen:
+    files = sorted(folder.glob("*.safetensors"))
+    fitting = {file: [p for p in weights if fnmatchcase(file.stem, p)] for file in files}
+    if idle := [p for p in weights if not any(p in patterns for patterns in fitting.values())]:
         raise InvalidConfig(
-            f"{folder}: expected classifiers named {', '.join(weights)} (.safetensors); got none; "
-            f'lay them over the folder: files."surrogate_1.safetensors" = "weights/..."'
+            *(
+                f"{folder}: expected a classifier named {pattern}.safetensors; got none; lay one "
+                f'over the folder in the tournament file: files."{pattern}.safetensors" = "..."'
+                for pattern in idle
+            )
         )
-    members = [load_classifier(path) for path in chosen]
+    chosen = {file: weights[patterns[0]] for file, patterns in fitting.items() if patterns}
+    members = [load_classifier(file) for file in chosen]
     return Ensemble(members, weights=list(chosen.values()), fusion=fusion)

@@ -1,6 +1,6 @@
 """How team TsAIL's targeted entry of 2017 stepped; its non-targeted one is MI-FGSM as it stands.
 
-Kurakin et al. 2018, arXiv 1804.00097, section 5.2, and the published entry (dongyp13/
+Kurakin et al. 2018, arXiv 1804.00097, section 5, and the published entry (dongyp13/
 Targeted-Adversarial-Attack): it fits the step to the budget, and rounds the velocity to whole
 steps of at most two instead of taking its sign.
 """
