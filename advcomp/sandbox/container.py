@@ -100,11 +100,6 @@ class Containers:
         return {self.name: self._engine.versions[self._engine.name], **self._engine.versions}
 
     @property
-    def images(self) -> Images:
-        """The engine's."""
-        return Images(self._engine)
-
-    @property
     def shown(self) -> tuple[Path, ...]:
         """What our own programs are shown of the host; submissions are shown nothing."""
         return () if isinstance(self._own, str) else self._own.shown
