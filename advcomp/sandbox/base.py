@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from advcomp.rules.verdict import Verdict
 
 __all__ = [
+    "UNWALLED",
     "LimitTier",
     "Limits",
     "OutputFolder",
@@ -25,6 +26,10 @@ __all__ = [
     "Sandbox",
     "Verdict",
 ]
+
+
+UNWALLED = "none"
+"""The sandbox that is none: for one's own entries only, chosen by name and with a promise."""
 
 
 class LimitTier(StrEnum):
@@ -155,7 +160,7 @@ class Sandbox(Protocol):
 
     @property
     def name(self) -> str:
-        """`bubblewrap`, `docker`, `podman` or `gvisor`."""
+        """`bubblewrap`, `docker`, `podman`, `gvisor` or `none`."""
         ...
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from advcomp.errors import AdvcompError
 from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.base import UNWALLED
 from advcomp.scoring.leaderboard import LeaderboardRow, read_rows
 from advcomp.terminal.interrupts import INTERRUPTED, stopping
 from advcomp.terminal.progress import display_on
@@ -70,13 +71,15 @@ def rescore_in_terminal(run: Path) -> int:
     return exit_code(finished, resume_line(options_of(run)))
 
 
-def rerun_in_terminal(run: Path, submissions: Sequence[str], jobs: int | None) -> int:
+def rerun_in_terminal(
+    run: Path, submissions: Sequence[str], jobs: int | None, *, trusting: bool = False
+) -> int:
     """Take results of submissions out of a run, and run them again; returns the exit code.
 
     Raises:
         AdvcompError: The run has no such submission, or see `run_in_terminal`.
     """
-    options = replace(options_of(run), jobs=jobs)
+    options = replace(options_of(run), jobs=jobs, trusting=trusting)
     load_tournament(options.file)  # before anything is taken out
     for submission in submissions:
         taken = take_out(run, submission)
@@ -97,6 +100,7 @@ def resume_line(options: RunOptions) -> str:
         words += ["--out", near(options.out)]
     if options.backend is not None:
         words += ["--sandbox", options.backend]
+        words += ["--i-trust-these-submissions"] if options.backend == UNWALLED else []
     if options.jobs is not None:
         words += ["--jobs", str(options.jobs)]
     if options.key is not None:

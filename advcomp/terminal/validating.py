@@ -13,13 +13,15 @@ from advcomp.tournament.validate import Smoke, Validator, opened_validator
 VALID, INVALID = 0, 1
 
 
-def validate_in_terminal(target: str, backend: str | None, images: int) -> int:
+def validate_in_terminal(
+    target: str, backend: str | None, images: int, *, trusting: bool = False
+) -> int:
     """Validate what `target` names, and say all that is found; returns the exit code.
 
     Raises:
         AdvcompError: See `opened_validator`.
     """
-    with opened_validator(target, backend, images) as validator:
+    with opened_validator(target, backend, images, trusting=trusting) as validator:
         verdicts = [
             validate_entry(validator, validator.take(source)) for source in validator.sources
         ]

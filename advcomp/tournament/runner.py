@@ -69,6 +69,7 @@ class RunOptions:
     Args:
         out: The run's folder; by default `runs/NAME`.
         backend: A sandbox instead of the tournament file's.
+        trusting: The submissions are one's own: the sandbox may be `none`.
         jobs: Sandboxes at once; by default as many as the limits' cpus go into the machine's.
         key: A key file to use for a new run.
         replan: Make one wave of everything.
@@ -77,6 +78,7 @@ class RunOptions:
     file: Path
     out: Path | None = None
     backend: str | None = None
+    trusting: bool = False
     jobs: int | None = None
     key: Path | None = None
     replan: bool = False
@@ -101,7 +103,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
     check_machine(tournament, cores())
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
-    with opened_sandbox(tournament, options.backend) as sandbox:
+    with opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox:
         dataset = open_dataset(tournament)
         refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
         for note in listed.notes:
@@ -205,9 +207,12 @@ def default_jobs(tournament: Tournament) -> int:
 
 
 @contextmanager
-def opened_sandbox(tournament: Tournament, backend: str | None) -> Iterator[Sandbox]:
+def opened_sandbox(
+    tournament: Tournament, backend: str | None, *, trusting: bool = False
+) -> Iterator[Sandbox]:
     """The sandbox that a tournament runs in."""
-    sandbox = open_sandbox(backend or tournament.sandbox.backend, hidden=labelled_folders())
+    name = backend or tournament.sandbox.backend
+    sandbox = open_sandbox(name, hidden=labelled_folders(), trusting=trusting)
     try:
         yield sandbox
     finally:

@@ -137,7 +137,10 @@ class RunState(_Frozen):
 
     @property
     def official(self) -> bool:
-        """Whether the results may be called official: a sound view, and limits that hold."""
+        """Whether results may be called official: a sound view, walls, and limits that hold.
+
+        Where there are no walls, limits are weak.
+        """
         return self.view is not View.POOLED and self.sandbox.limit_tier is not LimitTier.WEAK
 
     @property

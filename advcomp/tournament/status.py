@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.verdict import Verdict
-from advcomp.sandbox.base import LimitTier
+from advcomp.sandbox.base import UNWALLED, LimitTier
 from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, defense_jobs
 from advcomp.tournament.state import KEY_FILE, RESULTS, EntryState, RunState, load_state
@@ -139,6 +139,8 @@ def remarks(run: Path) -> list[str]:
     """
     state = load_state(run)
     lines = []
+    if state.sandbox.name == UNWALLED:
+        lines.append("sandbox: none (unofficial: submissions ran as plain processes)")
     if state.sandbox.limit_tier is LimitTier.WEAK:
         lines.append(
             "limits: weak (no control groups here: memory and processes are only watched)"

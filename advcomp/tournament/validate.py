@@ -134,7 +134,7 @@ class Validator:
 
 @contextmanager
 def opened_validator(
-    text: str, backend: str | None, images: int = SMOKE_IMAGES
+    text: str, backend: str | None, images: int = SMOKE_IMAGES, *, trusting: bool = False
 ) -> Iterator[Validator]:
     """Make ready to validate what `text` names.
 
@@ -143,18 +143,22 @@ def opened_validator(
             `FILE:NAME` (one of them).
         backend: A sandbox instead of the tournament file's.
         images: How many are drawn for each run.
+        trusting: The submissions are one's own: the sandbox may be `none`.
 
     Raises:
         InvalidConfig: There is no such thing, or the tournament file is wrong.
         InvalidDataset: The tournament's dataset is wrong.
         SandboxUnavailable: The sandbox does not work here.
     """
-    with validator_of(replace(find_target(text), images=images), backend) as validator:
+    target = replace(find_target(text), images=images)
+    with validator_of(target, backend, trusting=trusting) as validator:
         yield validator
 
 
 @contextmanager
-def validator_of(target: Target, backend: str | None = None) -> Iterator[Validator]:
+def validator_of(
+    target: Target, backend: str | None = None, *, trusting: bool = False
+) -> Iterator[Validator]:
     """Make ready to validate `target`.
 
     Raises:
@@ -163,7 +167,7 @@ def validator_of(target: Target, backend: str | None = None) -> Iterator[Validat
     """
     check_machine(target.tournament, cores())
     with (
-        opened_sandbox(target.tournament, backend) as sandbox,
+        opened_sandbox(target.tournament, backend, trusting=trusting) as sandbox,
         tempfile.TemporaryDirectory() as folder,
     ):
         yield Validator(Path(folder), target, sandbox)
