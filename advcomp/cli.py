@@ -244,6 +244,19 @@ def validate(target: str, sandbox: str | None, trusting: bool, images: int) -> N
 
 
 @main.command()
+@FILE
+@SANDBOX
+def pull(file: Path, sandbox: str | None) -> None:
+    """Fetch the container images of the tournament FILE; no run does that.
+
+    Fetched is what [sandbox] images and image_map name and the engine does not have.
+    """
+    from advcomp.terminal.pulling import pull_in_terminal
+
+    pull_in_terminal(file, sandbox)
+
+
+@main.command()
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
 )

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -85,13 +85,19 @@ def digest_folder(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def pack_folder(folder: Path, archive: Path) -> None:
-    """Write a copy as a zip that has the same bytes whenever and wherever it is written."""
+def pack_folder(folder: Path, archive: Path, beside: Mapping[str, Path] | None = None) -> None:
+    """Write a copy as a zip that has the same bytes whenever and wherever it is written.
+
+    Args:
+        beside: Files of its root that are kept outside of it: name -> where.
+    """
     draft = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as packed:
             for path, executable in walk_copy(folder):
-                _pack(packed, folder, path, executable)
+                _pack(packed, path, folder / path, executable)
+            for name, file in sorted((beside or {}).items()):
+                _pack(packed, name, file, executable=False)
         draft.replace(archive)
     finally:
         draft.unlink(missing_ok=True)
@@ -163,7 +169,7 @@ def _open(path: Path) -> BinaryIO:
         raise Refused(f"{shown(path.name)}: {error.strerror}") from error
 
 
-def _pack(packed: zipfile.ZipFile, folder: Path, path: str, executable: bool | None) -> None:
+def _pack(packed: zipfile.ZipFile, path: str, source: Path, executable: bool | None) -> None:
     kind = stat.S_IFDIR if executable is None else stat.S_IFREG
     info = zipfile.ZipInfo(f"{path}/" if executable is None else path, _NO_TIME)
     info.create_system = _UNIX
@@ -171,6 +177,6 @@ def _pack(packed: zipfile.ZipFile, folder: Path, path: str, executable: bool | N
     if executable is None:
         packed.writestr(info, b"")
         return
-    with (folder / path).open("rb") as file, packed.open(info, "w", force_zip64=True) as member:
+    with source.open("rb") as file, packed.open(info, "w", force_zip64=True) as member:
         while content := file.read(_CHUNK):
             member.write(content)

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.images import Images
 
 __all__ = [
     "UNWALLED",
@@ -176,6 +177,11 @@ class Sandbox(Protocol):
     @property
     def shown(self) -> tuple[Path, ...]:
         """Host folders that every box can read; nothing secret may lie in them."""
+        ...
+
+    @property
+    def images(self) -> Images | None:
+        """The container images that it can run programs in; None where it uses none."""
         ...
 
     def run(self, spec: RunSpec) -> Run:

@@ -8,52 +8,68 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.folders import copy_folder, copy_plain_files, digest_folder
+from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
 from advcomp.rules.paths import MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
-from advcomp.rules.receive import receive
 from advcomp.rules.submission import heal, is_archive, lay_over
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
+from advcomp.tournament.boxed import SUBMISSION, receive_from_box
+from advcomp.tournament.containers import Container, ImageChooser
 from advcomp.tournament.entries import EntrySource, Role
 from advcomp.tournament.state import EntryState
 
-UNPACK_LIMITS = Limits(
-    wall_s=1800, memory_bytes=2 << 30, pids=16, output_bytes=MAX_UNPACKED_BYTES + (1 << 30)
-)
+UNPACK_PROGRAM = "advcomp.rules.unpack"
+NO_CONTAINERS = "not used: this sandbox uses no images"
 METADATA_LIMITS = Limits(wall_s=60, memory_bytes=1 << 30, pids=16, output_bytes=MAX_ANSWER_BYTES)
-SUBMISSION = "/submission"
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A copy that keeps the contract."""
+    """A copy that keeps the contract.
+
+    Args:
+        digest: Of all of it, image.tar among it.
+        container: What it runs in, where containers are used.
+    """
 
     metadata: Metadata
     digest: str
     notes: tuple[str, ...]
+    container: Container | None
 
 
 def take_entries(
-    sources: Sequence[EntrySource], sandbox: Sandbox, entries: Path
+    sources: Sequence[EntrySource],
+    sandbox: Sandbox,
+    entries: Path,
+    containers: ImageChooser | None,
 ) -> tuple[EntryState, ...]:
     """Take every entry into the folder `entries`, each under its digest."""
     entries.mkdir(parents=True, exist_ok=True)
     for partial in entries.glob(".*"):
         shutil.rmtree(partial)
-    return tuple(take_entry(source, sandbox, entries) for source in sources)
+    return tuple(take_entry(source, sandbox, entries, containers) for source in sources)
 
 
-def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntryState:
-    """Copy one entry to `entries/<digest>`; one that breaks the contract comes back rejected."""
+def take_entry(
+    source: EntrySource, sandbox: Sandbox, entries: Path, containers: ImageChooser | None
+) -> EntryState:
+    """Copy one entry to `entries/<digest>`; one that breaks the contract comes back rejected.
+
+    An image that it delivers stands beside the copy (`image_beside`), for it is no file of /code.
+
+    Args:
+        containers: Chooses its image; None where the sandbox uses none.
+    """
     partial = Path(tempfile.mkdtemp(prefix=".", dir=entries))
     try:
-        taken = _take(source, sandbox, partial / "copy")
+        taken = _take(source, sandbox, partial / "copy", containers)
         _replace(entries / taken.digest, partial / "copy")
     except InvalidSubmission as error:
         is_defense = source.role is Role.DEFENSE
@@ -76,8 +92,16 @@ def take_entry(source: EntrySource, sandbox: Sandbox, entries: Path) -> EntrySta
         baseline=source.baseline,
         digest=taken.digest,
         entry_point=taken.metadata.entry_point,
+        container=None if taken.container is None else taken.container.name,
+        image=None if taken.container is None else taken.container.image,
         notes=taken.notes,
     )
+
+
+def image_beside(copy: Path) -> Path | None:
+    """The image that an entry delivered, given its copy; None where it delivered none."""
+    image = copy.with_name(f"{copy.name}.{IMAGE_TAR}")
+    return image if image.exists() else None
 
 
 def _replace(copy: Path, fresh: Path) -> None:
@@ -85,9 +109,13 @@ def _replace(copy: Path, fresh: Path) -> None:
     if copy.exists():
         shutil.rmtree(copy)
     fresh.rename(copy)
+    if (delivered := fresh.with_name(IMAGE_TAR)).exists():
+        delivered.rename(copy.with_name(f"{copy.name}.{IMAGE_TAR}"))
 
 
-def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:
+def _take(
+    source: EntrySource, sandbox: Sandbox, copy: Path, containers: ImageChooser | None
+) -> _Taken:
     if is_archive(source.path):
         if source.path.stat().st_size > MAX_PACKED_BYTES:
             raise InvalidSubmission(
@@ -109,7 +137,18 @@ def _take(source: EntrySource, sandbox: Sandbox, copy: Path) -> _Taken:
     metadata, notes = _read_metadata(source, sandbox, copy)
     _check_role(source, metadata)
     healed = heal(copy, metadata.entry_point)
-    return _Taken(metadata, digest_folder(copy), (*notes, *healed))
+    digest = digest_folder(copy)
+    delivered = _set_aside(copy / IMAGE_TAR, copy.with_name(IMAGE_TAR))
+    if containers is None:
+        unused = () if delivered is None else (f"{source.name}/{IMAGE_TAR}: {NO_CONTAINERS}",)
+        return _Taken(metadata, digest, (*notes, *healed, *unused), None)
+    container = containers.choose(source.name, metadata, delivered)
+    return _Taken(metadata, digest, (*notes, *healed, *container.notes), container)
+
+
+def _set_aside(image: Path, aside: Path) -> Path | None:
+    """Take an image out of the copy: no run has use for it in its /code."""
+    return image.rename(aside) if image.is_file() else None
 
 
 def _copy(source: EntrySource, sandbox: Sandbox, copy: Path) -> None:
@@ -133,26 +172,14 @@ def _metadata_problems(source: EntrySource, sandbox: Sandbox, copy: Path) -> tup
 
 def _unpack(source: EntrySource, packed: Path, sandbox: Sandbox, copy: Path) -> None:
     """Unpack an archive in a box, which streams its content to us."""
-    reading, writing = os.pipe()
-    spec = RunSpec(
-        argv=("python3", "-m", "advcomp.rules.unpack", SUBMISSION),
-        limits=UNPACK_LIMITS,
-        inputs={SUBMISSION: packed},
-        stdout_fd=writing,
+    receive_from_box(
+        UNPACK_PROGRAM,
+        packed,
+        copy,
+        name=source.name,
+        sandbox=sandbox,
+        max_bytes=MAX_UNPACKED_BYTES,
     )
-
-    def run() -> None:
-        with os.fdopen(writing, "wb"), sandbox.run(spec):
-            pass
-
-    with os.fdopen(reading, "rb") as stream, ThreadPoolExecutor(1) as pool:
-        box = pool.submit(run)
-        try:
-            receive(stream, copy, name=source.name)
-        finally:
-            while stream.read(1 << 20):  # the box may go on, and must not be left waiting
-                pass
-            box.result()
 
 
 def _read_metadata(

@@ -29,6 +29,11 @@ def manifest_of(state: RunState, waves: Sequence[Wave]) -> dict[str, object]:
         "logs": state.logs.model_dump(mode="json"),
         "seed": state.seed,
         "sandbox": state.sandbox.model_dump(mode="json"),
+        "images": {
+            entry.name: {"container": entry.container, "image": entry.image}
+            for entry in state.entries
+            if entry.image is not None
+        },
         "waves": [
             [
                 {"attack": column.attack, "max_epsilon": column.max_epsilon}

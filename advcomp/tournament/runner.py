@@ -19,6 +19,7 @@ from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.publish import write_results
 from advcomp.tournament.collect import Collected, collect, collect_finished, current_columns
 from advcomp.tournament.config import Tournament, check_machine, difference, load_tournament
+from advcomp.tournament.containers import ImageChooser, pins, refuse_moved
 from advcomp.tournament.entries import EntrySource, load_entries
 from advcomp.tournament.executors import Stop, run_local
 from advcomp.tournament.exposure import labelled_folders, refuse_exposed
@@ -35,6 +36,7 @@ from advcomp.tournament.state import (
     FILE_NAME,
     KEY_FILE,
     RESULTS,
+    EntryState,
     RunState,
     SandboxState,
     load_state,
@@ -104,6 +106,7 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
     with opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox:
+        containers = containers_of(tournament, sandbox)
         dataset = open_dataset(tournament)
         refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
         for note in listed.notes:
@@ -111,9 +114,12 @@ def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finis
         with locked(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
-            entries = take_entries(listed.sources, sandbox, run / ENTRIES)
+            entries = take_entries(listed.sources, sandbox, run / ENTRIES, containers)
+            images = _pinned(run, entries)
             box = SandboxState.of(sandbox)
-            state = state_of(tournament, dataset, entries, box, key_digest=key.digest)
+            state = state_of(
+                tournament, dataset, entries, box, key_digest=key.digest, images=images
+            )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             save_state(run, state)
             store = Store(run)
@@ -217,6 +223,29 @@ def opened_sandbox(
         yield sandbox
     finally:
         sandbox.close()
+
+
+def containers_of(
+    tournament: Tournament, sandbox: Sandbox, *, any_local: bool = False
+) -> ImageChooser | None:
+    """What chooses the entries' images; None where the sandbox uses none.
+
+    Raises:
+        InvalidConfig: An image of the tournament file is not here.
+    """
+    if sandbox.images is None:
+        return None
+    containers = ImageChooser(tournament, sandbox, sandbox.images, any_local=any_local)
+    containers.refuse_absent()
+    return containers
+
+
+def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:
+    """The images of a run by name; refuses to go on where a name has moved."""
+    old = load_state(run).images if (run / FILE_NAME).exists() else {}
+    new = pins(entries, old)
+    refuse_moved(run, old, new)
+    return new
 
 
 class _Stages:

@@ -4,7 +4,7 @@
 new; with the stored results it is enough to rebuild every table without running anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -39,6 +39,8 @@ class EntryState(_Frozen):
 
     Args:
         source: Where it was taken from; for the organiser's eyes.
+        container, image: What it runs in, where containers are used: the image's name in the
+            tournament file (or image.tar), and its ID.
         rejected: It breaks the contract (`notes` say how); it has no copy and no digest.
     """
 
@@ -49,6 +51,7 @@ class EntryState(_Frozen):
     baseline: bool = False
     digest: str = ""
     entry_point: str = ""
+    container: str | None = None
     image: str | None = None
     rejected: bool = False
     notes: tuple[str, ...] = ()
@@ -101,7 +104,11 @@ class SandboxState(_Frozen):
 
 
 class RunState(_Frozen):
-    """A whole run but its results. `identity` is what must not change in a run folder."""
+    """A whole run but its results. `identity` is what must not change in a run folder.
+
+    Args:
+        images: Name in the tournament file -> ID of the image that it has meant from the start.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -112,6 +119,7 @@ class RunState(_Frozen):
     schedule: Schedule
     view: View
     entries: tuple[EntryState, ...]
+    images: dict[str, str] = {}
     limits: LimitsTable
     sandbox: SandboxState
     scoring: ScoringTable
@@ -184,6 +192,7 @@ def state_of(
     sandbox: SandboxState,
     *,
     key_digest: str,
+    images: Mapping[str, str] | None = None,
 ) -> RunState:
     """The state of a run that begins, or goes on, now and here."""
     return RunState.model_validate(
@@ -196,6 +205,7 @@ def state_of(
             "schedule": tournament.threat.schedule,
             "view": tournament.defense.view,
             "entries": tuple(entries),
+            "images": images or {},
             "limits": tournament.limits,
             "sandbox": sandbox,
             "scoring": tournament.scoring,

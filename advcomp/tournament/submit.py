@@ -19,6 +19,7 @@ from pathlib import Path
 from advcomp.errors import InvalidConfig, InvalidSubmission
 from advcomp.rules.durable import write_durably
 from advcomp.rules.folders import pack_folder
+from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.paths import MAX_PACKED_BYTES
 from advcomp.rules.submission import NAME_PATTERN, default_name
 from advcomp.rules.submission_type import SubmissionType
@@ -36,6 +37,7 @@ from advcomp.tournament.entries import (
     listed_entries,
     read_submitted,
 )
+from advcomp.tournament.intake import image_beside
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.state import EntryState
 from advcomp.tournament.validate import Target
@@ -191,7 +193,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _pack(copy: Path, archive: Path) -> None:
-    pack_folder(copy, archive)
+    delivered = image_beside(copy)
+    pack_folder(copy, archive, {} if delivered is None else {IMAGE_TAR: delivered})
     with archive.open("rb") as file:
         os.fsync(file.fileno())
         size = os.fstat(file.fileno()).st_size

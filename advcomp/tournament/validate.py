@@ -24,7 +24,7 @@ from advcomp.tournament.intake import take_entry
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opaque import open_key
 from advcomp.tournament.plan import Job, attack_jobs, defense_jobs
-from advcomp.tournament.runner import opened_sandbox
+from advcomp.tournament.runner import containers_of, opened_sandbox
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.staging import staging_for
 from advcomp.tournament.state import ENTRIES, KEY_FILE, EntryState, SandboxState, state_of
@@ -62,6 +62,7 @@ class Target:
 
     Args:
         tournament: The file that sets limits and budgets.
+        any_local: Whether the entry is one's own, and may use every container image that is here.
         height, width: Of the images to draw.
         images: How many to draw.
     """
@@ -71,6 +72,7 @@ class Target:
     height: int
     width: int
     images: int = SMOKE_IMAGES
+    any_local: bool = False
 
 
 class Validator:
@@ -82,6 +84,7 @@ class Validator:
         images = drawn_images(target.height, target.width, target.images)
         self._dataset = write_dataset(run / "dataset", images)
         (run / ENTRIES).mkdir()
+        self._containers = containers_of(target.tournament, sandbox, any_local=target.any_local)
 
     def take(self, source: EntrySource) -> EntryState:
         """Take an entry in; one that breaks the contract comes back rejected, with its problems.
@@ -89,7 +92,7 @@ class Validator:
         Raises:
             SandboxError: The sandbox failed, not the entry.
         """
-        return take_entry(source, self._sandbox, self._run / ENTRIES)
+        return take_entry(source, self._sandbox, self._run / ENTRIES, self._containers)
 
     def copy_of(self, entry: EntryState) -> Path:
         """The folder that an entry was taken to, healed; there until the validator is closed."""
@@ -241,4 +244,6 @@ def _of_path(path: Path) -> Target:
         {**defaults, "threat": {"max_epsilons": [MAX_EPSILON]}}, context=absolute
     )
     source = EntrySource(path=absolute, name=default_name(absolute), role=None)
-    return Target(tournament=tournament, sources=(source,), height=HEIGHT, width=WIDTH)
+    return Target(
+        tournament=tournament, sources=(source,), height=HEIGHT, width=WIDTH, any_local=True
+    )
