@@ -7,6 +7,7 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,10 @@ def _sandbox_obstacle(name: str) -> str | None:
 
 
 def _program_obstacle(*names: str) -> str | None:
-    return None if any(map(shutil.which, names)) else f"none of {', '.join(names)} is installed"
+    """Looks beside the interpreter, too: a virtual environment need not be on the PATH."""
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    found = any(shutil.which(name, path=path) for name in names)
+    return None if found else f"none of {', '.join(names)} is installed"
 
 
 OBSTACLES: Mapping[str, Callable[[], str | None]] = {

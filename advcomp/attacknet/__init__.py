@@ -1,0 +1,1 @@
+"""Trains an attack network: one forward pass writes the adversarial image."""

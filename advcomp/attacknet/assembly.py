@@ -1,0 +1,149 @@
+"""Puts a recipe's parts together: classifiers that fit the images, the network, its hint."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from advcomp.attacknet.config import HintMode, Precision, Recipe
+from advcomp.attacknet.data import Images
+from advcomp.attacknet.draws import key_of
+from advcomp.attacknet.generator import Generator
+from advcomp.attacknet.hint import GradientHint, layer_of
+from advcomp.attacknet.loss import TargetClassifier
+from advcomp.attacknet.model import AttackNetwork, NetworkSpec
+from advcomp.errors import InvalidConfig
+from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.pixels import to_float
+from advcomp.rules.threat import eps_of
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """What weights and images are kept in; bf16 and fp16 only compute in 16 bits."""
+    return torch.float64 if precision is Precision.FLOAT64 else torch.float32
+
+
+def fitting_classifier(path: Path, images: Images) -> Classifier:
+    """The classifier in a file, frozen, tried on one image.
+
+    Raises:
+        InvalidConfig: The file is none, or its classifier does not fit: input size or classes.
+    """
+    classifier = load_classifier(path)
+    height, width = images.levels.shape[1:3]
+    try:
+        with torch.no_grad():
+            logits = classifier(to_float(images.levels[:1]))
+    except (RuntimeError, ValueError) as error:
+        raise InvalidConfig(
+            f"{path}: expected a classifier for images of {height}x{width}; "
+            f'"{classifier.architecture}" takes none: {str(error).splitlines()[0]}'
+        ) from error
+    expected = [min(images.classes), max(images.classes)]
+    known = [classifier.label_offset, classifier.label_offset + logits.shape[1] - 1]
+    if known[0] > expected[0] or known[1] < expected[1]:
+        raise InvalidConfig(
+            f"{path}: expected a classifier that knows the labels {expected[0]} to "
+            f"{expected[1]}; it has {logits.shape[1]} classes, {known[0]} to {known[1]}"
+        )
+    if not torch.isfinite(logits).all():
+        raise InvalidConfig(f"{path}: expected finite logits; the weights give {logits[0, :3]}")
+    return classifier
+
+
+def fitting_classifiers(paths: Iterable[Path], images: Images) -> list[Classifier]:
+    """Those of several files.
+
+    Raises:
+        InvalidConfig: All problems of all files.
+    """
+    found: list[Classifier] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            found.append(fitting_classifier(path, images))
+        except InvalidConfig as error:
+            problems += error.problems
+    if problems:
+        raise InvalidConfig(*problems)
+    return found
+
+
+def target_classifiers(
+    recipe: Recipe, images: Images, chosen: Sequence[int]
+) -> list[TargetClassifier]:
+    """Some of a recipe's target classifiers, by their number.
+
+    Raises:
+        InvalidConfig: One does not fit, or has no such layer.
+    """
+    items = [recipe.targets[i] for i in chosen]
+    classifiers = fitting_classifiers([item.weights for item in items], images)
+    for item, classifier in zip(items, classifiers, strict=True):
+        if item.feature_layer is not None:
+            _known_layers(item.weights, classifier, [item.feature_layer])
+    return [
+        TargetClassifier(
+            name=item.weights.stem,
+            classifier=classifier,
+            weight=item.weight,
+            feature_layer=item.feature_layer,
+        )
+        for item, classifier in zip(items, classifiers, strict=True)
+    ]
+
+
+def hint_of(recipe: Recipe, images: Images) -> GradientHint | None:
+    """The recipe's hint, if it has one.
+
+    Raises:
+        InvalidConfig: The surrogate does not fit, or lacks a layer.
+    """
+    if recipe.hint.mode is HintMode.NONE or recipe.hint.surrogate is None:
+        return None
+    surrogate = fitting_classifier(recipe.hint.surrogate, images)
+    _known_layers(recipe.hint.surrogate, surrogate, recipe.hint.layers)
+    return GradientHint(surrogate, recipe.hint.layers)
+
+
+def spec_of(recipe: Recipe, images: Images, hint: GradientHint | None) -> NetworkSpec:
+    """What network a recipe asks for."""
+    strides = [recipe.network.stem_stride << level for level in range(len(recipe.network.widths))]
+    return NetworkSpec(
+        table=recipe.network,
+        max_epsilons=recipe.threat.max_epsilons,
+        target_labels=images.classes if recipe.threat.targeted else None,
+        hint=() if hint is None else hint.spec(images.levels.shape[2], strides),
+    )
+
+
+def fresh_generator(recipe: Recipe, images: Images) -> Generator:
+    """A network with its first weights, which come from the recipe's seed alone."""
+    hint = hint_of(recipe, images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_of(recipe.seed, "weights"))
+        network = AttackNetwork(spec_of(recipe, images, hint), recompute=recipe.device.recompute)
+    return Generator(network, hint, recipe.hint.mode).to(dtype_of(recipe.device.precision))
+
+
+def one_image(
+    recipe: Recipe, images: Images, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """An image, an epsilon and a target label to try a generator on."""
+    dtype = dtype_of(recipe.device.precision)
+    clean = to_float(images.levels[:1]).to(dtype)
+    eps = torch.full((1,), eps_of(recipe.threat.max_epsilons[0]), dtype=dtype)
+    targets = torch.tensor(images.classes[:1]) if recipe.threat.targeted else None
+    return clean.to(device), eps.to(device), None if targets is None else targets.to(device)
+
+
+def _known_layers(path: Path, classifier: Classifier, layers: Sequence[str]) -> None:
+    problems: list[str] = []
+    for name in layers:
+        try:
+            layer_of(classifier, name)
+        except InvalidConfig as error:
+            problems += [f"{path}: {problem}" for problem in error.problems]
+    if problems:
+        raise InvalidConfig(*problems)

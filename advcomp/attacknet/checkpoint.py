@@ -1,0 +1,162 @@
+"""Checkpoints: all that a run needs to go on as if nothing had happened.
+
+A checkpoint is one file, written beside its place and renamed, so that whatever happens while it
+is written the one before is whole. It holds no state of a random generator: every draw has an
+address (`draws.py`). It names no number of ranks: a run may go on with another one.
+"""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from advcomp.attacknet.config import Recipe
+from advcomp.attacknet.model import NetworkSpec
+from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.rules.durable import write_durably
+from advcomp.rules.toml_file import Table
+
+_FORMAT = 1
+_FREE = ("parallel", "device", "output")
+"""Tables of a recipe that may differ when a run goes on: they do not change what is computed."""
+
+
+class About(Table):
+    """What a checkpoint says of itself.
+
+    Args:
+        step: How many steps are done.
+        skipped: How many of them gave no finite loss.
+        identity: Of the recipe: what may not differ when the run goes on, by key.
+        recipe: The recipe's text.
+        surrogate: The path of the hint's surrogate.
+        image_size: Height and width of the training images.
+    """
+
+    step: int
+    skipped: int
+    in_a_row: int
+    identity: dict[str, str]
+    recipe: str
+    spec: NetworkSpec
+    hint_mode: str
+    hint_layers: tuple[str, ...] = Field(strict=False)
+    surrogate: str | None
+    image_size: tuple[int, int] = Field(strict=False)
+
+
+class Checkpoint:
+    """What is in a file.
+
+    Args:
+        about: What it says of itself.
+        states: State dictionaries by name: network, average, optimizer, scaler.
+    """
+
+    def __init__(self, about: About, states: Mapping[str, Mapping[str, Any]]) -> None:
+        self.about = about
+        self.states = states
+
+
+def identity_of(recipe: Recipe) -> dict[str, str]:
+    """What may not differ when a run goes on: `training.steps` to its value, files by content."""
+    tables = recipe.model_dump(mode="json", exclude=set(_FREE))
+    return {key: _content(value) for key, value in _flat("", tables)}
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write `step-NNNNNNNN.pt` into a folder, and delete all but the newest `keep`.
+
+    Raises:
+        AdvcompError: There is no room; the last checkpoint is intact.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{checkpoint.about.step:08d}.pt"
+    content = io.BytesIO()
+    torch.save(
+        {"format": _FORMAT, "about": checkpoint.about.model_dump_json(), **checkpoint.states},
+        content,
+    )
+    try:
+        write_durably(path, content.getvalue())
+    except OSError as error:
+        for partial in folder.glob(".*.partial"):
+            partial.unlink()
+        last = latest_checkpoint(folder)
+        raise AdvcompError(
+            f"{path}: expected room for a checkpoint of {len(content.getvalue()):,} bytes; got: "
+            f"{error.strerror}; make room and start again: "
+            + (f"{last} is intact" if last else "there is none before it")
+        ) from error
+    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
+        old.unlink()
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in a folder."""
+    return max(folder.glob("step-*.pt"), default=None)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint; nothing in the file is executed.
+
+    Raises:
+        InvalidConfig: The file is missing or no checkpoint of this version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        about = About.model_validate_json(content.pop("about"))
+        known = content.pop("format") == _FORMAT
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise InvalidConfig(
+            f"{path}: expected a checkpoint of `advcomp train`: {str(error).splitlines()[0]}"
+        ) from error
+    if not known:
+        raise InvalidConfig(f"{path}: expected a checkpoint of format {_FORMAT}")
+    return Checkpoint(about, content)
+
+
+def refuse_other_recipe(path: Path, found: Mapping[str, str], recipe: Recipe) -> None:
+    """Check that a checkpoint belongs to a recipe.
+
+    Raises:
+        InvalidConfig: It does not: names the keys that differ.
+    """
+    own = identity_of(recipe)
+    different = sorted(key for key in found.keys() | own.keys() if found.get(key) != own.get(key))
+    if different:
+        raise InvalidConfig(
+            f"{path}: expected a checkpoint of this recipe; other values of "
+            f"{', '.join(different)}; undo the change, or train into another folder with --out"
+        )
+
+
+def _flat(prefix: str, value: object) -> list[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        pairs = [(f"{prefix}.{key}" if prefix else str(key), each) for key, each in value.items()]
+    elif isinstance(value, list):
+        pairs = [(f"{prefix}[{i}]", each) for i, each in enumerate(value)]
+    else:
+        return [(prefix, value)]
+    return [item for key, each in pairs for item in _flat(key, each)]
+
+
+def _content(value: object) -> str:
+    """A value as text; of a file the digest of what is in it, of a folder the name."""
+    path = Path(value) if isinstance(value, str) else None
+    if path is None or not path.is_absolute():
+        return str(value)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else path.name

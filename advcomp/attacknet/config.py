@@ -1,0 +1,421 @@
+"""A recipe: one TOML file that says how an attack network is built and trained.
+
+Every key is a field below, and its description is what a wrong value is answered with. Paths are
+seen from the recipe's folder. What no single key can be wrong about (a loss without the layer it
+looks at, a batch that no grid can split) is checked here, too, before anything is loaded.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
+
+from advcomp.errors import InvalidConfig
+from advcomp.rules.submission import NAME_PATTERN
+from advcomp.rules.toml_file import Table, problem, read_toml
+
+
+class Source(StrEnum):
+    """Where the training images come from; never a tournament's part of them."""
+
+    DIGITS = "digits"
+    CIFAR10 = "cifar10"
+    FOLDER = "folder"
+
+
+class EpsilonInput(StrEnum):
+    """How one network serves every epsilon."""
+
+    HEADS = "heads"
+    CONDITION = "condition"
+    BOTH = "both"
+
+
+class HintMode(StrEnum):
+    """How often the network is told the surrogate's gradient."""
+
+    NONE = "none"
+    ONE = "one"
+    RECURRENT = "recurrent"
+
+
+class TransformName(StrEnum):
+    """What may stand between the network and the classifiers."""
+
+    DIVERSE_INPUTS = "diverse_inputs"
+    BLOCK_SHUFFLE = "block_shuffle"
+    SCALE = "scale"
+    SMOOTH = "smooth"
+
+
+class Precision(StrEnum):
+    """What the network computes in; its weights keep 32 bits under bf16 and fp16."""
+
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FLOAT64 = "float64"
+
+
+def one_of(choices: type[StrEnum]) -> str:
+    """`one of a, b, c`: the description of a field that is a choice."""
+    return f"one of {', '.join(choices)}"
+
+
+def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
+    file = info.context
+    assert isinstance(file, Path)
+    return file.parent / value
+
+
+def _some_and_each_once(values: tuple[int, ...]) -> tuple[int, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("none, or repeated")
+    return values
+
+
+def _two_or_more(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(values) < 2:
+        raise ValueError("too few")
+    return values
+
+
+def _some(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("none")
+    return values
+
+
+Located = Annotated[Path, AfterValidator(_beside_the_file)]
+Levels = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(_some_and_each_once)
+]
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], AfterValidator(_two_or_more)
+]
+NAME_RULE = (
+    'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
+)
+FLAG = "true or false"
+WEIGHT = "a number above 0"
+SHARE = "a number from 0 to 1"
+
+
+class DataTable(Table):
+    """[data]: the training images. The last `validation_images` are only evaluated on."""
+
+    source: Source = Field(strict=False, description=one_of(Source))
+    path: Located | None = Field(
+        default=None,
+        strict=False,
+        description="where the images are (cifar10: torchvision's root or an .npz of JPEGs;"
+        " folder: a folder with images/ and images.csv)",
+    )
+    validation_images: int = Field(default=200, ge=1, description="a number of images, at least 1")
+    shift: int = Field(
+        default=0, ge=0, description="pixels, at least 0, by which images are moved"
+    )
+    flip: bool = Field(
+        default=False, description="true where an image and its mirror image are alike"
+    )
+
+    @model_validator(mode="after")
+    def _path_fits_the_source(self) -> Self:
+        if (self.path is None) != (self.source is Source.DIGITS):
+            raise problem(
+                'path: goes only with source = "cifar10" or "folder", and both need it; '
+                f'source is "{self.source}"'
+            )
+        return self
+
+
+class ThreatTable(Table):
+    """[threat]: the budgets that the network is trained for, and whether it aims."""
+
+    max_epsilons: Levels = Field(
+        default=(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),
+        strict=False,
+        description="one or more pixel levels, integers 1 to 255, each once",
+    )
+    targeted: bool = Field(
+        default=False, description=f"{FLAG}: lead to a target class, drawn in training"
+    )
+
+
+class NetworkTable(Table):
+    """[network]: how large the network is, and how it learns of epsilon."""
+
+    widths: Widths = Field(
+        default=(32, 64, 96),
+        strict=False,
+        description="the channels of two or more levels, each half the resolution of the one"
+        " before, in multiples of 8",
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks in each level, at least 1")
+    bottlenecks: int = Field(
+        default=1, ge=1, description="residual blocks at the lowest resolution"
+    )
+    stem_stride: int = Field(
+        default=1, ge=1, le=4, description="by how much the first layer shrinks: 1 to 4"
+    )
+    epsilon: EpsilonInput = Field(
+        default=EpsilonInput.HEADS, strict=False, description=one_of(EpsilonInput)
+    )
+    embedding: int = Field(
+        default=32, ge=1, description="numbers that tell of epsilon and target class"
+    )
+
+
+class HintTable(Table):
+    """[hint]: the surrogate whose activations and gradients the network is told."""
+
+    mode: HintMode = Field(default=HintMode.NONE, strict=False, description=one_of(HintMode))
+    surrogate: Located | None = Field(
+        default=None, strict=False, description="the path of a classifier's weights"
+    )
+    layers: Annotated[tuple[str, ...], AfterValidator(_some)] = Field(
+        default=("network",),
+        strict=False,
+        description="one or more names of the surrogate's layers",
+    )
+
+    @model_validator(mode="after")
+    def _a_surrogate_where_one_is_asked(self) -> Self:
+        if (self.surrogate is None) != (self.mode is HintMode.NONE):
+            raise problem(
+                'surrogate: goes only with mode = "one" or "recurrent", and both need it; '
+                f'mode is "{self.mode}"'
+            )
+        return self
+
+
+class TargetItem(Table):
+    """[[targets]]: a classifier that the network is trained against."""
+
+    weights: Located = Field(strict=False, description="the path of a classifier's weights")
+    weight: float = Field(default=1.0, gt=0, description=WEIGHT)
+    feature_layer: str | None = Field(
+        default=None,
+        description="the name of a layer in the middle, which feature_distance looks at",
+    )
+
+
+class ValidationItem(Table):
+    """[[validation]]: a classifier that the network is only evaluated on."""
+
+    weights: Located = Field(strict=False, description="the path of a classifier's weights")
+
+
+class LossTable(Table):
+    """[loss]: what is minimised, a sum of the losses of this module's names with these weights."""
+
+    cross_entropy: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    relativistic_cross_entropy: float = Field(
+        default=0.0, ge=0, description="a weight, at least 0"
+    )
+    margin: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    feature_distance: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    confidence: float = Field(
+        default=5.0, ge=0, description="by how much logits must differ before margin is satisfied"
+    )
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The names of the losses that count, with their weights."""
+        return {
+            name: value
+            for name in LossTable.model_fields
+            if name != "confidence" and (value := getattr(self, name)) > 0
+        }
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if not self.weights:
+            names = ", ".join(name for name in LossTable.model_fields if name != "confidence")
+            raise problem(f"expected a weight above 0 for one of {names}; all are 0")
+        return self
+
+
+class TransformItem(Table):
+    """[[transforms]]: what happens to an image on its way to a classifier; in this order."""
+
+    name: TransformName = Field(strict=False, description=one_of(TransformName))
+    probability: float = Field(default=1.0, ge=0, le=1, description=SHARE)
+    blocks: int = Field(
+        default=2, ge=1, description="block_shuffle: blocks along each side, at least 1"
+    )
+    max_degrees: float = Field(
+        default=24.0, ge=0, le=180, description="block_shuffle: degrees, 0 to 180"
+    )
+    low: float = Field(
+        default=0.5, gt=0, le=1, description="scale: the smallest factor, above 0, at most 1"
+    )
+    sigma: float = Field(
+        default=1.0, gt=0, description="smooth: standard deviation in pixels, above 0"
+    )
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_name(self) -> Self:
+        takes = _TRANSFORM_KEYS[self.name]
+        if others := self.model_fields_set - {"name", "probability", *takes}:
+            raise problem(
+                f'"{self.name}" takes {", ".join(("probability", *takes))}; '
+                f"it has no {', '.join(sorted(others))}"
+            )
+        return self
+
+
+_TRANSFORM_KEYS = {
+    TransformName.DIVERSE_INPUTS: (),
+    TransformName.BLOCK_SHUFFLE: ("blocks", "max_degrees"),
+    TransformName.SCALE: ("low",),
+    TransformName.SMOOTH: ("sigma",),
+}
+
+
+class TrainingTable(Table):
+    """[training]: how long and how fast. The rate climbs over the warm-up, then falls to 0."""
+
+    steps: int = Field(default=1000, ge=1, description="a number of steps, at least 1")
+    batch_size: int = Field(
+        default=32, ge=1, description="images of a step over all ranks, at least 1"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="a number above 0")
+    warm_up_steps: int = Field(default=50, ge=0, description="a number of steps, at least 0")
+    weight_decay: float = Field(default=0.0, ge=0, description="a number, at least 0")
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="the largest norm of the gradient, above 0"
+    )
+    average: float = Field(
+        default=0.99,
+        ge=0,
+        lt=1,
+        description="how much of the averaged weights a step keeps, 0 to below 1",
+    )
+    round_to_levels: bool = Field(
+        default=True, description=f"{FLAG}: classifiers see rounded pixels"
+    )
+    max_skipped: int = Field(
+        default=10, ge=1, description="steps in a row without a finite loss before training stops"
+    )
+
+
+class DeviceTable(Table):
+    """[device]: what computes, and how."""
+
+    name: str = Field(
+        default="auto", description='"auto" (GPUs where there are any), "cpu" or "cuda"'
+    )
+    precision: Precision = Field(
+        default=Precision.FLOAT32, strict=False, description=one_of(Precision)
+    )
+    channels_last: bool = Field(default=False, description=FLAG)
+    compile: bool = Field(default=False, description=f"{FLAG}: let torch.compile build kernels")
+    recompute: bool = Field(
+        default=False,
+        description=f"{FLAG}: keep no activations of the network, compute them again",
+    )
+
+
+class ParallelTable(Table):
+    """[parallel]: how the ranks that were started share the work."""
+
+    model_ranks: int = Field(
+        default=1,
+        ge=1,
+        description="ranks of a group that split the target classifiers, at least 1",
+    )
+    timeout_s: float = Field(
+        default=600.0, gt=0, description="seconds that ranks wait for each other, above 0"
+    )
+
+
+class OutputTable(Table):
+    """[output]: how often training shows and keeps what it has."""
+
+    evaluate_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
+    checkpoint_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
+    keep: int = Field(default=2, ge=1, description="how many checkpoints to keep, at least 1")
+
+
+class Recipe(Table):
+    """A recipe, as written, with paths made absolute."""
+
+    name: Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")] = Field(
+        description=NAME_RULE
+    )
+    seed: int = Field(default=0, ge=0, description="an integer, at least 0")
+    data: DataTable = Field(description="a table with a source")
+    threat: ThreatTable = Field(default=ThreatTable(), description="a table")
+    network: NetworkTable = Field(default=NetworkTable(), description="a table")
+    hint: HintTable = Field(default=HintTable(), description="a table")
+    targets: tuple[TargetItem, ...] = Field(
+        strict=False, description="one or more tables [[targets]] with the weights of a classifier"
+    )
+    validation: tuple[ValidationItem, ...] = Field(
+        default=(),
+        strict=False,
+        description="tables [[validation]] with the weights of a classifier",
+    )
+    loss: LossTable = Field(description="a table with weights of losses")
+    transforms: tuple[TransformItem, ...] = Field(
+        default=(), strict=False, description="tables [[transforms]] with the name of a transform"
+    )
+    training: TrainingTable = Field(default=TrainingTable(), description="a table")
+    device: DeviceTable = Field(default=DeviceTable(), description="a table")
+    parallel: ParallelTable = Field(default=ParallelTable(), description="a table")
+    output: OutputTable = Field(default=OutputTable(), description="a table")
+
+    @model_validator(mode="after")
+    def _tables_fit_together(self) -> Self:
+        if not self.targets:
+            raise problem("targets: expected one or more tables [[targets]]; got none")
+        looks = self.loss.feature_distance > 0
+        if looks and self.threat.targeted:
+            raise problem(
+                "[loss] feature_distance has no targeted form: take it out, or set"
+                " [threat] targeted = false"
+            )
+        blind = [i for i, item in enumerate(self.targets) if (item.feature_layer is None) == looks]
+        if blind:
+            raise problem(
+                f"[targets] {', '.join(f'[{i}]' for i in blind)} feature_layer: goes only with"
+                f" [loss] feature_distance above 0, and every target needs it there; it is"
+                f" {self.loss.feature_distance}"
+            )
+        if self.parallel.model_ranks > len(self.targets):
+            raise problem(
+                f"[parallel] model_ranks: expected at most as many as [[targets]],"
+                f" {len(self.targets)}; got {self.parallel.model_ranks}"
+            )
+        if self.training.warm_up_steps >= self.training.steps:
+            raise problem(
+                f"[training] warm_up_steps: expected fewer than steps, {self.training.steps};"
+                f" got {self.training.warm_up_steps}"
+            )
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        InvalidConfig: Lists all that is wrong with it, with line and key.
+    """
+    recipe = read_toml(path, Recipe)
+    files = {
+        "[hint] surrogate": [recipe.hint.surrogate] if recipe.hint.surrogate else [],
+        "[[targets]] weights": [item.weights for item in recipe.targets],
+        "[[validation]] weights": [item.weights for item in recipe.validation],
+    }
+    missing = [
+        f"{path}: {key}: expected the path of a file, seen from the recipe; none at {file}"
+        for key, wanted in files.items()
+        for file in wanted
+        if not file.is_file()
+    ]
+    if missing:
+        raise InvalidConfig(*missing)
+    return recipe

@@ -1,0 +1,346 @@
+"""Ranks: who started them, how they find each other, and how they fail together.
+
+MPI starts the ranks, and so may torchrun or srun; torch.distributed moves the tensors (NCCL
+between GPUs, gloo between CPUs). Each launcher tells its ranks in its own way which they are:
+
+| launcher | told by                            | where rank 0 listens               |
+|----------|------------------------------------|------------------------------------|
+| torchrun | RANK, WORLD_SIZE                   | MASTER_ADDR, MASTER_PORT           |
+| mpiexec  | mpi4py                             | broadcast by mpi4py                |
+| srun     | SLURM_PROCID, SLURM_STEP_NUM_TASKS | first of SLURM_STEP_NODELIST, a    |
+|          |                                    | port made of SLURM_JOB_ID          |
+
+Ranks form a grid, data x model. Every rank holds the network and its share of the batch; the
+ranks of a *group* (one row of the grid) put their shares together and split the target
+classifiers. An exception on one rank ends all: it says its message and its rank, and takes the
+job down by MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice; ranks
+that wait for it meanwhile lose their connection. No wait is longer than the recipe's timeout.
+"""
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+
+from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
+
+_FIRST_PORT, _PORTS = 20_000, 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a launcher tells a rank.
+
+    Args:
+        rank, size: Which of how many.
+        local_rank: Which on this machine; chooses the GPU.
+        host, port: Where rank 0 listens; port 0 where it is to choose one and to tell by MPI.
+        serves: Whether rank 0 opens the port, or the launcher has done so.
+        mpi: mpi4py's communicator, where MPI started the ranks.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0
+    serves: bool = True
+    mpi: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process's place in the grid.
+
+    Args:
+        rank, size: Among all.
+        model_ranks: Ranks of a group, which split the target classifiers.
+        device: What this rank computes on.
+        group: torch.distributed's handle of the own group; None where it is this rank alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    model_ranks: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    group: distributed.ProcessGroup | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank is the one that shows and writes."""
+        return self.rank == 0
+
+    @property
+    def place(self) -> int:
+        """Which of its group this rank is."""
+        return self.rank % self.model_ranks
+
+    def own_rows(self, batch: int) -> slice:
+        """Which images of the global batch this rank makes adversarial."""
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def group_rows(self, batch: int) -> slice:
+        """Which images of the global batch this rank's group makes; its own are among them."""
+        share = batch * self.model_ranks // self.size
+        first = self.rank // self.model_ranks * share
+        return slice(first, first + share)
+
+    def own_classifiers(self, count: int) -> range:
+        """Which of the target classifiers this rank holds."""
+        return range(self.place, count, self.model_ranks)
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """The group's images, of every rank's (n, ...); gradients of all come back to each."""
+        return x if self.group is None else _gather(x, self)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace every tensor by its sum over all ranks; all have one type."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def total(self, *numbers: float) -> list[float]:
+        """The sum over all ranks of each of a few numbers."""
+        sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        self.add_up([sums])
+        return list(map(float, sums.tolist()))
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather in a group. Backward: the sum over the group, and of it the own part.
+
+    torch.distributed.nn's fails in a group that lacks rank 0 under gloo.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        parts = [torch.empty_like(x) for _ in range(ranks.model_ranks)]
+        distributed.all_gather(parts, x.contiguous(), group=ranks.group)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        ranks: Ranks = ctx.ranks
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient, group=ranks.group)
+        return gradient.chunk(ranks.model_ranks)[ranks.place], None
+
+
+def _gather(x: Tensor, ranks: Ranks) -> Tensor:
+    gathered: Tensor = _Gather.apply(x, ranks)
+    return gathered
+
+
+@contextmanager
+def together(launch: Launch) -> Iterator[None]:
+    """Within it, an exception on one rank ends the job on all with its message.
+
+    Alone, exceptions are passed on.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if launch.size == 1:
+            raise
+        _end_all(launch, error)
+
+
+@contextmanager
+def joined(
+    launch: Launch, *, model_ranks: int = 1, device: str = "auto", timeout_s: float = 600
+) -> Iterator[Ranks]:
+    """This rank's place among all, once every rank has come.
+
+    Raises:
+        InvalidConfig: The ranks make no grid, or there is no such device.
+        AdvcompError: A rank did not come in time; says which.
+    """
+    if launch.size % model_ranks:
+        raise InvalidConfig(
+            f"[parallel] model_ranks: expected a divisor of the number of ranks, {launch.size}; "
+            f"got {model_ranks}"
+        )
+    chosen = device_of(device, launch.local_rank)
+    if launch.size == 1:
+        yield Ranks(device=chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    timeout = timedelta(seconds=timeout_s)
+    distributed.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        store=_store(launch, timeout),
+        rank=launch.rank,
+        world_size=launch.size,
+        timeout=timeout,
+    )
+    try:
+        yield Ranks(
+            rank=launch.rank,
+            size=launch.size,
+            model_ranks=model_ranks,
+            device=chosen,
+            group=_own_group(launch, model_ranks),
+        )
+    finally:
+        distributed.destroy_process_group()
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> Launch:
+    """What the launcher says that started this process, if one did.
+
+    Raises:
+        MissingExtra: MPI did, and mpi4py is not installed.
+    """
+    if "WORLD_SIZE" in environment and "RANK" in environment:
+        return Launch(
+            rank=int(environment["RANK"]),
+            size=int(environment["WORLD_SIZE"]),
+            local_rank=int(environment.get("LOCAL_RANK", "0")),
+            host=environment.get("MASTER_ADDR", "127.0.0.1"),
+            port=int(environment.get("MASTER_PORT", "29500")),
+            serves=environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        )
+    if "OMPI_COMM_WORLD_SIZE" in environment or "PMI_SIZE" in environment:
+        return _from_mpi()
+    if "SLURM_STEP_NUM_TASKS" in environment and "SLURM_PROCID" in environment:
+        return Launch(
+            rank=int(environment["SLURM_PROCID"]),
+            size=int(environment["SLURM_STEP_NUM_TASKS"]),
+            local_rank=int(environment.get("SLURM_LOCALID", "0")),
+            host=first_host(environment["SLURM_STEP_NODELIST"]),
+            port=_FIRST_PORT + int(environment.get("SLURM_JOB_ID", "0")) % _PORTS,
+        )
+    return Launch()
+
+
+def first_host(nodes: str) -> str:
+    """The first host of Slurm's list, such as `gpu[03-05,9],login` (gpu03)."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", nodes)
+    if found is None:
+        raise InvalidConfig(f'SLURM_STEP_NODELIST: expected names of hosts; got "{nodes}"')
+    return "".join(filter(None, found.groups()))
+
+
+def device_of(name: str, local_rank: int = 0) -> torch.device:
+    """The device that a recipe names, for one of the ranks of a machine.
+
+    Raises:
+        InvalidConfig: This machine has none.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and gpus == 0):
+        return torch.device("cpu")
+    if name not in ("auto", "cuda") or gpus == 0:
+        raise InvalidConfig(
+            f'[device] name: expected "auto", "cpu", or "cuda" on a machine with a GPU; '
+            f'got "{name}" on one with {gpus}'
+        )
+    return torch.device("cuda", local_rank % gpus)
+
+
+def _from_mpi() -> Launch:
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise MissingExtra(
+            "mpi4py is not installed, and MPI started this rank; install it with: "
+            "pip install 'advcomp[train]'"
+        ) from error
+    world = MPI.COMM_WORLD
+    hosts = world.allgather(socket.gethostname())
+    return Launch(
+        rank=world.rank,
+        size=world.size,
+        local_rank=hosts[: world.rank].count(hosts[world.rank]),
+        host=hosts[0] if len(set(hosts)) > 1 else "127.0.0.1",
+        mpi=world,
+    )
+
+
+def _store(launch: Launch, timeout: timedelta) -> Store:
+    """Where ranks leave their addresses; here each says that it is there."""
+    try:
+        store = _open_store(launch, timeout)
+    except (distributed.DistError, RuntimeError) as error:
+        raise AdvcompError(
+            f"expected rank 0 to listen at {launch.host}:{launch.port} within "
+            f"{timeout.total_seconds():.0f} s; it does not: {_first_line(error)}"
+        ) from error
+    present = [f"present/{rank}" for rank in range(launch.size)]
+    store.set(present[launch.rank], "")
+    try:
+        store.wait(present, timeout)
+    except (distributed.DistError, RuntimeError) as error:
+        missing = [str(rank) for rank, key in enumerate(present) if not store.check([key])]
+        raise AdvcompError(
+            f"expected {launch.size} ranks within {timeout.total_seconds():.0f} s; missing: "
+            f"rank {', '.join(missing)}"
+        ) from error
+    return store
+
+
+def _open_store(launch: Launch, timeout: timedelta) -> Store:
+    def listen(port: int, serves: bool) -> TCPStore:
+        return TCPStore(launch.host, port, launch.size, serves, timeout, wait_for_workers=False)
+
+    if launch.mpi is None:
+        return listen(launch.port, launch.serves and launch.rank == 0)
+    if launch.rank == 0:
+        store = listen(0, True)
+        launch.mpi.bcast(store.port, root=0)
+        return store
+    return listen(launch.mpi.bcast(None, root=0), False)
+
+
+def _own_group(launch: Launch, model_ranks: int) -> distributed.ProcessGroup | None:
+    """Every rank makes every group, as torch.distributed wants it."""
+    if model_ranks == 1:
+        return None
+    starts = range(0, launch.size, model_ranks)
+    groups = [distributed.new_group(list(range(at, at + model_ranks))) for at in starts]
+    own = groups[launch.rank // model_ranks]
+    assert isinstance(own, distributed.ProcessGroup)
+    return own
+
+
+def _end_all(launch: Launch, error: BaseException) -> NoReturn:
+    """Say what is wrong, and take the job down; nothing that could wait is cleaned up."""
+    problems = error.problems if isinstance(error, AdvcompError) else (_described(error),)
+    for text in problems:
+        print(f"advcomp: rank {launch.rank}: {text}", file=sys.stderr)
+    if not isinstance(error, AdvcompError | KeyboardInterrupt):
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stderr.flush()
+    code = error.exit_code if isinstance(error, AdvcompError) else 1
+    if launch.mpi is not None:
+        launch.mpi.Abort(code)
+    os._exit(code)
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,230 @@
+"""One step of training, which is the same on any grid of ranks.
+
+    own images -> network -> adversarial -> all-gather in the group
+        -> own classifiers' losses on the group's images, / B -> backward
+        -> gradients of the network added up over all ranks -> clip -> AdamW -> average
+
+J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the global batch.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from advcomp.attacknet.assembly import dtype_of, fresh_generator, target_classifiers
+from advcomp.attacknet.config import HintMode, Precision, Recipe
+from advcomp.attacknet.data import Batch, Images, batch_of
+from advcomp.attacknet.draws import key_of
+from advcomp.attacknet.generator import Generator
+from advcomp.attacknet.loss import TargetClassifier
+from advcomp.attacknet.model import AttackNetwork
+from advcomp.attacknet.parallel import Ranks
+from advcomp.attacknet.progress import StepReport
+from advcomp.attacknet.schedule import learning_rate, move_average
+from advcomp.errors import InvalidConfig
+
+
+@dataclass(kw_only=True)
+class Run:
+    """All that takes part in training on this rank.
+
+    Args:
+            network: The generator's network as it is saved, where that one is compiled.
+        average: Exponential average of the network's weights, by name.
+        targets: This rank's target classifiers, by their number in the recipe.
+        done: Steps that are done.
+        skipped, in_a_row: Steps without a finite loss, in all and since the last finite one.
+    """
+
+    recipe: Recipe
+    ranks: Ranks
+    training: Images
+    generator: Generator
+    network: AttackNetwork
+    average: dict[str, Tensor]
+    targets: Mapping[int, TargetClassifier]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    done: int = 0
+    skipped: int = 0
+    in_a_row: int = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images and weights."""
+        return dtype_of(self.recipe.device.precision)
+
+
+def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
+    """A run before its first step.
+
+    Raises:
+        InvalidConfig: A classifier or the precision does not fit.
+    """
+    _refuse_unknown_precision(recipe, ranks.device)
+    numbers = ranks.own_classifiers(len(recipe.targets))
+    targets = dict(zip(numbers, target_classifiers(recipe, training, numbers), strict=True))
+    generator = fresh_generator(recipe, training).to(ranks.device)
+    dtype = dtype_of(recipe.device.precision)
+    for target in targets.values():
+        target.classifier.to(ranks.device, dtype)
+    if recipe.device.channels_last:
+        for module in (generator, *(target.classifier for target in targets.values())):
+            module.to(memory_format=torch.channels_last)
+    network = generator.network
+    assert isinstance(network, AttackNetwork)
+    if recipe.device.compile:
+        generator.network = torch.compile(network)  # type: ignore[assignment]
+    return Run(
+        recipe=recipe,
+        ranks=ranks,
+        training=training,
+        generator=generator,
+        network=network,
+        average=copy.deepcopy(network.state_dict()),
+        targets=targets,
+        optimizer=torch.optim.AdamW(
+            network.parameters(),
+            lr=recipe.training.learning_rate,
+            weight_decay=recipe.training.weight_decay,
+        ),
+        scaler=torch.amp.GradScaler(
+            ranks.device.type,
+            init_scale=2.0**10,
+            enabled=recipe.device.precision is Precision.FP16,
+        ),
+    )
+
+
+def train_step(run: Run) -> StepReport:
+    """One step; the report says so where it was skipped for want of a finite loss.
+
+    Raises:
+        AdvcompError: Too many were skipped in a row.
+    """
+    recipe, ranks, step = run.recipe, run.ranks, run.done
+    run.optimizer.zero_grad(set_to_none=True)
+    batch = _on_device(run, step)
+    with _autocast(run):
+        own = _own_adversarial(run, batch, step)
+        share = _own_share_of_loss(run, batch, ranks.gathered(own))
+    (loss,) = ranks.total(share.item())
+    norm = _gradients(run, share) if math.isfinite(loss) else math.nan
+    rate = learning_rate(recipe.training, step)
+    if math.isfinite(norm):
+        run.in_a_row = 0
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        run.scaler.step(run.optimizer)
+        move_average(run.average, run.network.state_dict(), recipe.training.average, step)
+    else:
+        run.skipped, run.in_a_row = run.skipped + 1, run.in_a_row + 1
+    if math.isfinite(loss):
+        run.scaler.update()
+    run.done += 1
+    return StepReport(
+        step=step, loss=loss, gradient_norm=norm, learning_rate=rate, skipped=run.skipped
+    )
+
+
+def whole_batch(run: Run, step: int) -> dict[str, Tensor]:
+    """All images of a step over all ranks, clean and as the network makes them now."""
+    size = run.recipe.training.batch_size
+    batch = batch_of(run.recipe, run.training, step, slice(0, size), run.dtype)
+    adversarial = torch.zeros_like(batch.clean, device=run.ranks.device)
+    with torch.no_grad(), _autocast(run):
+        own = _own_adversarial(run, _on_device(run, step), step)
+    adversarial[run.ranks.own_rows(size)] = own.to(adversarial)
+    run.ranks.add_up([adversarial])
+    tensors = {"clean": batch.clean, "labels": batch.labels, "eps": batch.eps}
+    return tensors | {"adversarial": adversarial.cpu()}
+
+
+def _on_device(run: Run, step: int) -> Batch:
+    """The group's images of a step."""
+    rows = run.ranks.group_rows(run.recipe.training.batch_size)
+    batch = batch_of(run.recipe, run.training, step, rows, run.dtype)
+    layout = torch.channels_last if run.recipe.device.channels_last else torch.contiguous_format
+    device = run.ranks.device
+    return Batch(
+        positions=batch.positions,
+        clean=batch.clean.to(device, memory_format=layout),
+        labels=batch.labels.to(device),
+        eps=batch.eps.to(device),
+        targets=None if batch.targets is None else batch.targets.to(device),
+    )
+
+
+def _own_adversarial(run: Run, batch: Batch, step: int) -> Tensor:
+    """This rank's share of the group's images; with a recurrent hint, one pass and two in turn."""
+    own, first = (
+        run.ranks.own_rows(run.recipe.training.batch_size),
+        run.ranks.group_rows(run.recipe.training.batch_size),
+    )
+    mine = batch.rows(slice(own.start - first.start, own.stop - first.start))
+    recurrent = run.recipe.hint.mode is HintMode.RECURRENT
+    adversarial: Tensor = run.generator(
+        mine.clean, mine.eps, mine.targets, 1 + step % 2 if recurrent else None
+    )
+    return adversarial
+
+
+def _own_share_of_loss(run: Run, batch: Batch, adversarial: Tensor) -> Tensor:
+    """The losses of this rank's classifiers on the group's images, over the global batch."""
+    recipe = run.recipe
+    total = adversarial.new_zeros(())
+    for number, target in run.targets.items():
+        keys = [key_of(recipe.seed, "transform", position, number) for position in batch.positions]
+        losses = target.losses(
+            adversarial,
+            batch.clean,
+            batch.labels if batch.targets is None else batch.targets,
+            table=recipe.loss,
+            targeted=recipe.threat.targeted,
+            transforms=recipe.transforms,
+            keys=keys,
+            round_to_levels=recipe.training.round_to_levels,
+        )
+        total = total + losses.sum()
+    return total / recipe.training.batch_size
+
+
+def _gradients(run: Run, share: Tensor) -> float:
+    """Backward, added up over the ranks and clipped; the norm before, NaN or infinite if so."""
+    run.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+    run.ranks.add_up(_gradients_of(run))
+    run.scaler.unscale_(run.optimizer)
+    norm = nn.utils.clip_grad_norm_(run.network.parameters(), run.recipe.training.clip_norm)
+    return float(norm)
+
+
+def _gradients_of(run: Run) -> list[Tensor]:
+    """Of every parameter; a head that no image of this rank took has zeros."""
+    for parameter in run.network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [p.grad for p in run.network.parameters() if p.grad is not None]
+
+
+def _autocast(run: Run) -> torch.autocast:
+    kinds = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+    kind = kinds.get(run.recipe.device.precision)
+    return torch.autocast(
+        run.ranks.device.type, dtype=kind or torch.bfloat16, enabled=kind is not None
+    )
+
+
+def _refuse_unknown_precision(recipe: Recipe, device: torch.device) -> None:
+    precision = recipe.device.precision
+    lacks = device.type != "cuda" and precision is Precision.FP16
+    if device.type == "cuda" and precision is Precision.BF16:
+        lacks = not torch.cuda.is_bf16_supported()
+    if lacks:
+        raise InvalidConfig(
+            f'[device] precision: expected one that the device "{device}" has; got '
+            f'"{precision}"; take "float32"'
+        )

@@ -1,0 +1,218 @@
+"""Train an attack network from a recipe: on one device, or on all ranks that were started."""
+
+import copy
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from advcomp.attacknet.assembly import (
+    fitting_classifiers,
+    one_image,
+)
+from advcomp.attacknet.checkpoint import (
+    About,
+    Checkpoint,
+    identity_of,
+    latest_checkpoint,
+    load_checkpoint,
+    refuse_other_recipe,
+    save_checkpoint,
+)
+from advcomp.attacknet.config import Recipe, load_recipe
+from advcomp.attacknet.data import load_images
+from advcomp.attacknet.evaluation import evaluate
+from advcomp.attacknet.flops import compared
+from advcomp.attacknet.generator import Generator
+from advcomp.attacknet.parallel import Launch, Ranks, joined, launched, together
+from advcomp.attacknet.progress import Observer, Silence
+from advcomp.attacknet.recorder import Recorder
+from advcomp.attacknet.step import Run, prepared, train_step, whole_batch
+from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.players.classifiers import Classifier
+
+CHECKPOINTS, PICTURES = "checkpoints", "pictures"
+
+
+def train(
+    file: Path,
+    observer: Observer,
+    *,
+    out: Path | None = None,
+    model_ranks: int | None = None,
+    launch: Launch | None = None,
+) -> Path:
+    """Train what a recipe says, or go on where a run stopped; returns the last checkpoint.
+
+    Args:
+        file: The recipe.
+        out: The run's folder; `runs/NAME` where not given.
+        model_ranks: Instead of the recipe's.
+        launch: What the launcher says that started this process; asked where not given.
+
+    Raises:
+        AdvcompError: With several ranks none is raised: the job ends on all of them.
+    """
+    launch = launched() if launch is None else launch
+    with together(launch):
+        recipe = load_recipe(file)
+        wanted = recipe.parallel.model_ranks if model_ranks is None else model_ranks
+        _refuse_what_no_grid_can_split(recipe, launch.size, wanted)
+        with joined(
+            launch,
+            model_ranks=wanted,
+            device=recipe.device.name,
+            timeout_s=recipe.parallel.timeout_s,
+        ) as ranks:
+            shown = observer if ranks.is_first else Silence()
+            folder = Path("runs", recipe.name) if out is None else out
+            return _train(recipe, file.read_text(encoding="utf-8-sig"), ranks, folder, shown)
+
+
+def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Observer) -> Path:
+    training, held_out = load_images(recipe.data)
+    run = prepared(recipe, ranks, training)
+    judges = _validation_classifiers(run)
+    for line in _costs(run):
+        observer.note(line)
+    if not judges:
+        observer.note("no [[validation]] classifiers: only pictures are made")
+    _go_on(run, folder, observer)
+    observer.started(run.done, recipe.training.steps, recipe.training.batch_size)
+    with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(folder, run.done)) if ranks.is_first else None
+        while run.done < recipe.training.steps:
+            report = train_step(run)
+            observer.stepped(report)
+            if recorder:
+                recorder.stepped(report)
+            _stop_after_too_many(run, folder)
+            if _is_due(run, recipe.output.evaluate_every):
+                found = evaluate(
+                    recipe,
+                    _averaged(run),
+                    judges,
+                    held_out,
+                    ranks,
+                    step=run.done,
+                    picture=folder / PICTURES / f"step-{run.done:08d}.png",
+                )
+                observer.evaluated(found)
+                if recorder:
+                    recorder.evaluated(found)
+            if ranks.is_first and _is_due(run, recipe.output.checkpoint_every):
+                save_checkpoint(folder / CHECKPOINTS, _kept(run, text), recipe.output.keep)
+    ranks.wait()
+    path = latest_checkpoint(folder / CHECKPOINTS)
+    assert path is not None
+    return path
+
+
+def _is_due(run: Run, every: int) -> bool:
+    return run.done % every == 0 or run.done == run.recipe.training.steps
+
+
+def _stop_after_too_many(run: Run, folder: Path) -> None:
+    """Saves the batch of the last skipped step, so that somebody can look at it."""
+    if run.in_a_row < run.recipe.training.max_skipped:
+        return
+    step = run.done - 1
+    tensors = whole_batch(run, step)
+    path = folder / f"not-finite-step-{step:08d}.safetensors"
+    if run.ranks.is_first:
+        save_file(tensors, path)
+    run.ranks.wait()
+    raise AdvcompError(
+        f"step {step}: expected a finite loss and gradient; got none in {run.in_a_row} steps in a "
+        f"row; the last batch is in {path}; try a smaller learning_rate or clip_norm, or another "
+        "precision; the last checkpoint is intact"
+    )
+
+
+def _averaged(run: Run) -> Generator:
+    """The generator with the averaged weights."""
+    network = copy.deepcopy(run.network)
+    network.load_state_dict(run.average)
+    return Generator(network, run.generator.hint, run.recipe.hint.mode)
+
+
+def _validation_classifiers(run: Run) -> dict[str, Classifier]:
+    paths = [item.weights for item in run.recipe.validation]
+    classifiers = fitting_classifiers(paths, run.training)
+    return {
+        path.stem: classifier.to(run.ranks.device, run.dtype)
+        for path, classifier in zip(paths, classifiers, strict=True)
+    }
+
+
+def _costs(run: Run) -> list[str]:
+    """What an image costs, on the first rank; counted on a copy, which is not compiled."""
+    if not run.ranks.is_first:
+        return []
+    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
+    classifiers = {target.name: target.classifier for target in run.targets.values()}
+    return compared(_averaged(run), classifiers, x, eps, targets)
+
+
+def _go_on(run: Run, folder: Path, observer: Observer) -> None:
+    """Take over the newest checkpoint, if there is one."""
+    path = latest_checkpoint(folder / CHECKPOINTS)
+    if path is None:
+        return
+    checkpoint = load_checkpoint(path)
+    refuse_other_recipe(path, checkpoint.about.identity, run.recipe)
+    run.network.load_state_dict(checkpoint.states["network"])
+    for name, value in run.average.items():
+        value.copy_(checkpoint.states["average"][name])
+    run.optimizer.load_state_dict(dict(checkpoint.states["optimizer"]))
+    if run.scaler.is_enabled():
+        run.scaler.load_state_dict(dict(checkpoint.states["scaler"]))
+    run.done = checkpoint.about.step
+    run.skipped, run.in_a_row = checkpoint.about.skipped, checkpoint.about.in_a_row
+    observer.note(f"going on after step {run.done} of {path}")
+
+
+def _kept(run: Run, text: str) -> Checkpoint:
+    hint = run.recipe.hint
+    about = About(
+        step=run.done,
+        skipped=run.skipped,
+        in_a_row=run.in_a_row,
+        identity=identity_of(run.recipe),
+        recipe=text,
+        spec=run.network.spec,
+        hint_mode=hint.mode,
+        hint_layers=hint.layers,
+        surrogate=None if hint.surrogate is None else str(hint.surrogate.resolve()),
+        image_size=run.training.levels.shape[1:3],
+    )
+    states: dict[str, Mapping[str, Any]] = {
+        "network": run.network.state_dict(),
+        "average": run.average,
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+    }
+    return Checkpoint(about, states)
+
+
+def _refuse_what_no_grid_can_split(recipe: Recipe, size: int, model_ranks: int) -> None:
+    problems = []
+    if size % model_ranks:
+        problems.append(
+            f"[parallel] model_ranks: expected a divisor of the number of ranks, {size}; got "
+            f"{model_ranks}"
+        )
+    if model_ranks > len(recipe.targets):
+        problems.append(
+            f"[parallel] model_ranks: expected at most as many as [[targets]], "
+            f"{len(recipe.targets)}; got {model_ranks}"
+        )
+    if recipe.training.batch_size % size:
+        problems.append(
+            f"[training] batch_size: expected a multiple of the number of ranks, {size}; got "
+            f"{recipe.training.batch_size}"
+        )
+    if problems:
+        raise InvalidConfig(*problems)

@@ -1,0 +1,181 @@
+"""The network: within the budget by construction, of any size, and no image sees another."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from advcomp.attacknet.config import EpsilonInput, HintMode, NetworkTable
+from advcomp.attacknet.generator import Generator, moved, rounded
+from advcomp.attacknet.hint import GradientHint
+from advcomp.attacknet.model import AttackNetwork, HintLayer, NetworkSpec
+from advcomp.players.classifiers import Classifier
+from advcomp.players.pixels import quantise
+from advcomp.rules.threat import eps_of
+
+LEVELS = (4, 8, 16)
+
+
+def spec(
+    epsilon: EpsilonInput = EpsilonInput.BOTH,
+    *,
+    widths: tuple[int, ...] = (8, 16),
+    stem_stride: int = 1,
+    target_labels: tuple[int, ...] | None = None,
+    hint: tuple[HintLayer, ...] = (),
+) -> NetworkSpec:
+    table = NetworkTable(epsilon=epsilon, widths=widths, stem_stride=stem_stride, embedding=8)
+    return NetworkSpec(table=table, max_epsilons=LEVELS, target_labels=target_labels, hint=hint)
+
+
+def network(of: NetworkSpec, gain: float = 1.0) -> AttackNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = AttackNetwork(of)
+    with torch.no_grad():
+        built.last.weight.mul_(gain)
+    return built
+
+
+def images(n: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(256, (n, 3, height, width), generator=generator).float() / 255
+
+
+@pytest.mark.parametrize("epsilon", EpsilonInput)
+def test_no_rounded_image_leaves_the_budget_even_when_everything_saturates(
+    epsilon: EpsilonInput,
+) -> None:
+    generator = Generator(network(spec(epsilon), gain=1e4))
+    clean = images(6, 9, 7)
+    for level in (1, *LEVELS, 40):
+        eps = torch.full((6,), eps_of(level))
+        with torch.no_grad():
+            adversarial = generator(clean, eps)
+        assert torch.isfinite(adversarial).all()
+        levels = quantise(adversarial).astype(int) - quantise(clean).astype(int)
+        assert abs(levels).max() == level
+        assert moved(clean, adversarial).max().round() == level
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), list(product([(1, 1), (5, 9), (32, 32), (33, 47)], [1, 2]))
+)
+def test_images_of_any_size_keep_their_size(size: tuple[int, int], stride: int) -> None:
+    net = network(spec(widths=(8, 8, 8), stem_stride=stride))
+    with torch.no_grad():
+        assert net(images(2, *size), torch.full((2,), 8 / 255)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("epsilon", EpsilonInput)
+def test_an_image_s_perturbation_depends_on_it_and_its_epsilon_alone(
+    epsilon: EpsilonInput,
+) -> None:
+    net = network(spec(epsilon)).double()
+    x, eps = images(3, 8, 8).double(), torch.tensor(LEVELS).double() / 255
+    together = net(x, eps)
+    alone = torch.cat([net(x[i : i + 1], eps[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(together, alone)
+    assert not torch.allclose(together, net(x, eps.flip(0)))
+
+
+def test_the_head_of_the_nearest_epsilon_is_taken() -> None:
+    net = network(spec(EpsilonInput.HEADS))
+    x = images(1, 8, 8).expand(6, -1, -1, -1)
+    p = net(x, torch.tensor([1, 5, 7, 11, 13, 200]) / 255)
+    near = net(x, torch.tensor([4, 4, 8, 8, 16, 16]) / 255)
+    assert torch.equal(p, near)
+    assert not torch.allclose(near[0], near[2])
+    assert not torch.allclose(near[2], near[4])
+
+
+def test_a_target_class_changes_the_perturbation_and_is_needed() -> None:
+    net = network(spec(EpsilonInput.HEADS, target_labels=(1, 2, 3)))
+    x, eps = images(2, 8, 8), torch.full((2,), 8 / 255)
+    one, other = (net(x, eps, targets=torch.tensor(labels)) for labels in ([1, 2], [1, 3]))
+    assert torch.equal(one[0], other[0])
+    assert not torch.allclose(one[1], other[1])
+    with pytest.raises(ValueError, match="target label"):
+        net(x, eps)
+
+
+def test_a_later_pass_stays_within_the_bounds_of_the_one_before() -> None:
+    net = network(spec(), gain=1e3)
+    x, eps = images(2, 8, 8), torch.full((2,), 8 / 255)
+    previous = torch.ones_like(x)
+    assert net(x, eps, previous=previous).abs().max() <= 1
+
+
+def test_recomputing_activations_gives_the_same_gradients() -> None:
+    x, eps = images(2, 8, 8), torch.full((2,), 8 / 255)
+    gradients = []
+    for recompute in (False, True):
+        net = network(spec())
+        net.recompute = recompute
+        gradients.append(torch.autograd.grad(net(x, eps).square().sum(), list(net.parameters())))
+    assert all(map(torch.equal, *gradients))
+
+
+def test_rounding_gives_levels_and_passes_gradients_through() -> None:
+    x = torch.tensor([0.0, 0.4999 / 255, 0.5001 / 255, 1.0], requires_grad=True)
+    y = rounded(x)
+    torch.testing.assert_close(255 * y, torch.tensor([0.0, 0.0, 1.0, 255.0]))
+    (gradient,) = torch.autograd.grad((y * torch.arange(4.0)).sum(), x)
+    assert gradient.tolist() == [0, 1, 2, 3]
+    every = torch.arange(256.0) / 255
+    assert torch.equal((255 * rounded(every)).round(), torch.arange(256.0))
+
+
+@pytest.mark.parametrize("mode", [HintMode.ONE, HintMode.RECURRENT])
+def test_a_hint_reaches_the_network_and_no_gradient_flows_through_it(mode: HintMode) -> None:
+    surrogate = Classifier("conv_net", 10).freeze()
+    hint = GradientHint(surrogate, ["network.0", "network.2"])
+    layers = hint.spec(32, (1, 2, 4))
+    assert [layer.level for layer in layers] == [1, 2]
+    assert [layer.channels for layer in layers] == [32, 128]
+    net = network(spec(widths=(8, 8, 8), hint=layers))
+    generator = Generator(net, hint, mode)
+    x, eps = images(2, 32, 32), torch.full((2,), 8 / 255)
+    gradients = torch.autograd.grad(
+        generator(x, eps).square().sum(), list(net.parameters()), allow_unused=True
+    )
+    assert all(torch.isfinite(g).all() for g in gradients if g is not None)
+    told = hint(x.requires_grad_())
+    assert not any(each.requires_grad for each in told)
+    without = net(x, eps, hints=[torch.zeros_like(each) for each in told])
+    assert not torch.allclose(without, net(x, eps, hints=told))
+
+
+def test_the_second_pass_is_told_the_gradient_at_the_first_one_s_image() -> None:
+    """As a dumb loop writes it; a hint at x + p without eps, as in 2017, is another image."""
+    hint = GradientHint(Classifier("conv_net", 10).freeze(), ["network.1"])
+    net = network(spec(hint=hint.spec(32, (1, 2))))
+    x, eps = images(2, 32, 32), torch.tensor([8, 16]) / 255
+    first = net(x, eps, hints=hint(x))
+    between = (x + eps.view(-1, 1, 1, 1) * first).clamp(0, 1)
+    second = net(x, eps, hints=hint(between), previous=first)
+    expected = (x + eps.view(-1, 1, 1, 1) * second).clamp(0, 1)
+    assert torch.equal(Generator(net, hint, HintMode.RECURRENT)(x, eps), expected)
+    assert torch.equal(Generator(net, hint, HintMode.RECURRENT)(x, eps, passes=1), between)
+
+
+def test_a_hint_is_the_gradient_of_the_surrogate_s_own_answer() -> None:
+    """On a linear layer before the logits the gradient is known: W (softmax - one hot)."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(3, 4)
+    surrogate = Classifier("conv_net", 4, label_offset=1, mean=(0, 0, 0), std=(1, 1, 1))
+    surrogate.network = torch.nn.Sequential(
+        torch.nn.Identity(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), linear
+    )
+    x = images(2, 1, 1)
+    logits = surrogate(x)
+    for targets in (None, torch.tensor([1, 2])):
+        at = logits.argmax(1) if targets is None else targets - 1
+        answer = logits.softmax(1) - torch.nn.functional.one_hot(at, 4)
+        gradient = answer @ linear.weight
+        (told,) = GradientHint(surrogate, ["network.0"])(x, targets)
+        torch.testing.assert_close(
+            told[:, 3:, 0, 0], gradient / gradient.abs().mean(1, keepdim=True)
+        )
+        torch.testing.assert_close(told[:, :3], x / x.abs().mean((1, 2, 3), keepdim=True))

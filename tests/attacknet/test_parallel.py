@@ -1,0 +1,208 @@
+"""Ranks under real launchers: the same training as in one process, and nobody hangs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from advcomp.attacknet.parallel import Launch, Ranks, first_host, launched
+from advcomp.errors import InvalidConfig
+
+ROOT = Path(__file__).parents[2]
+RANK = ROOT / "tests" / "support" / "training_rank.py"
+MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe")
+
+Require = Callable[[str], None]
+Toy = Callable[..., Path]
+Steps = list[tuple[float, list[Tensor], list[int]]]
+
+
+def environment() -> dict[str, str]:
+    """As a user's shell has it; one thread, and modules from this checkout."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def launch(command: Sequence[str], timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def steps(
+    recipe: Path, model_ranks: Sequence[int] = (1,), launcher: Sequence[str] = (sys.executable,)
+) -> list[Steps]:
+    """The steps of a recipe for each number of ranks in a group."""
+    out = recipe.with_name("steps")
+    done = launch([*launcher, str(RANK), str(recipe), str(out), *map(str, model_ranks)])
+    assert done.returncode == 0, done.stderr
+    return [torch.load(f"{out}-{count}.pt") for count in model_ranks]
+
+
+def mpiexec(ranks: int) -> list[str]:
+    return [*MPIEXEC, "-n", str(ranks), sys.executable]
+
+
+def assert_same(found: Steps, expected: Steps) -> None:
+    assert len(found) == len(expected) > 0
+    for (loss, gradients, _), (own_loss, own_gradients, _) in zip(found, expected, strict=True):
+        assert loss == pytest.approx(own_loss, rel=1e-9, abs=1e-9)
+        for one, other in zip(gradients, own_gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -> None:
+    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way."""
+    require("mpi")
+    recipe = toy()
+    (alone,) = steps(recipe)
+    assert [held for _, _, held in alone] == [[0, 1, 2, 3]] * 4
+    losses = [loss for loss, _, _ in alone]
+    assert len(set(losses)) == 4
+    assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in alone)
+    for ranks, grids in [(1, [1]), (2, [1, 2]), (4, [1, 2, 4])]:
+        for count, found in zip(grids, steps(recipe, grids, mpiexec(ranks)), strict=True):
+            assert_same(found, alone)
+            assert [held for _, _, held in found] == [list(range(0, 4, count))] * 4
+
+
+@pytest.mark.slow
+def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
+    recipe = toy()
+    (alone,) = steps(recipe)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    (found,) = steps(recipe, [2], torchrun)
+    assert_same(found, alone)
+
+
+@pytest.mark.slow
+def test_srun_s_environment_makes_the_same_steps(toy: Toy) -> None:
+    """Two processes with the variables that srun sets, without Slurm."""
+    recipe = toy()
+    (alone,) = steps(recipe)
+    out = recipe.with_name("srun")
+    command = [sys.executable, str(RANK), str(recipe), str(out), "1"]
+    variables = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_JOB_ID": str(os.getpid()),
+    }
+    running = [
+        subprocess.Popen(command, env=environment() | variables | {"SLURM_PROCID": str(rank)})
+        for rank in range(2)
+    ]
+    assert [process.wait(300) for process in running] == [0, 0]
+    assert_same(torch.load(f"{out}-1.pt"), alone)
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_an_exception_on_one_rank_ends_the_job_with_its_message(
+    toy: Toy, require: Require, tmp_path: Path
+) -> None:
+    """The second rank alone holds a classifier whose weights are broken."""
+    require("mpi")
+    recipe = toy()
+    broken = tmp_path / "c1.safetensors"
+    broken.write_bytes(broken.read_bytes()[:1000])
+    start = time.monotonic()
+    done = launch([*mpiexec(2), str(RANK), str(recipe), str(tmp_path / "steps"), "2"])
+    assert time.monotonic() - start < 120
+    assert done.returncode != 0
+    assert f"advcomp: rank 1: {broken}: " in done.stderr
+    assert "rank 0:" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("present", "missing"), [("0", "rank 1"), ("1", "rank 0 to listen")])
+def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -> None:
+    program = (
+        "import sys; from advcomp.attacknet.parallel import *\n"
+        "launch = launched()\n"
+        "with together(launch), joined(launch, device='cpu', timeout_s=3): print('joined')"
+    )
+    variables = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_JOB_ID": str(os.getpid() + 1),
+        "SLURM_PROCID": present,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "joined" not in done.stdout
+
+
+def test_shares_cover_every_image_and_every_classifier_once() -> None:
+    for size, model_ranks in [(1, 1), (4, 1), (4, 2), (4, 4), (6, 3)]:
+        grid = [Ranks(rank=r, size=size, model_ranks=model_ranks) for r in range(size)]
+        images = [i for ranks in grid for i in range(12)[ranks.own_rows(12)]]
+        assert images == list(range(12))
+        for ranks in grid:
+            own, group = (range(12)[rows] for rows in (ranks.own_rows(12), ranks.group_rows(12)))
+            assert set(own) <= set(group)
+            assert len(group) == 12 * model_ranks // size
+        for first in range(0, size, model_ranks):
+            held = [c for r in grid[first : first + model_ranks] for c in r.own_classifiers(7)]
+            assert sorted(held) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node1", "node1"),
+        ("a,b", "a"),
+        ("gpu[03-05,9],login", "gpu03"),
+        ("gpu[7,9]-ib", "gpu7-ib"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_slurm_s_list_begins_with_the_host_of_rank_0(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+def test_a_batch_script_of_slurm_is_one_process() -> None:
+    """sbatch sets SLURM_PROCID and SLURM_NTASKS for its script, which srun has not started."""
+    assert launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()
+    assert launched({}) == Launch()
+
+
+def test_ranks_that_make_no_grid_are_refused(toy: Toy) -> None:
+    from advcomp.attacknet.progress import Silence
+    from advcomp.attacknet.train import train
+
+    with pytest.raises(InvalidConfig) as caught:
+        train(toy(("batch_size = 8", "batch_size = 9")), Silence(), model_ranks=5)
+    assert len(caught.value.problems) == 2
+    assert "divisor of the number of ranks, 1; got 5" in str(caught.value)
+
+
+def test_mpiexec_of_the_package_is_the_one_that_runs() -> None:
+    assert shutil.which("mpiexec", path=environment()["PATH"]) is not None
