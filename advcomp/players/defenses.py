@@ -24,7 +24,7 @@ from skimage import restoration
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from advcomp.players.attacks import Model, frozen
+from advcomp.players.objectives import Model, frozen
 from advcomp.players.pixels import quantise, to_float
 from advcomp.players.randomness import image_generators, normal
 from advcomp.players.resizing import padded_side, resize_and_pad

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Generator, Tensor
 
-from advcomp.players.attacks import Model, frozen
+from advcomp.players.objectives import Model, frozen
 from advcomp.players.randomness import image_generators
 
 ABSTAIN = -1

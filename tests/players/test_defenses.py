@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage import restoration
 from torch import Tensor, nn
 
-from advcomp.players.attacks import Model
+from advcomp.players.objectives import Model
 from advcomp.players.classifiers import Classifier
 from advcomp.players.defenses import (
     add_noise,
