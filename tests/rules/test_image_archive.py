@@ -1,0 +1,234 @@
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.tiny_image import config_of, docker_archive, oci_layout, tar_of
+
+from advcomp.errors import InvalidSubmission
+from advcomp.rules import layer
+from advcomp.rules.image_archive import check
+from advcomp.rules.image_config import InspectedImage
+from advcomp.rules.receive import receive
+
+LAYERS = (tar_of({"a/one": b"1"}), tar_of({"a/two": b"2" * 5000}))
+
+LAYOUTS = pytest.mark.parametrize("layout", [docker_archive, oci_layout])
+
+
+def checked(folder: Path, archive: bytes) -> Path:
+    (folder / "image.tar").write_bytes(archive)
+    out = io.BytesIO()
+    check(folder / "image.tar", out)
+    out.seek(0)
+    receive(out, folder / "parts", name="image.tar")
+    return folder / "parts"
+
+
+def refused(folder: Path, archive: bytes) -> str:
+    with pytest.raises(InvalidSubmission) as caught:
+        checked(folder, archive)
+    assert not (folder / "parts").exists()
+    return str(caught.value)
+
+
+def layer_with(**member: object) -> bytes:
+    """A layer with one member of the given attributes."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        info = tarfile.TarInfo(str(member.pop("name")))
+        for key, value in member.items():
+            setattr(info, key, value)
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    return packed.getvalue()
+
+
+@LAYOUTS
+def test_both_layouts_give_the_configuration_and_the_layers_uncompressed(
+    tmp_path: Path, layout: Callable[..., bytes]
+) -> None:
+    config = config_of(LAYERS)
+    parts = checked(tmp_path, layout(config, LAYERS))
+    assert {path.name for path in parts.iterdir()} == {"config.json", "0000.tar", "0001.tar"}
+    assert (parts / "config.json").read_bytes() == json.dumps(config).encode()
+    assert (parts / "0000.tar").read_bytes() == LAYERS[0]
+    assert (parts / "0001.tar").read_bytes() == LAYERS[1]
+
+
+def test_links_between_layers_are_followed_as_podman_saves_them(tmp_path: Path) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in {
+            "config.json": json.dumps(config_of(LAYERS[:1])).encode(),
+            "layer.tar": LAYERS[0],
+            "manifest.json": b'[{"Config": "config.json", "Layers": ["x/layer.tar"]}]',
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        link = tarfile.TarInfo("x/layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "../layer.tar"
+        tar.addfile(link)
+    parts = checked(tmp_path, archive.getvalue())
+    assert (parts / "0000.tar").read_bytes() == LAYERS[0]
+
+
+@LAYOUTS
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architecture": "s390x"}, "must be for linux/"),
+        ({"os": "windows"}, "must be for linux/"),
+        ({"config": {"WorkingDir": "/proc/self/fd/8"}}, "WORKDIR must not lie in /proc"),
+        ({"config": {"WorkingDir": "//x/..//proc/"}}, "WORKDIR must not lie in /proc"),
+        ({"config": {"WorkingDir": "dev/fd/8"}}, "WORKDIR must not lie in /proc"),
+        ({"rootfs": {"type": "layers", "diff_ids": []}}, "speaks of 0 layers, it has 2"),
+        ({"rootfs": {"type": "layers", "diff_ids": ["sha256:0"] * 2}}, "expected a layer with"),
+        ({"rootfs": None}, "rootfs"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, layout: Callable[..., bytes], change: dict[str, object], said: str
+) -> None:
+    assert said in refused(tmp_path, layout({**config_of(LAYERS), **change}, LAYERS))
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (layer_with(name="../out"), 'has a ".." in its path'),
+        (layer_with(name="a/../../out"), 'has a ".." in its path'),
+        (layer_with(name="x", type=tarfile.LNKTYPE, linkname="../../etc/shadow"), "leads out"),
+        (layer_with(name="a/.wh..."), "takes away a folder that is not its own"),
+        (layer_with(name="a/.wh."), "takes away a folder that is not its own"),
+        (b"\x28\xb5\x2f\xfd" + bytes(2000), "zstd"),
+        (b"no tar" * 1000, "damaged"),
+    ],
+)
+def test_a_layer_that_no_engine_may_be_given_is_refused(
+    tmp_path: Path, bad: bytes, said: str
+) -> None:
+    assert said in refused(tmp_path, docker_archive(config_of([bad]), [bad]))
+
+
+def test_a_file_behind_a_link_of_its_layer_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        link = tarfile.TarInfo("etc")
+        link.type, link.linkname = tarfile.SYMTYPE, "/proc/1/root/etc"
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("etc/cron"))
+    bad = packed.getvalue()
+    said = refused(tmp_path, docker_archive(config_of([bad]), [bad]))
+    assert "stands behind a symbolic link" in said
+
+
+def test_layers_may_hold_absolute_links_whiteouts_and_devices(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, kind, target in (
+            ("bin/sh", tarfile.SYMTYPE, "/bin/dash"),
+            ("dev/null", tarfile.CHRTYPE, ""),
+            ("a/.wh.one", tarfile.REGTYPE, ""),
+            ("a/.wh..wh..opq", tarfile.REGTYPE, ""),
+            ("hard", tarfile.LNKTYPE, "a/.wh.one"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+    good = packed.getvalue()
+    assert checked(tmp_path, docker_archive(config_of([good]), [good])).is_dir()
+
+
+def test_a_layer_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = tar_of({"zeros": bytes(64 << 20)})
+    assert "bytes unpacked; got more" in refused(tmp_path, oci_layout(config_of([bomb]), [bomb]))
+
+
+def test_a_sparse_file_counts_for_what_it_claims_to_be(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("sparse")
+        info.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.name": "sparse",
+            "GNU.sparse.size": str(1 << 40),
+            "GNU.sparse.numblocks": "0",
+            "GNU.sparse.map": "0,0",
+        }
+        tar.addfile(info)
+    bomb = packed.getvalue()
+    assert "got more" in refused(tmp_path, docker_archive(config_of([bomb]), [bomb]))
+
+
+def test_an_image_of_too_many_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer, "MAX_LAYER_MEMBERS", 1)
+    many = tar_of({"one": b"", "two": b""})
+    said = refused(tmp_path, docker_archive(config_of([many]), [many]))
+    assert "at most 1 files in a layer" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "expected a manifest.json"),
+        ({"hello": b""}, "expected a manifest.json"),
+        ({"manifest.json": b"[]"}, "expected one image; got 0"),
+        ({"manifest.json": b'[{"Config": "c", "Layers": []}]'}, "expected 1 to 127 layers"),
+        ({"manifest.json": b'[{"Config": "c", "Layers": ["l"]}]'}, '"c": is not in the archive'),
+        ({"manifest.json": b"[" * 100_000}, '"manifest.json": '),
+        ({"index.json": b'{"manifests": []}'}, "expected one image; got 0"),
+        ({"index.json": b'{"manifests": [{"digest": "sha256:../../x"}]}'}, "digest"),
+        ({"../x": b"", "manifest.json": b"[]"}, 'has a ".." in its path'),
+    ],
+)
+def test_what_is_no_image_is_refused(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+    assert said in refused(tmp_path, tar_of(files))
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
+    archive = oci_layout(config_of(LAYERS), LAYERS).replace(b'"os": "linux"', b'"os": "Linux"')
+    assert "is not what its name says" in refused(tmp_path, archive)
+
+
+def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
+    archive = oci_layout(config_of(LAYERS), LAYERS)
+    assert "damaged" in refused(tmp_path, archive[: len(archive) // 2])
+
+
+def test_a_truncated_layer_is_refused(tmp_path: Path) -> None:
+    cut = gzip.compress(LAYERS[1])[:-20]
+    assert "damaged" in refused(tmp_path, docker_archive(config_of([LAYERS[1]]), [cut]))
+
+
+def test_an_image_is_told_what_of_it_is_not_used() -> None:
+    image = InspectedImage.model_validate(
+        {
+            "Id": "sha256:1",
+            "Config": {
+                "User": "0:0",
+                "WorkingDir": "/app",
+                "Entrypoint": ["/x"],
+                "Volumes": {"/": {}},
+                "Healthcheck": {"Test": ["CMD", "x"]},
+                "OnBuild": ["RUN x"],
+                "Env": ["PATH=/bin", "LD_PRELOAD=/x.so", "NVIDIA_VISIBLE_DEVICES=all"],
+            },
+        }
+    )
+    assert image.ignored() == (
+        *("ENTRYPOINT", "USER root", "WORKDIR", "VOLUME", "HEALTHCHECK", "ONBUILD"),
+        *('the variable "LD_PRELOAD"', 'the variable "NVIDIA_VISIBLE_DEVICES"'),
+    )
+    assert InspectedImage.model_validate({"Id": "x", "Config": {"Env": None}}).ignored() == ()
+
+
+def test_an_image_of_more_than_16_gib_is_refused() -> None:
+    image = InspectedImage.model_validate({"Id": "sha256:1", "Size": (16 << 30) + 1})
+    assert any("at most 16 GiB unpacked" in problem for problem in image.problems())
