@@ -6,6 +6,7 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
