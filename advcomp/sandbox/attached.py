@@ -15,15 +15,26 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.box import DEATH_S, SETUP_S, WATCH_S, Ending, pipe
 from advcomp.sandbox.capture import Log, Messages, Sink, Sinks, Stream
 from advcomp.sandbox.entry_stream import number, text, texts
 
-__all__ = ["Attached", "Watch", "attach", "new_mark", "order"]
+__all__ = ["Attached", "Readiness", "Watch", "attach", "new_mark", "order"]
 
 ENDING = re.compile(rb"(exit|signal) (\d{1,3}) ([01])")
+
+
+class Readiness(Enum):
+    """What became of a container that was started."""
+
+    READY = auto()
+    BEYOND_MEMORY = auto()
+    """The entry was not unpacked: who did that was killed."""
+    DEAD = auto()
+    """The first process is dead, or never was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +146,8 @@ class Attached:
         self._log = log
         self._ready_by = time.monotonic() + SETUP_S
 
-    def prepare(self, order: bytes, entry: Iterable[bytes]) -> bool:
-        """Hand over the order and the entry; whether the first process is ready then.
-
-        False: it is dead, perhaps since the entry is beyond its memory.
+    def prepare(self, order: bytes, entry: Iterable[bytes]) -> Readiness:
+        """Hand over the order and the entry, and hear whether all is ready.
 
         Raises:
             SandboxError: It says that it failed, or nothing at all.
@@ -150,9 +159,13 @@ class Attached:
         message, _ = self._watch(self._ready_by, None)
         if message is None and self._sinks:
             raise self._late()
-        if message is not None and not message.startswith(b"ready"):
+        if message is None:
+            return Readiness.DEAD
+        if message.startswith(b"killed"):
+            return Readiness.BEYOND_MEMORY
+        if not message.startswith(b"ready"):
             raise self.failure(message.decode(errors="replace"))
-        return message is not None
+        return Readiness.READY
 
     def run(self, wall_s: float, watch: Watch) -> tuple[Ending, bool]:
         """Start the program and see it and its container to their end.

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.attached import Attached, Watch, attach, new_mark, order
+from advcomp.sandbox.attached import Attached, Readiness, Watch, attach, new_mark, order
 from advcomp.sandbox.base import LimitTier, Run, RunSpec, Sandbox
 from advcomp.sandbox.box import Ending
 from advcomp.sandbox.capture import Log
@@ -157,8 +157,13 @@ class Containers:
                     stdout=stdout,
                     held=held,
                 )
-                if not attached.prepare(_order(spec, image, mark), entry_stream(spec.code)):
-                    return self._died_early(container, attached)
+                became = attached.prepare(_order(spec, image, mark), entry_stream(spec.code))
+                if became is Readiness.BEYOND_MEMORY or (
+                    became is Readiness.DEAD and self._state(container)["OOMKilled"]
+                ):
+                    return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
+                if became is Readiness.DEAD:
+                    raise attached.failure("it could not be started")
                 pid = int(self._state(container)["Pid"])
                 with contextlib.ExitStack() as undo:
                     folder = EmptyFolder() if output is None else output.hold(pid)
@@ -213,12 +218,6 @@ class Containers:
         if not (ending.explained or usage.oom_kills):
             raise attached.failure("somebody else killed it, or its engine went away")
         return ending, usage, full
-
-    def _died_early(self, container: str, attached: Attached) -> FinishedRun:
-        """The end of a container in which the program never started."""
-        if self._state(container)["OOMKilled"]:
-            return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
-        raise attached.failure("it could not be started")
 
     def _state(self, container: str) -> Mapping[str, Any]:
         (said,) = self._engine.inspect("container", container)

@@ -12,7 +12,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from advcomp.errors import SandboxError, SandboxUnavailable
 
-__all__ = ["CALL_S", "Engine", "Image", "open_engine"]
+__all__ = ["CALL_S", "Engine", "Image", "open_engine", "open_engines"]
 
 CALL_S = 60.0
 """How long a call may take that only makes, looks at or removes something small."""
@@ -28,10 +28,13 @@ RETURN_S = 30.0
 """How long an engine that has gone may take to come back."""
 RETURN_LOOK_S = 0.5
 GVISOR = "runsc"
+GVISOR_FLAGS = ("network=none",)
 REMEDIES = {
     "docker": "install it (Debian: sudo apt-get install docker.io), start it, and join its group "
     "(sudo usermod -aG docker $USER, then log in again)",
     "podman": "install it (Debian: sudo apt-get install podman uidmap)",
+    "gvisor": "install runsc (Debian: sudo apt-get install runsc), and Podman, or Docker with "
+    'runsc among the runtimes of its daemon.json, with "runtimeArgs": ["--network=none"]',
 }
 
 
@@ -63,12 +66,16 @@ class Engine:
         name: `docker` or `podman`.
         program: Path of the client.
         runtime: An OCI runtime other than the engine's own choice.
+        flags: Options of the runtime, for Podman; Docker's are in its own configuration.
     """
 
-    def __init__(self, name: str, program: str, runtime: str | None = None) -> None:
+    def __init__(
+        self, name: str, program: str, runtime: str | None = None, *, flags: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self._program = program
         self._runtime = runtime
+        self._flags = flags
         self.image = cache(self._image)
 
     @property
@@ -79,7 +86,7 @@ class Engine:
     @property
     def is_gvisor(self) -> bool:
         """Whether programs run on gVisor's kernel instead of the host's."""
-        return self._runtime == GVISOR
+        return Path(self._runtime or "").name == GVISOR
 
     @property
     def runtime_arguments(self) -> list[str]:
@@ -88,8 +95,10 @@ class Engine:
 
     def command(self, *words: str) -> list[str]:
         """The client's command line."""
-        every = ["--runtime", self._runtime] if self._runtime and not self.is_docker else []
-        return [self._program, *every, *words]
+        if self._runtime is None or self.is_docker:
+            return [self._program, *words]
+        flags = [word for flag in self._flags for word in ("--runtime-flag", flag)]
+        return [self._program, "--runtime", self._runtime, *flags, *words]
 
     def call(self, *words: str, timeout_s: float = CALL_S) -> str:
         """What the client prints.
@@ -194,17 +203,24 @@ class Engine:
             commit = self.info.get(f"{name.capitalize()}Commit") or {}
             return {name: str(commit.get("ID") or "unknown")}
         name = self._runtime or str(self.info["host"]["ociRuntime"]["name"])
-        return {name: _version_of(name)}
+        return {Path(name).name: _version_of(name)}
 
 
-def open_engine(name: str) -> Engine:
-    """The engine that backend `name` (docker, podman or gvisor) needs, which answers.
+def open_engines(name: str) -> list[Engine]:
+    """The engines that could serve a backend (docker, podman or gvisor) and answer, best first.
 
     Raises:
         SandboxUnavailable: There is none: why, and the remedy.
     """
-    if name == "gvisor":
-        return _with_gvisor()
+    return _with_gvisor() if name == "gvisor" else [open_engine(name)]
+
+
+def open_engine(name: str) -> Engine:
+    """Docker or Podman.
+
+    Raises:
+        SandboxUnavailable: It is not there, or does not answer: why, and the remedy.
+    """
     program = shutil.which(name)
     if program is None:
         raise SandboxUnavailable(f"{name}: not installed", f"remedy: {REMEDIES[name]}")
@@ -216,14 +232,29 @@ def open_engine(name: str) -> Engine:
     return engine
 
 
-def _with_gvisor() -> Engine:
-    docker = open_engine("docker")
-    if GVISOR not in docker.info["Runtimes"]:
+def _with_gvisor() -> list[Engine]:
+    """Docker, where it knows the runtime; Podman, which can be told of it."""
+    program = shutil.which(GVISOR)
+    if program is None:
         raise SandboxUnavailable(
-            "gvisor: Docker has no runtime `runsc`",
-            "remedy: sudo runsc install && sudo systemctl restart docker",
+            "gvisor: the program `runsc` is not installed", f"remedy: {REMEDIES['gvisor']}"
         )
-    return Engine("docker", docker.command()[0], GVISOR)
+    found: list[Engine] = []
+    problems: list[str] = []
+    for name in ("docker", "podman"):
+        try:
+            engine = open_engine(name)
+        except SandboxUnavailable as error:
+            problems += error.problems
+            continue
+        client = engine.command()[0]
+        if name == "podman":
+            found.append(Engine(name, client, program, flags=GVISOR_FLAGS))
+        elif GVISOR in engine.info["Runtimes"]:
+            found.append(Engine(name, client, GVISOR))
+    if not found:
+        raise SandboxUnavailable("gvisor: no engine runs it", *problems, REMEDIES["gvisor"])
+    return found
 
 
 def _runtime_for(name: str) -> str | None:

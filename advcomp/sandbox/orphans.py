@@ -5,23 +5,31 @@ leave one that was made and never started, one that has ended, or a volume. Thos
 harnesses, and of harnesses in another pid namespace, which we cannot look at, are left alone.
 """
 
+import re
+
 from advcomp.sandbox.cgroups import is_dead
 from advcomp.sandbox.engine import Engine
 from advcomp.sandbox.labels import OWNER
 
-__all__ = ["orphans", "reap"]
+__all__ = ["orphans", "owned", "reap"]
+
+LINE = re.compile(rf"^(\S+) .*{re.escape(OWNER)}[=:]([0-9-]+)", re.MULTILINE)
+"""A name and its labels: `key=value,...` as Docker prints them, `map[key:value ...]` as Podman."""
+
+
+def owned(engine: Engine, kind: str) -> dict[str, str]:
+    """All containers (`container`) or volumes (`volume`) with an owner: name -> owner."""
+    name = "{{.ID}}" if kind == "container" else "{{.Name}}"
+    every = ["--all"] if kind == "container" else []
+    listed = engine.call(
+        *(kind, "ls", *every, "--filter", f"label={OWNER}", "--format", f"{name} {{{{.Labels}}}}")
+    )
+    return {found[1]: found[2] for found in LINE.finditer(listed)}
 
 
 def orphans(engine: Engine, kind: str) -> list[str]:
     """Names of the containers (`container`) or volumes (`volume`) of dead harnesses."""
-    name = "{{.ID}}" if kind == "container" else "{{.Name}}"
-    every = ["--all"] if kind == "container" else []
-    listed = engine.call(
-        *(kind, "ls", *every, "--filter", f"label={OWNER}"),
-        *("--format", f'{name} {{{{.Label "{OWNER}"}}}}'),
-    )
-    pairs = (line.split(" ", 1) for line in listed.splitlines())
-    return [found for found, owner in pairs if is_dead(owner.strip())]
+    return [name for name, owner in owned(engine, kind).items() if is_dead(owner)]
 
 
 def reap(engine: Engine) -> list[str]:

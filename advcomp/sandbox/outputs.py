@@ -20,6 +20,10 @@ from advcomp.sandbox.labels import arguments
 __all__ = ["Mounted", "OutputMount", "Volume", "tmpfs", "volume"]
 
 
+PAGE_BYTES = 4096
+"""A block of tmpfs; Podman keeps the option `size` to itself."""
+
+
 class OutputMount(Protocol):
     """An output folder that is to be."""
 
@@ -54,12 +58,12 @@ class Mounted:
 class Volume:
     """A tmpfs volume of the engine; made by `volume`."""
 
-    def __init__(self, inside: str, name: str, place: Path) -> None:
+    def __init__(self, engine: Engine, inside: str, name: str, place: Path) -> None:
         self._place = place
-        self.arguments = [
-            "--mount",
-            f"type=volume,source={name},target={inside},volume-nocopy",
-        ]
+        # Docker is told not to copy what the image has there; Podman 4 passes the word on to
+        # the runtime, which does not know it.
+        options = "rw,nocopy" if engine.is_docker else "rw"
+        self.arguments = ["--volume", f"{name}:{inside}:{options}"]
 
     def hold(self, pid: int) -> HeldFolder:
         """Hold it where the engine has mounted it."""
@@ -79,10 +83,10 @@ def volume(
     engine.call(
         *("volume", "create", *arguments(labels), "--driver", "local"),
         *("--opt", "type=tmpfs", "--opt", "device=tmpfs"),
-        *("--opt", f"o=size={size},uid={uid},gid={uid},mode=0755,nosuid,nodev", name),
+        *("--opt", f"o=nr_blocks={-(-size // PAGE_BYTES)},uid={uid},gid={uid},mode=0755", name),
     )
     try:
         (said,) = engine.inspect("volume", name)
-        yield Volume(inside, name, Path(said["Mountpoint"]))
+        yield Volume(engine, inside, name, Path(said["Mountpoint"]))
     finally:
         engine.call("volume", "rm", "--force", name)

@@ -14,7 +14,7 @@ from advcomp.errors import InvalidConfig, SandboxError, SandboxUnavailable
 from advcomp.sandbox.base import UNWALLED, Limits, RunSpec, Sandbox
 from advcomp.sandbox.bubblewrap import Bubblewrap, version_of
 from advcomp.sandbox.container import OWN_IMAGES, Containers
-from advcomp.sandbox.engine import open_engine
+from advcomp.sandbox.engine import Engine, open_engines
 from advcomp.sandbox.images import Images
 from advcomp.sandbox.obstacles import namespace_obstacle, system_obstacle
 from advcomp.sandbox.tiers import choose
@@ -123,8 +123,18 @@ def _explained(error: SandboxError) -> tuple[str, ...]:
 
 
 def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
-    """One of the backends with images; our own programs run in bubblewrap where that works."""
-    engine = open_engine(name)
+    """A backend with images, on the first engine that can serve it."""
+    problems: list[str] = []
+    for engine in open_engines(name):
+        try:
+            return _open_with(engine, name, hidden)
+        except SandboxUnavailable as error:
+            problems += error.problems
+    raise SandboxUnavailable(*problems)
+
+
+def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
+    """A backend with images on one engine; our own programs run in bubblewrap where they can."""
     there = map(Images(engine).find, OWN_IMAGES)
     images = [image.id for image in there if image is not None]
     try:
@@ -143,7 +153,9 @@ def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
             _try_out(sandbox, images[0])
     except SandboxError as error:
         sandbox.close()
-        raise SandboxUnavailable(*(f"{name}: {problem}" for problem in error.problems)) from error
+        raise SandboxUnavailable(
+            *(f"{name} on {engine.name}: {problem}" for problem in error.problems)
+        ) from error
     return sandbox
 
 

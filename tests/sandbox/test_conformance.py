@@ -29,6 +29,8 @@ from support.backends import BACKENDS, mark_of
 
 import advcomp
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
+from advcomp.sandbox.engine import open_engine
+from advcomp.sandbox.orphans import owned
 
 MIB = 1 << 20
 ORDINARY_UID = 1_800_000_001
@@ -68,6 +70,7 @@ class Host:
             passable = map(str, (sys.prefix, sys.base_prefix, PACKAGE, DRIVER.parent))
             command = ["sh", str(AS_USER), str(ORDINARY_UID), *passable, "--", *command]
             command = ["unshare", "--mount", "--", *command]
+        self.backend = backend
         self.uid = ORDINARY_UID if user == "ordinary-user" else os.geteuid()
         self.temporary = Path(tempfile.mkdtemp())
         self.temporary.chmod(0o777)
@@ -78,6 +81,11 @@ class Host:
             env={**os.environ, "TMPDIR": str(self.temporary)},
         )
         self.tier: LimitTier = self._receive()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its boxes show an image instead of the host's programs."""
+        return self.backend != "bubblewrap"
 
     @property
     def kernel_limits(self) -> bool:
@@ -200,38 +208,60 @@ def control_groups(harness: int) -> list[Path]:
     return [p for p in Path("/sys/fs/cgroup").rglob(f"advcomp-*-{harness}-*") if p.is_dir()]
 
 
+def with_engines(harness: int) -> list[str]:
+    """Containers and volumes of a harness, going by their labels."""
+    engines = [open_engine(name) for name in ("docker", "podman") if shutil.which(name)]
+    return [
+        name
+        for engine in engines
+        for kind in ("container", "volume")
+        for name, owner in owned(engine, kind).items()
+        if owner.split("-")[1] == str(harness)
+    ]
+
+
 # What it sees.
 
 
-def test_the_environment_is_exactly_the_contracts(host: Host) -> None:
-    outcome = host.python("import json, os; print(json.dumps(dict(os.environ)))", cpus=2.5)
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, "1"), (1.9, "1"), (2, "2")])
+def test_the_environment_is_exactly_the_contracts(host: Host, cpus: float, threads: str) -> None:
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    outcome = host.run("python", "-c", program, cpus=cpus)
     seen = outcome.json()
     path = seen.pop("PATH").split(":")
     assert seen == {
         "HOME": "/tmp",
         "TMPDIR": "/tmp",
         "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": "2",
-        "MKL_NUM_THREADS": "2",
-        "OPENBLAS_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
     }
-    assert path[0] in (str(Path(sys.executable).parent), "/run/python")
+    folders = (str(Path(sys.executable).parent), "/run/python")
+    assert path[0] in (("/opt/advcomp/bin",) if host.has_images else folders)
 
 
 def test_python_is_the_interpreter_of_advcomp_and_finds_it(host: Host) -> None:
     outcome = host.python(
         "import sys, json, advcomp.rules.threat; print(json.dumps([sys.prefix, sys.version]))"
     )
-    assert outcome.json() == [sys.prefix, sys.version]
+    prefix, version = outcome.json()
+    assert prefix == ("/opt/advcomp" if host.has_images else sys.prefix)
+    assert host.has_images or version == sys.version
 
 
 def test_python3_is_the_same_interpreter(host: Host) -> None:
-    outcome = host.run("python3", "-c", "import sys; print(sys.prefix, sys.version_info[:3])")
-    assert outcome.log == f"{sys.prefix} {sys.version_info[:3]}\n"
+    look = ("-c", "import sys; print(sys.prefix, sys.version_info[:3])")
+    assert host.run("python3", *look).log == host.run("python", *look).log != ""
 
 
 def test_nothing_of_the_host_is_seen_but_programs_and_the_interpreter(host: Host) -> None:
+    if host.has_images:
+        places = [sys.prefix, str(PACKAGE), str(DRIVER), str(host.temporary), str(Path.home())]
+        seen = f"import os; print([p for p in {places!r} if os.path.exists(p) and p != '/root'])"
+        assert host.python(seen).log == "[]\n"
+        return
     outcome = host.python(
         f"""
         import json, os
@@ -263,6 +293,8 @@ def test_a_file_of_the_host_cannot_be_found(host: Host, stage: Path) -> None:
 
 
 def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Host) -> None:
+    if kind[0] != "bubblewrap":
+        pytest.skip("a container shows an image and nothing of the host that could be hidden")
     labels = Path(tempfile.mkdtemp(prefix="canary-", dir=sys.prefix))
     try:
         labels.chmod(0o755)
@@ -280,6 +312,8 @@ def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Hos
 
 
 def test_the_digits_of_scikit_learn_can_be_hidden(kind: tuple[str, str]) -> None:
+    if kind[0] != "bubblewrap":
+        pytest.skip("a container shows an image and nothing of the host that could be hidden")
     sklearn = find_spec("sklearn")
     assert sklearn is not None
     assert sklearn.origin is not None
@@ -308,7 +342,7 @@ def test_processes_tell_nothing_of_the_harness(host: Host) -> None:
     )
     commands, environment = outcome.json()
     assert len(commands) <= 2
-    harmless = {str(PACKAGE / "sandbox/launcher.py"), sys.executable, "python"}
+    harmless = {str(PACKAGE / "sandbox/launcher.py"), sys.executable, "/.advcomp-first"}
     paths = {word for line in commands for word in line.split("\0") if word.startswith("/")}
     assert paths <= harmless
     assert environment == [""]
@@ -514,8 +548,19 @@ def test_boxes_of_root_share_no_uid(host: Host) -> None:
 
 
 def test_setuid_programs_give_nothing(host: Host) -> None:
-    mounts = host.sh("cat /proc/self/mountinfo").log.splitlines()
-    assert all("nosuid" in line.split()[5].split(",") for line in mounts)
+    outcome = host.python(
+        """
+        import os, re, shutil, subprocess, time
+        program = shutil.which("su")
+        print(bool(os.stat(program).st_mode & 0o4000))
+        running = subprocess.Popen([program], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        time.sleep(0.3)
+        status = open(f"/proc/{running.pid}/status").read()
+        print(set(re.search(r"Uid:(.*)", status)[1].split()) == {str(os.getuid())})
+        running.kill()
+        """
+    )
+    assert outcome.log == "True\nTrue\n"
 
 
 def test_it_cannot_kill_the_box_or_trace_its_first_process(host: Host) -> None:
@@ -844,9 +889,10 @@ def test_a_file_beyond_the_readers_cap_is_none(host: Host) -> None:
 
 
 def test_nothing_is_left_behind(host: Host) -> None:
-    def traces() -> tuple[list[Path], str, list[Path]]:
-        mounts = Path(f"/proc/{host.process.pid}/mountinfo").read_text()
-        return control_groups(host.process.pid), mounts, list(host.temporary.iterdir())
+    def traces() -> tuple[list[object], str, list[Path]]:
+        pid = host.process.pid
+        mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+        return [*control_groups(pid), *with_engines(pid)], mounts, list(host.temporary.iterdir())
 
     first = host.sh("true")
     before = traces()
@@ -886,13 +932,16 @@ def test_a_killed_harness_leaves_no_process_and_the_next_clears_its_groups(
     with ThreadPoolExecutor(1) as pool, doomed.process:
         running = pool.submit(doomed.sh, f"setsid sleep {token} & sleep {token}")
         assert until(lambda: len(processes(f"sleep\0{token}")) == 2)
-        assert bool(control_groups(doomed.process.pid)) == doomed.kernel_limits
+        if doomed.has_images:
+            assert with_engines(doomed.process.pid)
+        else:
+            assert bool(control_groups(doomed.process.pid)) == doomed.kernel_limits
         doomed.process.kill()
         with pytest.raises(EOFError):
             running.result()
     assert until(lambda: not processes(token))
     Host(*kind).close()
-    assert control_groups(doomed.process.pid) == []
+    assert [*control_groups(doomed.process.pid), *with_engines(doomed.process.pid)] == []
 
 
 def descendants(pid: int) -> list[int]:
@@ -917,3 +966,5 @@ def test_a_harness_killed_while_a_box_is_made_leaves_nothing(
         with pytest.raises(EOFError):
             running.result()
     assert until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
+    Host(*kind).close()
+    assert with_engines(doomed.process.pid) == []

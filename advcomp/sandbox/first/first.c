@@ -9,7 +9,8 @@
    It talks to the referee (client.py) over the standard streams that the engine attaches:
 
        referee -> 0   the order (see `read_order`), then the entry (see `unpack`)
-       2 -> referee   MARK "ready 0\n", or MARK "failed WHAT ERRNO\n"
+       2 -> referee   MARK "ready 0\n", or MARK "failed WHAT ERRNO\n", or MARK "killed 9\n" where
+                      the entry is beyond the box's memory
        referee -> 0   one byte: start the program
        2 -> referee   MARK "exit CODE FULL\n" or MARK "signal NUMBER FULL\n" when every other process
                       is dead; FULL is 1 where a scratch folder has no room left
@@ -276,16 +277,34 @@ static long execute(void) {
   return error;
 }
 
-static void become_the_program(void) {
+/* Become the kernel's victim of first choice; never is that the first process, or the host. */
+static void volunteer(void) {
   CALL(SYS_prctl, PR_SET_DUMPABLE, 1);
-  /* The kernel's victim of first choice is the program, never this process or the host. */
   long fd = must(CALL(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY), "oom");
   must(CALL(SYS_write, fd, "1000", 4), "to come first where memory is short");
   CALL(SYS_close, fd);
+}
+
+/* In a child, so that an entry beyond the box's memory does not take this process with it. */
+static void unpack_in_a_child(void) {
+  u32 status;
+  long child = must(CALL(SYS_clone, SIGCHLD, 0, 0, 0, 0), "to fork");
+  if (!child) {
+    volunteer();
+    unpack();
+    leave(0);
+  }
+  while (CALL(SYS_wait4, child, &status, 0, 0) == -EINTR) continue;
+  if (status & 0x7f) tell("killed", status & 0x7f, -1);
+  if (status) leave(1);
+}
+
+static void become_the_program(void) {
+  volunteer();
   u64 none = 0;
   CALL(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none);
   must(CALL(SYS_chdir, the.cwd), "to enter the folder");
-  fd = must(CALL(SYS_openat, AT_FDCWD, "/dev/null", 0), "to open /dev/null");
+  long fd = must(CALL(SYS_openat, AT_FDCWD, "/dev/null", 0), "to open /dev/null");
   CALL(SYS_dup3, fd, 0, 0);
   CALL(SYS_close, fd);
   struct { unsigned short count; void *operations; } filter = {the.filter_bytes / 8, the.filter};
@@ -338,7 +357,7 @@ __attribute__((used, noreturn)) static void run(void) {
   CALL(SYS_umask, 022);
   read_order();
   must(CALL(SYS_chdir, the.cwd), "to enter the folder");
-  unpack();
+  unpack_in_a_child();
   tell("ready", 0, -1);
   char go;
   take(&go, 1);
