@@ -44,6 +44,15 @@ def test_every_file_of_the_package_is_in(source: Path, wheel: zipfile.ZipFile) -
     assert {name for name in wheel.namelist() if name.startswith("advcomp/")} == expected
 
 
+def test_the_first_process_of_containers_can_be_executed_when_installed(
+    wheel: zipfile.ZipFile,
+) -> None:
+    """pip keeps the exec bits that the wheel has."""
+    for architecture in ("x86_64", "aarch64"):
+        member = wheel.getinfo(f"advcomp/sandbox/first/first-{architecture}")
+        assert member.external_attr >> 16 & 0o111 == 0o111
+
+
 def test_the_base_install_brings_no_torch(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     needed = message_from_bytes(wheel.read(name)).get_all("Requires-Dist", [])
