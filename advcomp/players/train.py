@@ -1,117 +1,63 @@
-"""Train small classifiers from a recipe: `python -m advcomp.players.train RECIPE.toml [NAME ...]`.
+"""Train classifiers from a recipe: `python -m advcomp.players.train RECIPE.toml [NAME ...]`.
 
 A recipe names classifiers; each is written to `weights/NAME.safetensors` beside the recipe. The
-same recipe gives the same weights on the same machine and versions: every draw comes from the
-classifier's seed.
+same recipe gives the same weights on the same machine and versions. A checkpoint follows every
+epoch, in `checkpoints/` beside the recipe: the same command goes on after a kill, to the identical
+result, and trains nothing that is trained already. Several processes share the work:
+
+    torchrun --nproc-per-node 4 -m advcomp.players.train RECIPE.toml
 """
 
 import argparse
-import tomllib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
-from torch.nn import functional
 
-from advcomp.errors import InvalidConfig
+from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.attacks import pgd
-from advcomp.players.classifiers import Classifier
-from advcomp.players.datasets import LabelledImages, Part, digits
+from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.datasets import LabelledImages, Part, labelled_images
+from advcomp.players.fit import Epoch, fit
+from advcomp.players.objectives import Model
 from advcomp.players.pixels import to_float
+from advcomp.players.ranks import Ranks, joined_ranks
+from advcomp.players.recipe import ClassifierRecipe, Evaluation, Recipe, read_recipe
+from advcomp.players.training_losses import loss_of
 from advcomp.rules.threat import eps_of
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Adversary(_Table):
-    """Adversarial training (Madry et al. 2018, arXiv 1706.06083, equation 2.1).
-
-    The radius grows linearly from 0 over the first `ramp_epochs`: at full radius from the start,
-    a network learns to answer the same for every image.
-    """
-
-    max_epsilon: int = Field(ge=0, le=255)
-    steps: int = Field(ge=1)
-    ramp_epochs: int = Field(ge=1)
-
-    def eps(self, epoch: int) -> float:
-        """The radius in an epoch, counted from 0."""
-        return eps_of(self.max_epsilon) * min(1, (epoch + 1) / self.ramp_epochs)
+_AT_ONCE = 250
+"""Images that an evaluation classifies together."""
 
 
-class ClassifierRecipe(_Table):
-    """How to train one classifier."""
+def train(
+    recipe: ClassifierRecipe,
+    images: LabelledImages,
+    *,
+    networks: Sequence[Classifier] = (),
+    checkpoint: Path | None = None,
+    ranks: Ranks | None = None,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> Classifier:
+    """A classifier trained by a recipe, frozen.
 
-    architecture: str
-    seed: int
-    epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    shift: int = Field(default=2, ge=0)
-    adversary: Adversary | None = None
-
-
-class Recipe(_Table):
-    """A file of recipes, by the classifier's name."""
-
-    dataset: Literal["digits"]
-    classifier: dict[str, ClassifierRecipe]
-
-
-def read_recipe(path: Path) -> Recipe:
-    """The recipes of a TOML file.
+    Args:
+        networks: The classifiers that the recipe's objective names.
+        checkpoint, ranks, report: As `fit` has them.
 
     Raises:
-        InvalidConfig: Lists all that is wrong with it.
-    """
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidConfig(f"{path}: expected a readable TOML file: {error}") from error
-    except ValidationError as error:
-        raise InvalidConfig(
-            *(f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        ) from error
-
-
-def train(recipe: ClassifierRecipe, images: Tensor, labels: Tensor) -> Classifier:
-    """A classifier trained on images (N, 3, H, W) in [0, 1] with labels (N,) from 0.
-
-    Adam with decoupled weight decay, the learning rate falling to 0 along a cosine.
+        InvalidConfig: No such architecture, or a checkpoint of another recipe.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        classifier = Classifier(recipe.architecture, int(labels.max()) + 1)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    optimizer = torch.optim.AdamW(
-        classifier.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
-    for epoch in range(recipe.epochs):
-        for index in _batches(len(images), recipe.batch_size, generator):
-            clean = random_shift(images[index], recipe.shift, generator)
-            x = _attacked(classifier, clean, labels[index], recipe.adversary, epoch, generator)
-            optimizer.zero_grad()
-            functional.cross_entropy(classifier(x), labels[index]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        schedule.step()
+        classifier = Classifier(
+            recipe.architecture, images.classes, input_size=images.levels.shape[1:3]
+        )
+    loss = loss_of(recipe.objective, networks)
+    fit(classifier, loss, images, recipe, checkpoint=checkpoint, ranks=ranks, report=report)
     return classifier.freeze()
-
-
-def random_shift(images: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Move every image by up to `shift` pixels each way; edge pixels are repeated."""
-    n, _, height, width = images.shape
-    padded = functional.pad(images, (shift,) * 4, mode="replicate")
-    top, left = torch.randint(2 * shift + 1, (2, n), generator=generator)
-    return torch.stack(
-        [padded[i, :, top[i] : top[i] + height, left[i] : left[i] + width] for i in range(n)]
-    )
 
 
 def as_tensors(images: LabelledImages) -> tuple[Tensor, Tensor]:
@@ -120,61 +66,131 @@ def as_tensors(images: LabelledImages) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+def accuracy(classifier: Model, images: Tensor, labels: Tensor) -> float:
     """Share of images (N, 3, H, W) whose class is the label."""
-    return float((classifier(images).argmax(1) == labels).float().mean())
+    batches = zip(torch.split(images, _AT_ONCE), torch.split(labels, _AT_ONCE), strict=True)
+    right = sum((classifier(x).argmax(1) == label).sum() for x, label in batches)
+    return float(right) / len(labels)
 
 
-def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    order = torch.randperm(n, generator=generator)
-    return (order[at : at + size] for at in range(0, n, size))
-
-
-def _attacked(
-    classifier: Classifier,
-    clean: Tensor,
-    labels: Tensor,
-    adversary: Adversary | None,
-    epoch: int,
-    generator: torch.Generator,
-) -> Tensor:
-    if adversary is None:
-        return clean
-    eps = adversary.eps(epoch)
-    step_size = 2 * eps / adversary.steps
-    return pgd(
-        classifier,
-        clean,
-        labels,
-        eps=eps,
-        steps=adversary.steps,
-        step_size=step_size,
-        generator=generator,
+def robust_accuracy(
+    classifier: Classifier, images: Tensor, labels: Tensor, evaluation: Evaluation
+) -> float:
+    """Accuracy on the first images after PGD on the classifier itself."""
+    shown = slice(evaluation.images)
+    pairs = zip(
+        torch.split(images[shown], _AT_ONCE), torch.split(labels[shown], _AT_ONCE), strict=True
     )
+    eps = eps_of(evaluation.max_epsilon)
+    attacked = [pgd(classifier, x, label, eps=eps, steps=evaluation.steps) for x, label in pairs]
+    return accuracy(classifier, torch.cat(attacked), labels[shown])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what the recipe names, and print how well each does on the tournament's images."""
-    parser = argparse.ArgumentParser(prog="python -m advcomp.players.train", description=__doc__)
+    """Train what the recipe names, then print how well each does; exits 1 with all problems."""
+    parser = argparse.ArgumentParser(
+        prog="python -m advcomp.players.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("recipe", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these classifiers")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--source", type=Path, help="where the dataset is, if it is not made here")
+    parser.add_argument("--checkpoints", type=Path, metavar="DIR", help="instead of beside RECIPE")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="train nothing; try the weights that are there"
+    )
     options = parser.parse_args(argv)
+    try:
+        with joined_ranks(options.device) as ranks:
+            _run(options, ranks)
+    except AdvcompError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _run(options: argparse.Namespace, ranks: Ranks) -> None:
     recipe = read_recipe(options.recipe)
-    if unknown := sorted(set(options.names) - set(recipe.classifier)):
-        parser.error(f"{options.recipe} has no classifier named {', '.join(unknown)}")
-    weights = options.recipe.parent / "weights"
-    weights.mkdir(exist_ok=True)
-    training = as_tensors(digits(Part.TRAINING))
-    images, labels = as_tensors(digits(Part.TOURNAMENT))
-    for name in options.names or recipe.classifier:
-        classifier = train(recipe.classifier[name], *training)
-        classifier.save(weights / f"{name}.safetensors")
-        robust = pgd(classifier, images, labels, eps=eps_of(32), steps=20)
-        print(
-            f"{name}: clean {accuracy(classifier, images, labels):.3f}, "
-            f"PGD-20 at 32/255 {accuracy(classifier, robust, labels):.3f}",
-            flush=True,
+    names = options.names or list(recipe.classifier)
+    if unknown := sorted(set(names) - set(recipe.classifier)):
+        raise InvalidConfig(
+            f"{options.recipe}: expected names among {', '.join(recipe.classifier)}; "
+            f"got {', '.join(unknown)}"
         )
+    folder = options.recipe.parent
+    if not options.evaluate:
+        images = labelled_images(recipe.dataset, Part.TRAINING, options.source)
+        checkpoints = options.checkpoints or folder / "checkpoints"
+        for name in names:
+            _train_one(recipe, name, images, folder / "weights", checkpoints, ranks)
+    if ranks.rank == 0:
+        tournament = labelled_images(recipe.dataset, Part.TOURNAMENT, options.source)
+        table = accuracy_table(recipe, names, folder / "weights", tournament, ranks.device)
+        print(table, end="", flush=True)
+        if set(names) == set(recipe.classifier):
+            (folder / "accuracies.md").write_text(table, encoding="utf-8")
+
+
+def _train_one(
+    recipe: Recipe,
+    name: str,
+    images: LabelledImages,
+    weights: Path,
+    checkpoints: Path,
+    ranks: Ranks,
+) -> None:
+    one = recipe.classifier[name]
+    files = [weights / f"{network}.safetensors" for network in one.objective.networks]
+    if missing := [file.stem for file in files if not file.exists()]:
+        raise InvalidConfig(f"{name} needs {', '.join(missing)}; train them first")
+    classifier = train(
+        one,
+        images,
+        networks=[load_classifier(file).to(ranks.device) for file in files],
+        checkpoint=checkpoints / f"{name}.pt",
+        ranks=ranks,
+        report=lambda epoch: _tell(name, epoch) if ranks.rank == 0 else None,
+    )
+    if ranks.rank == 0:
+        weights.mkdir(exist_ok=True)
+        classifier.save(weights / f"{name}.safetensors", dtype=getattr(torch, recipe.stored))
+    ranks.wait()
+
+
+def _tell(name: str, epoch: Epoch) -> None:
+    print(
+        f"{name}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.3f}, "
+        f"{epoch.images_per_second:,.0f} images/s",
+        flush=True,
+    )
+
+
+def accuracy_table(
+    recipe: Recipe,
+    names: Sequence[str],
+    weights: Path,
+    images: LabelledImages,
+    device: torch.device,
+) -> str:
+    """How well the classifiers in `weights` do, as a table in Markdown; told as it is found."""
+    tried = recipe.evaluation
+    x, labels = (tensor.to(device) for tensor in as_tensors(images))
+    heads = f"PGD-{tried.steps} at {tried.max_epsilon}/255, first {tried.images or len(labels)}"
+    lines = [
+        f"| classifier | architecture | objective | clean, {len(labels)} images | {heads} |\n",
+        "|---|---|---|---|---|\n",
+    ]
+    for name in names:
+        one = recipe.classifier[name]
+        classifier = load_classifier(weights / f"{name}.safetensors").to(device)
+        clean = accuracy(classifier, x, labels)
+        robust = robust_accuracy(classifier, x, labels, tried)
+        lines.append(
+            f"| {name} | {one.architecture} | {one.objective.name} "
+            f"| {100 * clean:.1f} % | {100 * robust:.1f} % |\n"
+        )
+    return "".join(lines)
 
 
 if __name__ == "__main__":
