@@ -111,6 +111,24 @@ def cifar10(part: Part, source: Path, *, download: bool = False) -> LabelledImag
     )
 
 
+def labelled_images(
+    name: str, part: Part, source: Path | None = None, *, download: bool = False
+) -> LabelledImages:
+    """One part of a dataset by its name.
+
+    Args:
+        name: "digits" or "cifar10".
+        source: Where `cifar10` is; torchvision's root in the cache where not given.
+        download: As `cifar10` has it.
+
+    Raises:
+        MissingExtra, InvalidConfig: As the two functions have them.
+    """
+    if name == "digits":
+        return digits(part)
+    return cifar10(part, source or _cache() / "torchvision", download=download)
+
+
 def _enlarge(digit: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Levels (32, 32, 3) of a digit (8, 8) with values 0..16."""
     small = Image.fromarray(np.rint(digit * 255 / _DIGIT_MAX).astype(np.uint8))
@@ -173,22 +191,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     shared.add_argument("--seed", type=int, default=0, help="draws the target classes")
     shared.add_argument("--part", type=Part, choices=list(Part), default=Part.TOURNAMENT)
     names = parser.add_subparsers(dest="name", required=True)
-    names.add_parser("digits", parents=[shared])
+    digit = names.add_parser("digits", parents=[shared])
+    digit.set_defaults(source=None, download=False)
     cifar = names.add_parser("cifar10", parents=[shared])
     cifar.add_argument(
         "--source",
         type=Path,
-        default=_cache() / "torchvision",
         metavar="ROOT|FILE.npz",
+        default=_cache() / "torchvision",
         help="where CIFAR-10 is (default: %(default)s)",
     )
     cifar.add_argument("--download", action="store_true", help="fetch what the root lacks")
     options = parser.parse_args(argv)
     try:
-        if options.name == "digits":
-            images = digits(options.part)
-        else:
-            images = cifar10(options.part, options.source, download=options.download)
+        images = labelled_images(
+            options.name, options.part, options.source, download=options.download
+        )
         dataset = write_dataset(options.folder, images.with_targets(options.seed))
     except AdvcompError as error:
         print(error, file=sys.stderr)

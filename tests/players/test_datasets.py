@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.datasets import Part, cifar10, digits, main
+from advcomp.players.datasets import Part, cifar10, digits, labelled_images, main
 from advcomp.rules.dataset import Dataset, load_dataset
 
 
@@ -106,6 +106,12 @@ def test_cifar10_is_looked_for_in_the_cache_where_no_source_is_given(
         main(["cifar10", str(tmp_path / "cifar")])
     assert f"{tmp_path}/cache/advcomp/torchvision: expected" in capsys.readouterr().err
     assert not (tmp_path / "cifar").exists()
+
+
+def test_datasets_go_by_their_names_too(packed: Path) -> None:
+    assert labelled_images("digits", Part.TOURNAMENT).image_ids[0] == "digits-1197"
+    images = labelled_images("cifar10", Part.TRAINING, packed)
+    assert images.image_ids == tuple(f"cifar10-train-0000{i}" for i in range(3))
 
 
 def test_a_problem_is_one_line_and_exit_code_1(
