@@ -224,15 +224,16 @@ def pi_fgsm(
         classifier, clean, labels, eps, steps, targeted: As in `iterative_fgsm`.
         amplification: Of the step `eps / steps`; beta in the paper.
     """
+    limit = max(steps, 1) / amplification
     return iterative_fgsm(
         classifier,
         clean,
         labels,
         eps=eps,
         steps=steps,
-        step_size=amplification * step_of(eps, steps, None),
+        step_size=eps / limit,
         targeted=targeted,
-        direction=PatchWise(clean, limit=steps / amplification),
+        direction=PatchWise(clean, limit=limit),
     )
 
 
