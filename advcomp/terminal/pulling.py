@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from advcomp.errors import AdvcompError, SandboxError
-from advcomp.sandbox.engine import open_engine
 from advcomp.sandbox.images import Images
 from advcomp.tournament.config import Backend, load_tournament
 from advcomp.tournament.containers import listed
+from advcomp.tournament.runner import opened_sandbox
 
 ENGINES = (Backend.DOCKER, Backend.PODMAN, Backend.GVISOR)
 
@@ -25,8 +25,9 @@ def pull_in_terminal(file: Path, backend: str | None) -> None:
         print(f"the sandbox {chosen} uses no images; with --sandbox docker, podman or gvisor:")
         print("\n".join(f"  {name}" for name in names) or "  the file lists none either")
         return
-    images = Images(open_engine(chosen))
-    problems = [problem for name in names for problem in _fetch(images, name)]
+    with opened_sandbox(tournament, chosen) as sandbox:
+        assert sandbox.images is not None
+        problems = [problem for name in names for problem in _fetch(sandbox.images, name)]
     if problems:
         raise AdvcompError(*problems)
     if not names:

@@ -1,0 +1,221 @@
+"""Which image an entry runs in: real engines, images of a few megabytes made here."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Require
+from support.contest import CONSTANT, COPY, Contest, write_greys
+from support.tiny_image import config_of, docker_archive, identity, layer, oci_layout
+
+from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.images import Images
+from advcomp.sandbox.probe import open_sandbox
+from advcomp.terminal.pulling import pull_in_terminal
+from advcomp.tournament.containers import canonical
+from advcomp.tournament.state import load_state
+from advcomp.tournament.validate import opened_validator
+
+ENGINES = [
+    pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.slow])
+    for name in ("docker", "podman", "gvisor")
+]
+NAME = "advcomp/test-images:tag"
+TELL = f"env; id; pwd; cat /etc/word; {COPY}"
+TRICKS = {
+    "User": "root",
+    "WorkingDir": "/nowhere",
+    "Entrypoint": ["/bin/cat", "/etc/word"],
+    "Cmd": ["x"],
+    "Volumes": {"/": {}, "/code": {}, "/output_images": {}},
+    "Healthcheck": {"Test": ["CMD-SHELL", "sh -c 'echo sick'"], "Interval": 1_000_000_000},
+    "OnBuild": ["RUN false"],
+    "StopSignal": "SIGCONT",
+    "Env": ["PATH=/bin", "LD_PRELOAD=/x.so", "NVIDIA_VISIBLE_DEVICES=all", "HOME=/"],
+}
+
+
+@pytest.fixture(params=ENGINES)
+def backend(request: pytest.FixtureRequest, require: Require) -> Iterator[str]:
+    name = str(request.param)
+    require(name)
+    yield name
+    with images_of(name) as images:
+        client(images, "image", "rm", "--force", NAME)
+
+
+@pytest.fixture
+def contest(tmp_path: Path) -> Contest:
+    write_greys(tmp_path / "data", 2)
+    return Contest(tmp_path)
+
+
+def delivered(contest: Contest, name: str, program: str, archive: bytes, **more: object) -> Path:
+    entry = contest.entry(name, program, **more)  # type: ignore[arg-type]
+    (entry / "image.tar").write_bytes(archive)
+    return entry
+
+
+def tag(backend: str, folder: Path, word: str) -> str:
+    """Let NAME mean an image that is told from others by a word; its ID."""
+    layers = [layer(word)]
+    config = config_of(layers)
+    (folder / "tagged.tar").write_bytes(docker_archive(config, layers, NAME))
+    with images_of(backend) as images:
+        client(images, "load", "--input", str(folder / "tagged.tar"))
+    return identity(config)
+
+
+@contextmanager
+def images_of(backend: str) -> Iterator[Images]:
+    with closing(open_sandbox(backend)) as sandbox:
+        assert sandbox.images is not None
+        yield sandbox.images
+
+
+def client(images: Images, *words: str) -> None:
+    subprocess.run([images.engine, *words], check=True, capture_output=True)
+
+
+def using(images: str) -> str:
+    return f"[sandbox]\nimages = {images}\n"
+
+
+def file_of(contest: Contest, attack: Path, defense: Path, more: str = "") -> Path:
+    file = contest.file([attack], [defense], max_epsilons=[8])
+    before, _, after = file.read_text().partition("[sandbox]")
+    file.write_text(f"{before}[defense]{after.partition('[defense]')[2]}{more}")
+    return file
+
+
+@pytest.mark.parametrize("layout", [docker_archive, oci_layout])
+def test_an_entry_runs_in_the_image_that_it_delivers_and_in_nothing_that_this_asks_for(
+    contest: Contest, backend: str, layout: Callable[..., bytes]
+) -> None:
+    layers = [layer("delivered")]
+    config = config_of(layers, **TRICKS)
+    attack = delivered(contest, "copy", TELL, layout(config, layers))
+    plain = config_of(layers)
+    defense = delivered(contest, "const", CONSTANT, layout(plain, layers), kind="defense")
+    run = contest.run(file_of(contest, attack, defense), backend=backend).run
+    assert [result.verdict for result in contest.watcher.results] == [Verdict.OK] * 3
+    entries = {entry.name: entry for entry in load_state(run).entries}
+    assert entries["copy"].image == identity(config)
+    assert entries["copy"].container == "image.tar"
+    assert all(word in entries["copy"].notes[0] for word in ("USER root", "VOLUME", "LD_PRELOAD"))
+    assert entries["const"].image == identity(plain)
+    said = log_of(run, "copy")
+    assert {line for line in said if "=" in line and not line.startswith("uid")} == {
+        *("PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "OMP_NUM_THREADS=1"),
+        *("MKL_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "PYTHONUNBUFFERED=1"),
+        *(line for line in said if line.startswith(("PWD=", "SHLVL=", "_=", "OLDPWD="))),
+    }
+    assert "/code" in said
+    assert "delivered" in "".join(said)
+    assert not any(line.startswith("uid=0") for line in said)
+
+
+def test_an_image_for_another_machine_is_rejected_before_the_engine_gets_it(
+    contest: Contest, backend: str
+) -> None:
+    layers = [layer("foreign")]
+    config = {**config_of(layers), "architecture": "s390x"}
+    attack = delivered(contest, "foreign", COPY, docker_archive(config, layers))
+    with opened_validator(str(attack), backend) as validator:
+        entry = validator.take(validator.sources[0])
+    assert entry.rejected
+    assert entry.notes[0].startswith("foreign/image.tar: must be for linux/")
+    with images_of(backend) as images:
+        assert images.find(identity(config)) is None
+
+
+def test_a_name_that_is_not_listed_is_rejected_with_the_line_that_would_let_it_in(
+    contest: Contest, backend: str
+) -> None:
+    tag(backend, contest.folder, "listed")
+    attack = contest.entry("copy", COPY, container="someone/else")
+    defense = contest.entry("const", CONSTANT, kind="defense", container=NAME)
+    file = file_of(contest, attack, defense, using(f'["{NAME}"]'))
+    with opened_validator(str(file), backend) as validator:
+        copy, const = map(validator.take, validator.sources)
+    assert copy.rejected
+    assert f'images = ["{NAME}", "someone/else"]' in copy.notes[0]
+    assert f'image_map = {{ "someone/else" = "{NAME}" }}' in copy.notes[0]
+    assert not const.rejected
+    more = f'[sandbox]\nimage_map = {{ "someone/else" = "{NAME}" }}\nimages = ["{NAME}"]\n'
+    file = file_of(contest, attack, defense, more)
+    with opened_validator(str(file), backend) as validator:
+        copy = validator.take(validator.sources[0])
+        assert [smoke.result.verdict for smoke in validator.smoke(copy)] == [Verdict.OK]
+    assert copy.container == NAME
+
+
+def test_one_uses_any_image_that_is_here_for_an_entry_of_ones_own(
+    contest: Contest, backend: str
+) -> None:
+    image = tag(backend, contest.folder, "own")
+    mine = contest.entry("mine", COPY, container=NAME)
+    absent = contest.entry("absent", COPY, container="advcomp/test-nowhere")
+    option = contest.entry("option", COPY, container="--format=x")
+    taken = []
+    for entry in (mine, absent, option):
+        with opened_validator(str(entry), backend) as validator:
+            taken.append(validator.take(validator.sources[0]))
+    assert (taken[0].rejected, taken[0].image) == (False, image)
+    assert "build -t advcomp/test-nowhere ." in taken[1].notes[0]
+    assert "no name of an image" in taken[2].notes[0]
+
+
+def test_a_name_that_means_another_image_than_before_is_refused(
+    contest: Contest, backend: str
+) -> None:
+    first = tag(backend, contest.folder, "first")
+    attack = contest.entry("copy", COPY, container=NAME)
+    defense = contest.entry("const", CONSTANT, kind="defense", container=NAME)
+    file = file_of(contest, attack, defense, using(f'["{NAME}"]'))
+    contest.run(file, backend=backend)
+    second = tag(backend, contest.folder, "second")
+    with pytest.raises(RunConflict) as caught:
+        contest.run(file, backend=backend)
+    assert f"{NAME}: was {first}, is now {second}" in str(caught.value)
+    tag(backend, contest.folder, "first")
+    contest.run(file, backend=backend)
+    assert contest.watcher.results == []
+
+
+def test_a_run_does_not_begin_without_an_image_of_its_file_and_fetches_none(
+    contest: Contest, backend: str
+) -> None:
+    attack = contest.entry("copy", COPY, container="none")
+    defense = contest.entry("const", CONSTANT, kind="defense")
+    missing = ["127.0.0.1:1/a", "127.0.0.1:1/b"]
+    file = file_of(contest, attack, defense, using(str(missing).replace("'", '"')))
+    with pytest.raises(InvalidConfig) as caught:
+        contest.run(file, backend=backend)
+    assert all(f'has no image "{name}"' in str(caught.value) for name in missing)
+    assert f"advcomp pull {file}" in str(caught.value)
+
+
+def test_pull_says_what_is_here(
+    contest: Contest, backend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tag(backend, contest.folder, "here")
+    entries = contest.entry("copy", COPY), contest.entry("const", CONSTANT, kind="defense")
+    file = file_of(contest, *entries, using(f'["{NAME}"]'))
+    pull_in_terminal(file, backend)
+    assert capsys.readouterr().out == f"{NAME}: is here: {image}\n"
+
+
+def test_names_of_one_image_are_one_name() -> None:
+    assert canonical("docker.io/library/debian") == canonical("debian:latest")
+    assert canonical("docker.io/iwiwi/nips17") == canonical("iwiwi/nips17:latest")
+    assert canonical("localhost:5000/a") == "localhost:5000/a:latest"
+    assert canonical("a@sha256:1") == "a@sha256:1"
+
+
+def log_of(run: Path, entry: str) -> list[str]:
+    said = subprocess.run(["advcomp", "logs", str(run), entry], capture_output=True, check=True)
+    return said.stdout.decode().splitlines()
