@@ -10,12 +10,12 @@ import contextlib
 import os
 import re
 import secrets
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from signal import SIGKILL
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.box import DEATH_S, SETUP_S, WATCH_S, Ending, pipe
@@ -24,7 +24,7 @@ from advcomp.sandbox.entry_stream import number, text, texts
 
 __all__ = ["Attached", "Readiness", "Watch", "attach", "new_mark", "order"]
 
-ENDING = re.compile(rb"(exit|signal) (\d{1,3}) ([01])")
+ENDING = re.compile(rb"(exit|signal|excess) (\d{1,9}) ([01])")
 
 
 class Readiness(Enum):
@@ -47,11 +47,14 @@ class Watch:
         measure: Called while the container still exists: when the program is dead, or about to
             be killed.
         kill: Kills the container.
+        first: A pidfd of the container's first process (of its kernel's, under gVisor): the death
+            of that is known at once, an engine tells of it when it has cleared all away.
     """
 
     excess: Callable[[], str | None] | None
     measure: Callable[[], None]
     kill: Callable[[], None]
+    first: int
 
 
 def new_mark() -> str:
@@ -64,6 +67,7 @@ def order(
     *,
     mark: str,
     merged: bool,
+    most_threads: int,
     cwd: str,
     env: Mapping[str, str],
     scratch: Sequence[str],
@@ -75,6 +79,8 @@ def order(
         argv: The program's command.
         mark: See `new_mark`.
         merged: Whether standard error goes where standard output does.
+        most_threads: Kill all where there are more, looking several times a second; 0: the
+            kernel keeps that limit.
         cwd: The program's folder; the entry is unpacked there.
         env: Its whole environment.
         scratch: Folders to look at in the end, whether one has no room left.
@@ -83,7 +89,7 @@ def order(
     variables = [f"{key}={value}" for key, value in env.items()]
     return b"".join(
         (
-            *(text(mark), number(merged), text(cwd)),
+            *(text(mark), number(merged), number(most_threads), text(cwd)),
             *(texts(argv), texts(variables), texts(scratch)),
             *(number(len(seccomp)), seccomp),
         )
@@ -156,7 +162,7 @@ class Attached:
             self._send(order)
             for chunk in entry:
                 self._send(chunk)
-        message, _ = self._watch(self._ready_by, None)
+        message, _ = self._watch(self._ready_by)
         if message is None and self._sinks:
             raise self._late()
         if message is None:
@@ -183,22 +189,15 @@ class Attached:
         start = time.monotonic()
         with contextlib.suppress(BrokenPipeError):
             os.write(self._stdin, b"\0")
-        message, reason = self._watch(start + wall_s, watch.excess)
-        timed_out = message is None and reason is None and bool(self._sinks)
+        message, reason = self._watch(start + wall_s, watch.excess, watch.first)
         watch.measure()
+        dead = message is None and reason is None and self._is_dead(watch.first)
+        timed_out = message is None and reason is None and not dead
         if timed_out or reason is not None:
             watch.kill()
         wall = time.monotonic() - start
         self._see_it_go()
-        code, number, full = self._read_ending(message)
-        return Ending(
-            exit_code=code,
-            signal=number,
-            wall_s=wall,
-            timed_out=timed_out,
-            killed=reason,
-            explained=message is not None or timed_out or reason is not None,
-        ), full
+        return self._ending(message, reason, wall, timed_out=timed_out)
 
     def failure(self, what: str) -> SandboxError:
         """What to raise; what the client said is the best explanation there is."""
@@ -226,13 +225,17 @@ class Attached:
                 rest = rest[os.write(self._stdin, rest) :]
 
     def _watch(
-        self, deadline: float, excess: Callable[[], str | None] | None
+        self, deadline: float, excess: Callable[[], str | None] | None = None, first: int = -1
     ) -> tuple[bytes | None, str | None]:
-        """Wait for a message, the client's end, a moment or an excess: message and excess."""
+        """Wait for a message, the first process's or the client's end, a moment or an excess."""
         while (message := self._messages.take()) is None and self._sinks:
             if (now := time.monotonic()) >= deadline:
                 return None, None
-            self._sinks.poll(min(deadline, now + WATCH_S) if excess else deadline)
+            if first in self._sinks.poll(
+                min(deadline, now + WATCH_S) if excess else deadline, first
+            ):
+                self._sinks.drain()
+                return self._messages.take(), None
             if excess and (reason := excess()):
                 return None, reason
         return message, None
@@ -247,16 +250,29 @@ class Attached:
             self._sinks.poll(deadline)
         self._messages.close()
 
-    def _read_ending(self, message: bytes | None) -> tuple[int | None, int | None, bool]:
-        """Exit code, signal and fullness as the first process saw them."""
-        if message is None:
-            return None, signal.SIGKILL.value, False
-        match = ENDING.fullmatch(message)
-        if match is None:
+    def _is_dead(self, first: int) -> bool:
+        """Whether the container is dead already."""
+        return not self._sinks or first in self._sinks.poll(time.monotonic(), first)
+
+    def _ending(
+        self, message: bytes | None, reason: str | None, wall_s: float, *, timed_out: bool
+    ) -> tuple[Ending, bool]:
+        """What the first process's last message says, and what we know without one."""
+        match = None if message is None else ENDING.fullmatch(message)
+        if message is not None and match is None:
             raise self.failure(message.decode(errors="replace"))
-        code = int(match[2])
-        full = match[3] == b"1"
-        return (code, None, full) if match[1] == b"exit" else (None, code, full)
+        how, value = (match[1], int(match[2])) if match else (b"", 0)
+        if how == b"excess":
+            reason = f"killed by the watchdog: {value} processes and threads"
+        ending = Ending(
+            exit_code=value if how == b"exit" else None,
+            signal=None if how == b"exit" else value if how == b"signal" else SIGKILL.value,
+            wall_s=wall_s,
+            timed_out=timed_out,
+            killed=reason,
+            explained=match is not None or timed_out or reason is not None,
+        )
+        return ending, match is not None and match[3] == b"1"
 
     def _late(self) -> SandboxError:
         return self.failure(f"it is not ready after {SETUP_S:g} s")

@@ -26,6 +26,7 @@ host where that works, else in a container of an image with advcomp in it.
 """
 
 import contextlib
+import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -157,7 +158,10 @@ class Containers:
                     stdout=stdout,
                     held=held,
                 )
-                became = attached.prepare(_order(spec, image, mark), entry_stream(spec.code))
+                became = attached.prepare(
+                    _order(spec, image, mark, gvisor=self._engine.is_gvisor),
+                    entry_stream(spec.code),
+                )
                 if became is Readiness.BEYOND_MEMORY or (
                     became is Readiness.DEAD and self._state(container)["OOMKilled"]
                 ):
@@ -168,7 +172,7 @@ class Containers:
                 with contextlib.ExitStack() as undo:
                     folder = EmptyFolder() if output is None else output.hold(pid)
                     undo.callback(folder.close)
-                    ending, usage, full = self._drive(spec, container, pid, attached, folder)
+                    ending, usage, full = self._drive(spec, container, pid, attached, folder, held)
                     undo.pop_all()
             return finished(ending, usage, folder, log, stdout, disk_full=full)
 
@@ -202,14 +206,18 @@ class Containers:
         pid: int,
         attached: Attached,
         output: HeldFolder | EmptyFolder,
+        held: contextlib.ExitStack,
     ) -> tuple[Ending, Usage, bool]:
         """See a started container to its end: how, what it used, whether its scratch was full."""
+        first = os.pidfd_open(pid)
+        held.callback(os.close, first)
         weak = self.limit_tier is LimitTier.WEAK
-        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid)
+        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid, container)
         watch = Watch(
             excess=(lambda: meter.excess(output.used_bytes())) if weak else None,
             measure=meter.read,
             kill=lambda: self._kill(container),
+            first=first,
         )
         ending, full = attached.run(spec.limits.wall_s, watch)
         usage = meter.usage
@@ -273,13 +281,14 @@ def _output(
     return held.enter_context(volume(engine, spec.output, size, uid, owned))
 
 
-def _order(spec: RunSpec, image: Image, mark: str) -> bytes:
+def _order(spec: RunSpec, image: Image, mark: str, *, gvisor: bool) -> bytes:
     """What the first process is to do for a run."""
     code = () if spec.code is None else (CODE,)
     return order(
         spec.argv,
         mark=mark,
         merged=spec.stdout_fd is None,
+        most_threads=spec.limits.pids if gvisor else 0,
         cwd=CODE if spec.code is not None else "/tmp",  # noqa: S108 - inside the box
         env=environment(image.path, spec.limits.cpus),
         scratch=(*SCRATCH, *code),

@@ -28,13 +28,13 @@ RETURN_S = 30.0
 """How long an engine that has gone may take to come back."""
 RETURN_LOOK_S = 0.5
 GVISOR = "runsc"
-GVISOR_FLAGS = ("network=none",)
+NO_NETWORK = "--network=none"
 REMEDIES = {
     "docker": "install it (Debian: sudo apt-get install docker.io), start it, and join its group "
     "(sudo usermod -aG docker $USER, then log in again)",
     "podman": "install it (Debian: sudo apt-get install podman uidmap)",
-    "gvisor": "install runsc (Debian: sudo apt-get install runsc), and Podman, or Docker with "
-    'runsc among the runtimes of its daemon.json, with "runtimeArgs": ["--network=none"]',
+    "gvisor": "install it (Debian: sudo apt-get install runsc) and Podman; or, with Docker, "
+    "sudo runsc install -- --network=none && sudo systemctl restart docker",
 }
 
 
@@ -233,27 +233,31 @@ def open_engine(name: str) -> Engine:
 
 
 def _with_gvisor() -> list[Engine]:
-    """Docker, where it knows the runtime; Podman, which can be told of it."""
+    """Podman, which can be told how to run it; Docker, where it was told by its administrator.
+
+    gVisor's own network must be off: a box needs none, and a gVisor that is older than its kernel
+    fails over it, leaving processes that Docker cannot clear away.
+    """
     program = shutil.which(GVISOR)
     if program is None:
-        raise SandboxUnavailable(
-            "gvisor: the program `runsc` is not installed", f"remedy: {REMEDIES['gvisor']}"
-        )
+        raise SandboxUnavailable("gvisor: not installed", f"remedy: {REMEDIES['gvisor']}")
     found: list[Engine] = []
     problems: list[str] = []
-    for name in ("docker", "podman"):
+    for name in ("podman", "docker"):
         try:
             engine = open_engine(name)
         except SandboxUnavailable as error:
-            problems += error.problems
+            problems.append(f"gvisor: {error.problems[0]}")
             continue
         client = engine.command()[0]
         if name == "podman":
-            found.append(Engine(name, client, program, flags=GVISOR_FLAGS))
-        elif GVISOR in engine.info["Runtimes"]:
+            found.append(Engine(name, client, program, flags=["network=none"]))
+        elif NO_NETWORK in (engine.info["Runtimes"].get(GVISOR) or {}).get("runtimeArgs", ()):
             found.append(Engine(name, client, GVISOR))
+        else:
+            problems.append(f"gvisor: docker has no runtime {GVISOR} with {NO_NETWORK}")
     if not found:
-        raise SandboxUnavailable("gvisor: no engine runs it", *problems, REMEDIES["gvisor"])
+        raise SandboxUnavailable(*problems, f"remedy: {REMEDIES['gvisor']}")
     return found
 
 

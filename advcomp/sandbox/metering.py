@@ -16,10 +16,12 @@ class KernelsCount:
 
     Args:
         pid: The first process of the container, on the host.
+        container: Its ID, which the group's name has; a group without it is another's.
     """
 
-    def __init__(self, pid: int) -> None:
-        self._meter = meter_of(pid)
+    def __init__(self, pid: int, container: str) -> None:
+        meter = meter_of(pid)
+        self._meter = meter if meter and container in str(meter.oom_counter) else None
         self.usage = UNKNOWN
 
     def read(self) -> None:

@@ -48,6 +48,8 @@ LAUNCHER = 1
 """Its pid inside; where it shares its uid with the program, that could put limits on it."""
 TYPING = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
 """Requests that type into the terminal of the harness."""
+F_SETSIG = 10
+"""Any signal instead of SIGIO, to any process that owns a descriptor: the launcher, too."""
 LOCKS_SEEN_BY_OTHERS = {
     "F_GETLK": 5,
     "F_OFD_GETLK": 36,
@@ -146,7 +148,14 @@ DENIALS: tuple[Denial, ...] = (
         )
         for flag in NEW_NAMESPACES.values()
     ),
-    Denial(names=("prlimit64",), error=errno.EPERM, conditions=(_is(0, LAUNCHER),)),
+    Denial(
+        # Linux protects the first process of a namespace from signals, gVisor does not.
+        names=("prlimit64", "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
+        error=errno.EPERM,
+        conditions=(_is(0, LAUNCHER),),
+    ),
+    Denial(names=("pidfd_open",), error=errno.EPERM, conditions=(_is(0, LAUNCHER),)),
+    Denial(names=("fcntl", "fcntl64"), error=errno.EINVAL, conditions=(_is(1, F_SETSIG),)),
     *(
         Denial(names=("ioctl",), error=errno.EPERM, conditions=(_is(1, request),))
         for request in TYPING.values()

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import pytest
+from support.backends import BACKENDS, mark_of
 
-BACKENDS = ["bubblewrap"]
 
-
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(
+    scope="session", params=[pytest.param(name, marks=mark_of(name)) for name in BACKENDS]
+)
 def backend(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
     """The name of a backend that works here."""
     name: str = request.param

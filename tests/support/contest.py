@@ -106,6 +106,7 @@ class Contest:
             defenses = [{", ".join(map(_item, defenses))}]
             [sandbox]
             backend = "bubblewrap"
+            image_map = {{ none = "advcomp/referee" }}
             [defense]
             view = "{view}"
             """)

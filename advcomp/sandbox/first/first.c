@@ -4,7 +4,8 @@
    container has an image of its own, which may hold no Python and no shell. So this is a static
    program without a C library, bound into every container read-only, started with all rights
    dropped already: the engine has given it the box's uid, no capabilities and no_new_privs. It
-   reads no variable and loads no library, so nothing in the image's environment reaches it.
+   reads no variable and loads no library, so nothing in the image's environment reaches it; it
+   clears that away, too.
 
    It talks to the referee (client.py) over the standard streams that the engine attaches:
 
@@ -14,6 +15,7 @@
        referee -> 0   one byte: start the program
        2 -> referee   MARK "exit CODE FULL\n" or MARK "signal NUMBER FULL\n" when every other process
                       is dead; FULL is 1 where a scratch folder has no room left
+                      or MARK "excess THREADS FULL\n", where it killed all since they were too many
        referee -> 0   the end: exit
 
    MARK is drawn by the referee for every box. The program cannot know it: it was read from a pipe
@@ -31,13 +33,13 @@ typedef unsigned long u64;
 
 enum { EINTR = 4, ECHILD = 10, ENOENT = 2, ENOEXEC = 8, EACCES = 13, ENOTDIR = 20, ELOOP = 40 };
 enum { O_WRONLY = 1, O_CREAT = 0100, O_EXCL = 0200, O_CLOEXEC = 02000000, AT_FDCWD = -100 };
-enum { SIGKILL = 9, SIGCHLD = 17, SIG_BLOCK = 0, SIG_SETMASK = 2, POLLIN = 1 };
+enum { SIGKILL = 9, SIGCHLD = 17, SIG_SETMASK = 2, POLLIN = 1 };
 enum { PR_SET_DUMPABLE = 4, PR_SET_NO_NEW_PRIVS = 38, SECCOMP_SET_MODE_FILTER = 1 };
 
 #if defined(__x86_64__)
 enum {
   SYS_read = 0, SYS_write = 1, SYS_close = 3, SYS_rt_sigprocmask = 14, SYS_clone = 56,
-  SYS_execve = 59, SYS_exit_group = 231, SYS_wait4 = 61, SYS_kill = 62, SYS_chdir = 80,
+  SYS_execve = 59, SYS_setsid = 112, SYS_getdents64 = 217, SYS_exit_group = 231, SYS_wait4 = 61, SYS_kill = 62, SYS_chdir = 80,
   SYS_umask = 95, SYS_statfs = 137, SYS_prctl = 157, SYS_openat = 257, SYS_mkdirat = 258,
   SYS_linkat = 265, SYS_symlinkat = 266, SYS_fchmodat = 268, SYS_ppoll = 271,
   SYS_signalfd4 = 289, SYS_dup3 = 292, SYS_seccomp = 317
@@ -52,12 +54,13 @@ static long call(long n, long a, long b, long c, long d, long e) {
   return result;
 }
 
-__asm__(".globl _start\n_start:\n  xor %ebp, %ebp\n  and $-16, %rsp\n  call run\n  hlt\n");
+__asm__(".globl _start\n_start:\n  xor %ebp, %ebp\n  mov %rsp, %rdi\n  and $-16, %rsp\n  call run\n  hlt\n");
 
 #elif defined(__aarch64__)
 enum {
   SYS_dup3 = 24, SYS_mkdirat = 34, SYS_symlinkat = 36, SYS_linkat = 37, SYS_statfs = 43,
-  SYS_chdir = 49, SYS_fchmodat = 53, SYS_openat = 56, SYS_close = 57, SYS_read = 63,
+  SYS_chdir = 49, SYS_fchmodat = 53, SYS_openat = 56, SYS_close = 57, SYS_getdents64 = 61,
+  SYS_read = 63, SYS_setsid = 157,
   SYS_write = 64, SYS_ppoll = 73, SYS_signalfd4 = 74, SYS_exit_group = 94, SYS_kill = 129,
   SYS_rt_sigprocmask = 135, SYS_umask = 166, SYS_prctl = 167, SYS_clone = 220,
   SYS_execve = 221, SYS_wait4 = 260, SYS_seccomp = 277
@@ -74,7 +77,7 @@ static long call(long n, long a, long b, long c, long d, long e) {
   return x0;
 }
 
-__asm__(".globl _start\n_start:\n  mov x29, 0\n  b run\n");
+__asm__(".globl _start\n_start:\n  mov x29, 0\n  mov x0, sp\n  b run\n");
 #endif
 
 #define CALL(n, ...) CALL_(n, __VA_ARGS__, 0, 0, 0, 0, 0)
@@ -86,7 +89,7 @@ static char *cursor = order;
 
 static struct {
   char *mark, *cwd, **argv, **env, **scratch;
-  u32 merged, filter_bytes;
+  u32 merged, most_threads, filter_bytes;
   void *filter;
 } the;
 
@@ -194,6 +197,7 @@ static char **keep_texts(void) {
 static void read_order(void) {
   the.mark = keep_text();
   the.merged = take_number();
+  the.most_threads = take_number(); /* 0: the kernel sees to it */
   the.cwd = keep_text();
   the.argv = keep_texts();
   the.env = keep_texts();
@@ -301,6 +305,7 @@ static void unpack_in_a_child(void) {
 
 static void become_the_program(void) {
   volunteer();
+  CALL(SYS_setsid, 0); /* so that it has no process group with the first process in it */
   u64 none = 0;
   CALL(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none);
   must(CALL(SYS_chdir, the.cwd), "to enter the folder");
@@ -318,8 +323,30 @@ static void become_the_program(void) {
   leave(error == ENOENT ? 127 : 126);
 }
 
-/* Wait for `child`, clearing away all others that die before it; its status. */
-static u32 see_to_the_end(long child) {
+/* How many entries with a number for a name a folder of /proc has; `each` is called with them. */
+static u32 numbered(const char *folder, char *entries, u32 room, u32 (*each)(const char *)) {
+  u32 count = 0;
+  long size, fd = CALL(SYS_openat, AT_FDCWD, folder, O_CLOEXEC);
+  if (fd < 0) return 0;
+  while ((size = CALL(SYS_getdents64, fd, entries, room)) > 0)
+    for (char *entry = entries; entry < entries + size; entry += *(unsigned short *)(entry + 16)) {
+      const char *name = entry + 19;
+      if (*name >= '0' && *name <= '9') count += each ? each(name) : 1;
+    }
+  CALL(SYS_close, fd);
+  return count;
+}
+
+static u32 threads_of(const char *process) {
+  static char entries[4096];
+  char folder[64];
+  *append(append(append(folder, "/proc/"), process), "/task") = 0;
+  return numbered(folder, entries, sizeof entries, 0);
+}
+
+/* Wait for `child`, clearing away all others that die before it; its status, or else `excess`. */
+static u32 see_to_the_end(long child, u32 *excess) {
+  struct { long seconds, nanoseconds; } look = {0, 50 * 1000 * 1000};
   u64 deaths = 1ul << (SIGCHLD - 1);
   long fd = must(CALL(SYS_signalfd4, -1, &deaths, sizeof deaths, O_CLOEXEC), "to await the end");
   for (;;) {
@@ -328,9 +355,12 @@ static u32 see_to_the_end(long child) {
     while ((pid = CALL(SYS_wait4, -1, &status, 1 /* WNOHANG */, 0)) > 0)
       if (pid == child) return status;
     struct { int fd; short events, found; } watched[] = {{0, POLLIN, 0}, {fd, POLLIN, 0}};
-    CALL(SYS_ppoll, watched, 2, 0, 0, 0);
+    CALL(SYS_ppoll, watched, 2, the.most_threads ? &look : 0, 0, 0);
     if (watched[0].found) leave(1);
     if (watched[1].found) CALL(SYS_read, fd, buffer, sizeof buffer);
+    if (the.most_threads) *excess = numbered("/proc", buffer, sizeof buffer, threads_of);
+    if (*excess > the.most_threads + 1) return 0;
+    *excess = 0;
   }
 }
 
@@ -350,11 +380,17 @@ static int any_is_full(char **folders) {
   return 0;
 }
 
-__attribute__((used, noreturn)) static void run(void) {
-  u64 deaths = 1ul << (SIGCHLD - 1);
+static void clear_environment(char **stack) {
+  for (char **text = stack + *(long *)stack + 2; *text; text++)
+    for (char *c = *text; *c; c++) *c = 0;
+}
+
+__attribute__((used, noreturn)) static void run(char **stack) {
+  u64 all = -1ul;
   CALL(SYS_prctl, PR_SET_DUMPABLE, 0);
-  CALL(SYS_rt_sigprocmask, SIG_BLOCK, &deaths, 0, sizeof deaths);
+  CALL(SYS_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
   CALL(SYS_umask, 022);
+  clear_environment(stack);
   read_order();
   must(CALL(SYS_chdir, the.cwd), "to enter the folder");
   unpack_in_a_child();
@@ -363,10 +399,12 @@ __attribute__((used, noreturn)) static void run(void) {
   take(&go, 1);
   long child = must(CALL(SYS_clone, SIGCHLD, 0, 0, 0, 0), "to fork");
   if (!child) become_the_program();
-  u32 status = see_to_the_end(child);
+  u32 excess = 0, status = see_to_the_end(child, &excess);
   kill_all_others();
   int full = any_is_full(the.scratch);
-  if (status & 0x7f)
+  if (excess)
+    tell("excess", excess, full);
+  else if (status & 0x7f)
     tell("signal", status & 0x7f, full);
   else
     tell("exit", status >> 8 & 0xff, full);
