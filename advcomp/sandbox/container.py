@@ -29,7 +29,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from advcomp.sandbox.finished import (
     no_room_for_the_entry,
     stream_of,
 )
+from advcomp.sandbox.gpus import Gpu, Gpus
 from advcomp.sandbox.hardening import CODE, SCRATCH, walls
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
@@ -140,15 +141,19 @@ class Containers:
             self._own.close()
 
     def _run(self, spec: RunSpec, image: Image) -> FinishedRun:
-        if problems := input_problems(spec, strangers=True):
+        problems = input_problems(spec, strangers=True)
+        if spec.limits.gpus and self._engine.is_gvisor:
+            problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
+        if problems:
             raise SandboxError(*problems)
         with contextlib.ExitStack() as held:
+            gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
             uid = held.enter_context(
                 contextlib.closing(lease_uid(few=self._engine.is_rootless))
             ).uid
             owned = labels(self._run_word, secrets.token_hex(8))
             output = _output(self._engine, spec, uid, owned, held)
-            container = self._create(spec, image, uid, owned, output, held)
+            container = self._create(spec, image, uid, owned, gpus, output, held)
             log, stdout, mark = Log(spec.limits.log_bytes), stream_of(spec), new_mark()
             with self._registered(container):
                 attached = attach(
@@ -182,6 +187,7 @@ class Containers:
         image: Image,
         uid: int,
         owned: Mapping[str, str],
+        gpus: Sequence[Gpu],
         output: OutputMount | None,
         held: contextlib.ExitStack,
     ) -> str:
@@ -193,6 +199,7 @@ class Containers:
             uid=uid,
             code_bytes=bytes_in_tmpfs(spec.code),
             labels=owned,
+            gpus=gpus,
         )
         options += [] if output is None else output.arguments
         container = self._engine.call("create", *options, image.id).strip()

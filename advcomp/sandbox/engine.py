@@ -166,6 +166,11 @@ class Engine:
             return any("rootless" in o or "userns" in o for o in self.info["SecurityOptions"])
         return bool(self.info["host"]["security"]["rootless"])
 
+    @property
+    def has_nvidia_hook(self) -> bool:
+        """Whether its option `--gpus` works; else GPUs are named as CDI does."""
+        return self.is_docker and "nvidia" in self.info["Runtimes"]
+
     @cached_property
     def keeps_limits(self) -> bool:
         """Whether it can limit memory, processes and CPU."""

@@ -10,6 +10,7 @@ from platform import machine
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.engine import Engine, Image
+from advcomp.sandbox.gpus import Gpu, cdi_arguments, docker_arguments
 from advcomp.sandbox.labels import arguments
 from advcomp.sandbox.outputs import tmpfs
 
@@ -52,6 +53,7 @@ def walls(
     uid: int,
     code_bytes: int,
     labels: Mapping[str, str],
+    gpus: Sequence[Gpu],
 ) -> list[str]:
     """Options of `create` for a box, its output folder and image not among them.
 
@@ -62,6 +64,7 @@ def walls(
         uid: Who runs in it.
         code_bytes: Size of the entry.
         labels: Whose it is.
+        gpus: What it is lent.
     """
     return [
         *("--interactive", "--pull", "never", *arguments(labels), *engine.runtime_arguments),
@@ -82,6 +85,7 @@ def walls(
         *_limits(engine, spec.limits, code_bytes),
         *_folders(engine, image, spec, uid, code_bytes),
         *_variables(engine, image),
+        *_devices(engine, gpus),
         *(() if engine.is_docker else PODMAN),
     ]
 
@@ -144,8 +148,14 @@ def _variables(engine: Engine, image: Image) -> list[str]:
     """Take the image's variables away: some change what the engine itself does (NVIDIA_*)."""
     names = [name for name in image.variables if name != "PATH"]
     unset = [word for name in names for word in ("--env", name)]
-    no_gpus = ["--env", "NVIDIA_VISIBLE_DEVICES=void"]
-    return [*(unset if engine.is_docker else ["--unsetenv-all"]), *no_gpus]
+    return unset if engine.is_docker else ["--unsetenv-all"]
+
+
+def _devices(engine: Engine, gpus: Sequence[Gpu]) -> list[str]:
+    """GPUs, by the means that the engine has; none, whatever its default runtime would give."""
+    if not gpus:
+        return ["--env", "NVIDIA_VISIBLE_DEVICES=void"]
+    return docker_arguments(gpus) if engine.has_nvidia_hook else cdi_arguments(gpus)
 
 
 def _bind(outside: Path, inside: str) -> str:
