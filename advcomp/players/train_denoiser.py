@@ -1,0 +1,206 @@
+"""Train denoisers: `python -m advcomp.players.train_denoiser RECIPE.toml [NAME ...]`.
+
+A recipe names denoisers; each is written to `weights/denoisers/NAME.safetensors` beside the
+recipe, and the classifiers that it names lie in `weights/`. Every batch is attacked anew: by FGSM
+or its iterative form, on a network and at a budget that are drawn, and one batch in three is left
+clean (Liao et al. 2018, arXiv 1712.02976, section 4.1, have a fixed set of such images). At the
+end the command prints how the protected classifier does under attacks that trained nothing.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, pgd
+from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.datasets import LabelledImages, Part, labelled_images
+from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
+from advcomp.players.ensemble import Ensemble
+from advcomp.players.fit import Batch, Epoch, fit
+from advcomp.players.objectives import Model
+from advcomp.players.recipe import FitRecipe
+from advcomp.players.train import accuracy, as_tensors
+from advcomp.rules.threat import eps_of
+from advcomp.rules.toml_file import Table, read_toml
+
+NAMES = "names of classifiers in weights/"
+
+
+class DenoiserRecipe(FitRecipe):
+    """How one denoiser is trained."""
+
+    classifier: str = Field(description="the name of the classifier in weights/ that guides")
+    guide: Guide = Field(default=Guide.LOGITS, strict=False, description='"logits" or "features"')
+    widths: tuple[int, ...] = Field(
+        default=(16, 24, 32), strict=False, min_length=2, description="two or more multiples of 4"
+    )
+    networks: tuple[str, ...] = Field(strict=False, min_length=1, description=NAMES)
+    max_epsilon: int = Field(ge=1, le=255, description="pixel levels, 1..255")
+    steps: int = Field(default=8, ge=2, description="a number of steps, at least 2")
+
+
+class Evaluation(Table):
+    """What the protected classifier is tried with: networks and attacks that trained nothing."""
+
+    networks: tuple[str, ...] = Field(strict=False, min_length=1, description=NAMES)
+    max_epsilons: tuple[int, ...] = Field(strict=False, description="a list of pixel levels")
+    images: int | None = Field(default=None, ge=1, description="how many images, at least 1")
+
+
+class DenoiserRecipes(Table):
+    """A file of recipes, by the denoiser's name."""
+
+    dataset: Literal["digits", "cifar10"] = Field(description='"digits" or "cifar10"')
+    evaluation: Evaluation = Field(description="a table with networks and max_epsilons")
+    denoiser: dict[str, DenoiserRecipe] = Field(
+        description="a table for each denoiser, such as [denoiser.conv_net]"
+    )
+
+
+def train_denoiser(
+    recipe: DenoiserRecipe,
+    images: LabelledImages,
+    *,
+    classifier: Classifier,
+    networks: Sequence[Classifier],
+    checkpoint: Path | None = None,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> Denoiser:
+    """A denoiser trained by a recipe, frozen.
+
+    Args:
+        recipe: All but the classifiers.
+        images: Clean ones.
+        classifier: What guides.
+        networks: What the attacks compute gradients on.
+        checkpoint, report: As `fit` has them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        denoiser = Denoiser(recipe.widths)
+
+    def loss(denoiser: Denoiser, batch: Batch) -> Tensor:
+        seen = attacked(batch, recipe, networks)
+        return guided_loss(denoiser, classifier, batch.clean, seen, recipe.guide)
+
+    fit(denoiser, loss, images, recipe, checkpoint=checkpoint, report=report)
+    return denoiser.freeze()
+
+
+def attacked(batch: Batch, recipe: DenoiserRecipe, networks: Sequence[Classifier]) -> Tensor:
+    """The images of a batch, clean, after FGSM or after iterative FGSM, each as likely.
+
+    Network and budget, 1 to `max_epsilon`, are drawn for the batch.
+    """
+    steps = (0, 1, recipe.steps)[batch.draws.choice(3)]
+    network = networks[batch.draws.choice(len(networks))]
+    eps = eps_of(1 + batch.draws.choice(recipe.max_epsilon))
+    if not steps:
+        return batch.clean
+    return iterative_fgsm(network, batch.clean, batch.labels, eps=eps, steps=steps)
+
+
+def accuracies(
+    classifier: Classifier,
+    denoiser: Denoiser,
+    surrogate: Model,
+    images: LabelledImages,
+    evaluation: Evaluation,
+) -> str:
+    """A table in Markdown: the classifier alone and behind the denoiser, clean and attacked.
+
+    Attacked by MI-FGSM on the surrogate, by PGD-20 on the classifier, and by PGD-20 on both, which
+    know of the denoiser.
+    """
+    x, labels = (tensor[: evaluation.images] for tensor in as_tensors(images))
+    protected = nn.Sequential(denoiser, classifier)
+    lines = [f"| attack on {len(labels)} images | alone | denoised |\n", "|---|---|---|\n"]
+
+    def add(name: str, seen: Tensor) -> None:
+        alone, denoised = (accuracy(model, seen, labels) for model in (classifier, protected))
+        lines.append(f"| {name} | {100 * alone:.1f} % | {100 * denoised:.1f} % |\n")
+
+    add("none", x)
+    for level in evaluation.max_epsilons:
+        eps = eps_of(level)
+        draws = torch.Generator().manual_seed(0)
+        add(
+            f"MI-FGSM on other networks, {level}/255",
+            momentum_iterative_fgsm(surrogate, x, labels, eps=eps),
+        )
+        for name, model in (("the classifier", classifier), ("both", protected)):
+            attacked = pgd(model, x, labels, eps=eps, steps=20, generator=draws)
+            add(f"PGD-20 on {name}, {level}/255", attacked)
+    return "".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train what the recipe names, then print how well each does; exits 1 with all problems."""
+    parser = argparse.ArgumentParser(
+        prog="python -m advcomp.players.train_denoiser",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these denoisers")
+    parser.add_argument("--source", type=Path, help="where the dataset is, if it is not made here")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="train nothing; try the weights that are there"
+    )
+    options = parser.parse_args(argv)
+    try:
+        _run(options)
+    except AdvcompError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _run(options: argparse.Namespace) -> None:
+    recipes = read_toml(options.recipe, DenoiserRecipes)
+    names = options.names or list(recipes.denoiser)
+    if unknown := sorted(set(names) - set(recipes.denoiser)):
+        raise InvalidConfig(
+            f"{options.recipe}: expected names among {', '.join(recipes.denoiser)}; "
+            f"got {', '.join(unknown)}"
+        )
+    weights = options.recipe.parent / "weights"
+    (weights / "denoisers").mkdir(parents=True, exist_ok=True)
+    surrogate = Ensemble(_load(weights, recipes.evaluation.networks))
+    tournament = labelled_images(recipes.dataset, Part.TOURNAMENT, options.source)
+    for name in names:
+        one = recipes.denoiser[name]
+        (classifier,) = _load(weights, [one.classifier])
+        path = weights / "denoisers" / f"{name}.safetensors"
+        if not options.evaluate:
+            denoiser = train_denoiser(
+                one,
+                labelled_images(recipes.dataset, Part.TRAINING, options.source),
+                classifier=classifier,
+                networks=_load(weights, one.networks),
+                checkpoint=options.recipe.parent / "checkpoints" / f"denoiser_{name}.pt",
+                report=lambda epoch, name=name: _tell(name, epoch),  # type: ignore[misc]
+            )
+            denoiser.save(path)
+        table = accuracies(
+            classifier, load_denoiser(path), surrogate, tournament, recipes.evaluation
+        )
+        print(f"{name}\n\n{table}", flush=True)
+
+
+def _load(weights: Path, names: Sequence[str]) -> list[Classifier]:
+    return [load_classifier(weights / f"{name}.safetensors") for name in names]
+
+
+def _tell(name: str, epoch: Epoch) -> None:
+    print(f"{name}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
