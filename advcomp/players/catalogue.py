@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
 from advcomp.players.autopgd import autopgd, autopgd_targets
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
+from advcomp.players.parameters import Value, kinds, parameter_problems
 from advcomp.players.transfer import (
     Loop,
     admix,
@@ -47,7 +47,7 @@ from advcomp.players.transfer import (
 from advcomp.players.tsail import tsail
 from advcomp.players.universal import universal
 from advcomp.players.weights import read_weights
-from advcomp.rules.toml_file import Table, read_toml, shown, where
+from advcomp.rules.toml_file import Table, read_toml, where
 
 Attack = Callable[..., Tensor]
 """`attack(classifier, clean, labels, *, eps, targeted=False, **parameters) -> adversarial`."""
@@ -84,8 +84,6 @@ untargeted only."""
 SETTINGS, TENSORS = "attack.toml", "attack.safetensors"
 SURROGATES = "surrogate*"
 
-Value = bool | int | float | str
-
 
 def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
     """What a file may say about an attack: its numbers, words and tensors, but no hooks.
@@ -98,16 +96,12 @@ def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
         loop = inspect.signature(momentum_iterative_fgsm).parameters
         found |= {name: loop[name] for name in Loop.__annotations__}
     given = {"eps", "targeted", *getattr(attack, "keywords", {})}
-    sayable = (*_kinds(Value), Tensor, type(None))
+    sayable = (*kinds(Value), Tensor, type(None))
     return {
         name: p
         for name, p in found.items()
-        if name not in given and all(kind in sayable for kind in _kinds(p.annotation))
+        if name not in given and all(kind in sayable for kind in kinds(p.annotation))
     }
-
-
-def _kinds(annotation: object) -> tuple[object, ...]:
-    return get_args(annotation) or (annotation,)
 
 
 class Settings(Table):
@@ -175,15 +169,9 @@ def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> 
         yield f'{where(path, ("attack",))}: expected {expected}; got "{settings.attack}"'
         return
     known = {name: p.annotation for name, p in settings_of(ATTACKS[settings.attack]).items()}
-    needed = {name for name, kind in known.items() if Tensor in _kinds(kind)}
-    for name, value in settings.parameters.items():
-        place = where(path, ("parameters", name))
-        if name not in known.keys() - needed:
-            words = ", ".join(word for word in known if word not in needed)
-            yield f'{place}: expected a parameter of "{settings.attack}": {words or "it has none"}'
-        elif not _fits(value, known[name]):
-            kind = inspect.formatannotation(known[name])
-            yield f"{place}: expected {kind}; got {shown(value)}"
+    needed = {name for name, kind in known.items() if Tensor in kinds(kind)}
+    numbers = {name: kind for name, kind in known.items() if name not in needed}
+    yield from parameter_problems(path, settings.attack, numbers, settings.parameters)
     if needed != set(tensors):
         yield (
             f'{path.with_name(TENSORS)}: expected the tensors of "{settings.attack}": '
@@ -199,11 +187,3 @@ def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"
-
-
-def _fits(value: Value, annotation: Any) -> bool:
-    try:
-        TypeAdapter(annotation).validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True

@@ -33,13 +33,18 @@ RandomTransform = Callable[[Tensor, Sequence[Generator]], Tensor]
 """Images, and where the randomness of each comes from, to as many images."""
 
 
-def bit_depth(images: Tensor, bits: int) -> Tensor:
+def bit_depth(images: Tensor, bits: int = 5) -> Tensor:
     """Round to 2^bits levels (Xu et al. 2018, arXiv 1704.01155, section III.A).
 
     Args:
         images: Images.
         bits: 1 to 8; the paper's are 1 for MNIST, 4 or 5 for CIFAR-10 and 5 for ImageNet.
+
+    Raises:
+        ValueError: There is no such number of bits.
     """
+    if not 1 <= bits <= 8:
+        raise ValueError(f"expected 1 to 8 bits; got {bits}")
     steps = 2**bits - 1
     rounded: Tensor = (images * steps).round() / steps
     return rounded

@@ -12,7 +12,6 @@ from scipy import ndimage
 from skimage import restoration
 from torch import Tensor, nn
 
-from advcomp.players.objectives import Model
 from advcomp.players.classifiers import Classifier
 from advcomp.players.defenses import (
     add_noise,
@@ -28,6 +27,7 @@ from advcomp.players.defenses import (
     wavelet,
 )
 from advcomp.players.ensemble import Ensemble, Fusion
+from advcomp.players.objectives import Model, cross_entropy
 from advcomp.players.pixels import quantise, to_float
 from advcomp.players.randomness import image_generators
 from advcomp.players.resizing import padded_side, resize_and_pad
@@ -72,6 +72,12 @@ def test_bit_depth_rounds_to_the_nearest_level_left(bits: int) -> None:
     distance = (levels.unsqueeze(-1) - left).abs().min(-1).values
     assert len(set(reduced.flatten().tolist())) == 2**bits
     torch.testing.assert_close((levels - reduced).abs(), distance)
+
+
+@pytest.mark.parametrize("bits", [0, 9])
+def test_an_impossible_bit_depth_is_refused(bits: int, images: Tensor) -> None:
+    with pytest.raises(ValueError, match=f"expected 1 to 8 bits; got {bits}"):
+        bit_depth(images, bits)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -266,15 +272,15 @@ def test_fusions_are_what_they_are_called(images: Tensor, members: list[Classifi
     torch.testing.assert_close(losses(images).softmax(1), mean)
     loss = nn.functional.cross_entropy
     torch.testing.assert_close(
-        losses.attack_loss(images, labels),
+        losses.judge(images, labels, cross_entropy)[0],
         0.25 * loss(first, labels, reduction="none")
         + 0.75 * loss(second, labels, reduction="none"),
     )
     torch.testing.assert_close(
-        probabilities.attack_loss(images, labels), -mean[range(6), labels].log()
+        probabilities.judge(images, labels, cross_entropy)[0], -mean[range(6), labels].log()
     )
     torch.testing.assert_close(
-        logits.attack_loss(images, labels),
+        logits.judge(images, labels, cross_entropy)[0],
         loss(0.25 * first + 0.75 * second, labels, reduction="none"),
     )
 

@@ -1,0 +1,143 @@
+"""The library's defenses by name, and the small file that says which one to run and how.
+
+```toml
+defense = "median_filter"   # a key of DEFENSES
+
+[parameters]                # where they shall not be the defaults
+size = 2
+```
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from types import MappingProxyType
+
+from pydantic import Field
+from torch import Tensor
+
+from advcomp.errors import InvalidConfig
+from advcomp.players.defenses import (
+    average_over,
+    barrage,
+    bit_depth,
+    crop_and_rescale,
+    jpeg,
+    median_filter,
+    random_resize_pad,
+    total_variation,
+    wavelet,
+)
+from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
+from advcomp.players.objectives import Model
+from advcomp.players.parameters import Value, kinds, parameter_problems
+from advcomp.players.smoothing import smoothed
+from advcomp.rules.toml_file import Table, read_toml, where
+
+Defended = Callable[..., Tensor]
+"""`defended(model, images, **parameters)`: scores (N, classes), whose largest is the answer."""
+
+SETTINGS = "defense.toml"
+CLASSIFIERS = "classifier*"
+
+
+def plain(model: Model, images: Tensor) -> Tensor:
+    """The model's own logits (N, classes): what any defense has to beat."""
+    return model(images)
+
+
+def behind(image_filter: Callable[..., Tensor]) -> Defended:
+    """A model that sees filtered images; it takes the filter's parameters."""
+
+    @wraps(image_filter)
+    def scores(model: Model, images: Tensor, **parameters: Value) -> Tensor:
+        return model(image_filter(images, **parameters))
+
+    return scores
+
+
+def random_crops(
+    model: Model, images: Tensor, *, draws: int = 30, share: float = 90 / 224
+) -> Tensor:
+    """An average over `crop_and_rescale`."""
+    transform = partial(crop_and_rescale, share=share)
+    return average_over(model, images, transform, draws=draws, salt="random_crops")
+
+
+def random_barrage(model: Model, images: Tensor, *, draws: int = 30, count: int = 3) -> Tensor:
+    """An average over `barrage`."""
+    transform = partial(barrage, count=count)
+    return average_over(model, images, transform, draws=draws, salt="random_barrage")
+
+
+DEFENSES: Mapping[str, Defended] = MappingProxyType(
+    {
+        "plain": plain,
+        "bit_depth": behind(bit_depth),
+        "median_filter": behind(median_filter),
+        "jpeg": behind(jpeg),
+        "total_variation": behind(total_variation),
+        "wavelet": behind(wavelet),
+        "random_resize_pad": random_resize_pad,
+        "random_crops": random_crops,
+        "random_barrage": random_barrage,
+        "smoothed": smoothed,
+    }
+)
+
+
+class Settings(Table):
+    """The content of `defense.toml`."""
+
+    defense: str = Field(description=f"one of {', '.join(DEFENSES)}")
+    parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryDefense:
+    """A defense of the library with its settings, around its classifiers."""
+
+    defended: Defended
+    classifiers: Ensemble
+
+    def labels(self, images: Tensor) -> Tensor:
+        """The labels (N,) of images (N, 3, H, W)."""
+        return self.classifiers.to_labels(self.defended(self.classifiers, images).argmax(1))
+
+
+def load_defense(folder: Path) -> LibraryDefense:
+    """The defense that `defense.toml` in a folder names, around all `classifier*.safetensors`.
+
+    Several classifiers answer with the mean of their probabilities.
+
+    Raises:
+        InvalidConfig: Lists all that is wrong.
+    """
+    path = folder / SETTINGS
+    settings = read_toml(path, Settings)
+    if problems := [*_problems(path, settings)]:
+        raise InvalidConfig(*problems)
+    return LibraryDefense(
+        defended=partial(DEFENSES[settings.defense], **settings.parameters),
+        classifiers=load_ensemble(folder, {CLASSIFIERS: 1.0}, fusion=Fusion.PROBABILITIES),
+    )
+
+
+def _problems(path: Path, settings: Settings) -> Iterator[str]:
+    if settings.defense not in DEFENSES:
+        expected = Settings.model_fields["defense"].description
+        yield f'{where(path, ("defense",))}: expected {expected}; got "{settings.defense}"'
+        return
+    known = parameters_of(DEFENSES[settings.defense])
+    yield from parameter_problems(path, settings.defense, known, settings.parameters)
+
+
+def parameters_of(defended: Defended) -> Mapping[str, object]:
+    """The type of everything that a file may say about a defense."""
+    return {
+        name: p.annotation
+        for name, p in inspect.signature(defended).parameters.items()
+        if set(kinds(p.annotation)) <= set(kinds(Value))
+    }

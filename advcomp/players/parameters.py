@@ -1,0 +1,47 @@
+"""Parameters of the library's functions as TOML files give them: numbers and words."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from advcomp.rules.toml_file import shown, where
+
+Value = bool | int | float | str
+"""What a file can give."""
+
+
+def kinds(annotation: object) -> tuple[object, ...]:
+    """The types of a union, or the one type."""
+    return get_args(annotation) or (annotation,)
+
+
+def parameter_problems(
+    path: Path, owner: str, known: Mapping[str, Any], given: Mapping[str, Value]
+) -> Iterator[str]:
+    """What is wrong with the table `parameters` of the file at `path`.
+
+    Args:
+        path: The file.
+        owner: The name of the function, for the messages.
+        known: The type of each of its parameters, by name.
+        given: What the file says.
+    """
+    for name, value in given.items():
+        place = where(path, ("parameters", name))
+        if name not in known:
+            words = ", ".join(known) or "it has none"
+            yield f'{place}: expected a parameter of "{owner}": {words}'
+        elif not _fits(value, known[name]):
+            kind = inspect.formatannotation(known[name])
+            yield f"{place}: expected {kind}; got {shown(value)}"
+
+
+def _fits(value: Value, annotation: Any) -> bool:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,8 @@
+"""The defense that defense.toml names, around all classifier*.safetensors beside it."""
+
+from pathlib import Path
+
+from advcomp.players.contract import defense_main
+from advcomp.players.defense_catalogue import load_defense
+
+defense_main(load_defense(Path(__file__).parent).labels)
