@@ -54,6 +54,7 @@ from advcomp.sandbox.finished import (
     no_room_for_the_entry,
     stream_of,
 )
+from advcomp.sandbox.gpus import Gpu, Gpus, bubblewrap_arguments
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
 from advcomp.sandbox.launcher import Order
@@ -148,11 +149,12 @@ class Bubblewrap:
 
     def _run(self, spec: RunSpec) -> "FinishedRun":
         with contextlib.ExitStack() as held:
+            gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
             uid = held.enter_context(contextlib.closing(lease_uid())).uid if _is_root() else None
             group = held.enter_context(contextlib.closing(self._keeper.open(spec.limits)))
             log = Log(spec.limits.log_bytes)
             stdout = stream_of(spec)
-            box, order = self._start(spec, uid, log, stdout, held)
+            box, order = self._start(spec, gpus, uid, log, stdout, held)
             order["rlimits"] += group.rlimits
             with self._registered(box):
                 group.add(box.pid)
@@ -161,6 +163,7 @@ class Bubblewrap:
     def _start(
         self,
         spec: RunSpec,
+        gpus: Sequence[Gpu],
         uid: int | None,
         log: Log,
         stdout: Stream | None,
@@ -175,7 +178,7 @@ class Bubblewrap:
         }
         filter_fd = memory_file(self._filter, held)
         arguments = [
-            *walls(self._view, spec, uid, code_bytes, etc),
+            *walls(self._view, spec, uid, code_bytes, etc, gpus),
             *("--seccomp", str(filter_fd)),
         ]
         arguments_fd = memory_file(b"".join(a.encode() + b"\0" for a in arguments), held)
@@ -266,7 +269,12 @@ def version_of(program: str) -> str:
 
 
 def walls(
-    view: View, spec: RunSpec, uid: int | None, code_bytes: int, etc: Mapping[str, int]
+    view: View,
+    spec: RunSpec,
+    uid: int | None,
+    code_bytes: int,
+    etc: Mapping[str, int],
+    gpus: Sequence[Gpu],
 ) -> list[str]:
     """bwrap's arguments for a box.
 
@@ -276,6 +284,7 @@ def walls(
         uid: Who runs in it, where root starts it; None: the user who starts it.
         code_bytes: Size of the entry.
         etc: Synthetic files: inside path -> descriptor of the content.
+        gpus: What it is lent.
     """
     arguments = [f"--unshare-{name}" for name in NAMESPACES]
     arguments += ["--as-pid-1", "--new-session", "--hostname", "box"]
@@ -300,6 +309,7 @@ def walls(
         arguments += ["--remount-ro", inside]
     for inside, fd in etc.items():
         arguments += [*_parents(inside), "--perms", "0444", "--file", str(fd), inside]
+    arguments += bubblewrap_arguments(gpus, [Path(path) for path in (*view.trees, *view.links)])
     return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
 
 
@@ -344,8 +354,6 @@ def _check(spec: RunSpec, view: View) -> None:
         SandboxError: All that is wrong.
     """
     problems = []
-    if spec.limits.gpus:
-        problems.append(f"bubblewrap: no GPUs can be leased, got gpus = {spec.limits.gpus}")
     problems += input_problems(spec, strangers=_is_root())
     for taken in (CODE, spec.output, *spec.inputs):
         problems += [

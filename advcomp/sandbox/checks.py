@@ -11,6 +11,7 @@ from pathlib import Path
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.advisories import changelog_of, warnings
 from advcomp.sandbox.base import LimitTier
+from advcomp.sandbox.gpus import Gpus, parse_cdi
 from advcomp.sandbox.obstacles import rootless_obstacle
 from advcomp.sandbox.probe import BACKENDS, open_backend
 from advcomp.sandbox.tiers import choose
@@ -24,9 +25,12 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "gvisor": ("docker", "runsc"),
 }
 """Programs that a sandbox's walls depend on."""
-ASK_VERSION: Mapping[str, tuple[str, ...]] = {
-    "docker": ("version", "--format", "{{.Server.Version}}")
+QUESTIONS: Mapping[str, tuple[str, ...]] = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "nvidia-ctk": ("cdi", "list"),
 }
+"""What a program is asked, if not its version."""
+CDI_REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 ANSWER_S = 30.0
 SUBUID = Path("/etc/subuid")
 
@@ -54,7 +58,7 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at everything."""
-    return [*map(_check_backend, BACKENDS), _check_limits()]
+    return [*map(_check_backend, BACKENDS), _check_limits(), _check_gpus()]
 
 
 def _check_backend(name: str) -> Check:
@@ -91,8 +95,8 @@ def _tried(name: str) -> tuple[bool, str, str | None]:
 
 
 def _asked(program: str) -> str:
-    """What a program says of its version; nothing if it does not answer."""
-    command = [program, *ASK_VERSION.get(program, ("--version",))]
+    """What a program says of itself; nothing if it does not answer."""
+    command = [program, *QUESTIONS.get(program, ("--version",))]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=ANSWER_S, check=False
@@ -126,4 +130,22 @@ def _check_limits() -> Check:
         works=False,
         reason="weak: resource limits and a watchdog only; results are marked `limits: weak`",
         remedy=f"run in a systemd session with cgroup v2, or as root; what is missing:\n{reasons}",
+    )
+
+
+def _check_gpus() -> Check:
+    """Whether boxes can be lent GPUs; a machine without any lacks nothing, unless asked for."""
+    gpus = Gpus()
+    obstacle = gpus.obstacle(1)
+    if obstacle is not None:
+        remedy = "install NVIDIA's driver with nvidia-smi" if gpus.found() else None
+        return Check(name="gpus", works=False, reason=f"none to lend: {obstacle}", remedy=remedy)
+    lent = ", ".join(f"{gpu.model} ({gpu.uuid})" for gpu in gpus.found())
+    by_cdi = parse_cdi(_asked("nvidia-ctk"))
+    missing = [gpu.uuid for gpu in gpus.found() if gpu.uuid not in by_cdi]
+    return Check(
+        name="gpus",
+        works=True,
+        reason=lent,
+        warnings=tuple(f"podman is not lent {uuid}: {CDI_REMEDY}" for uuid in missing),
     )

@@ -23,6 +23,7 @@ from advcomp.rules.submission import NAME_PATTERN
 from advcomp.rules.threat import Schedule
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.sandbox.base import Limits
+from advcomp.sandbox.gpus import Gpus
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.sizes import parse_size
 from advcomp.tournament.views import View
@@ -332,10 +333,10 @@ def check_machine(tournament: Tournament, cpus_available: int) -> None:
             f"{where(tournament.path, ('limits', 'cpus'))}: expected at most the"
             f" {cpus_available} processors of this machine; got {limits.cpus:g}"
         )
-    if limits.gpus > 0:
+    if limits.gpus > 0 and (obstacle := Gpus().obstacle(limits.gpus)):
         problems.append(
-            f"{where(tournament.path, ('limits', 'gpus'))}: expected 0, since no sandbox of this"
-            f" version lends GPUs; got {limits.gpus}"
+            f"{where(tournament.path, ('limits', 'gpus'))}: expected at most what this machine"
+            f" can lend; got {limits.gpus}; looked at {obstacle}"
         )
     if problems:
         raise InvalidConfig(*problems)

@@ -23,9 +23,10 @@ def program(folder: Path, name: str, said: str) -> None:
     file.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_every_sandbox_and_the_limits_are_looked_at() -> None:
     checks = {check.name: check for check in check_machine()}
-    assert list(checks) == [*BACKENDS, "limits"]
+    assert list(checks) == [*BACKENDS, "limits", "gpus"]
     assert all(check.works or check.reason for check in checks.values())
 
 
@@ -54,8 +55,9 @@ def test_versions_with_known_ways_out_are_named_by_their_numbers(
 
 @pytest.mark.parametrize(("system", "name"), [("Darwin", "macOS"), ("Windows", "Windows")])
 def test_other_systems_are_told_to_use_containers(
-    monkeypatch: pytest.MonkeyPatch, system: str, name: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, name: str
 ) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(platform, "system", lambda: system)
     bubblewrap = check_machine()[0]
     assert not bubblewrap.works
@@ -101,4 +103,4 @@ def test_the_command_exits_4_where_the_default_sandbox_fails(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 4
-    assert [check["name"] for check in json.loads(done.stdout)] == [*BACKENDS, "limits"]
+    assert [check["name"] for check in json.loads(done.stdout)] == [*BACKENDS, "limits", "gpus"]
