@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from advcomp.players.classifiers import load_classifier
 from advcomp.players.datasets import LabelledImages, Part, digits
+from advcomp.players.ensemble import load_ensemble
 from advcomp.players.pixels import to_float
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,28 @@ FILES: dict[str, dict[str, str]] = {
 }
 """What the digits tournament lays over each sample: inside path -> path beside digits.toml."""
 
+FILES |= {
+    "attacks/library": {"surrogate.safetensors": "weights/conv_net_a.safetensors"},
+    "attacks/targeted_library": {"surrogate.safetensors": "weights/conv_net_a.safetensors"},
+    "attacks/tsail_2017": {
+        "surrogate_1.safetensors": "weights/conv_net_a.safetensors",
+        "surrogate_adversarial.safetensors": "weights/residual_net_a.safetensors",
+    },
+    "attacks/targeted_tsail_2017": {
+        "surrogate_plain.safetensors": "weights/conv_net_a.safetensors",
+        "surrogate_robust.safetensors": "weights/residual_net_a.safetensors",
+        "surrogate_1.safetensors": "weights/mlp_mixer_a.safetensors",
+    },
+    "defenses/library": {"classifier.safetensors": "weights/residual_net_b.safetensors"},
+    "defenses/denoiser": {
+        "classifier.safetensors": "weights/residual_net_b.safetensors",
+        "denoiser.safetensors": "weights/denoisers/residual_net_b.safetensors",
+    },
+}
+"""Those that play elsewhere are tried here with the same weights."""
+
 ATTACKS = [sample for sample in FILES if sample.startswith("attacks/")]
+TARGETED = [sample for sample in ATTACKS if sample.startswith("attacks/targeted")]
 DEFENSES = [sample for sample in FILES if sample.startswith("defenses/")]
 SAMPLES = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/metadata.json"))
 
@@ -96,7 +117,7 @@ def labelled(sample: str, folder: Path, inputs: Path) -> dict[str, int]:
     return {name: int(label) for name, label in (line.split(",") for line in lines)}
 
 
-def test_every_sample_plays_in_the_digits_tournament() -> None:
+def test_every_sample_is_tried() -> None:
     assert sorted(FILES) == SAMPLES
 
 
@@ -124,11 +145,12 @@ def test_an_attack_writes_every_image_within_its_budget_whatever_its_name(
 
 
 @pytest.mark.slow
-def test_the_targeted_attack_leads_its_surrogate_to_the_target(
-    inputs: Path, clean: LabelledImages, tmp_path: Path
+@pytest.mark.parametrize("sample", TARGETED)
+def test_a_targeted_attack_leads_its_surrogates_to_the_target(
+    sample: str, inputs: Path, clean: LabelledImages, tmp_path: Path
 ) -> None:
-    images = attacked("attacks/targeted_iterative", tmp_path, inputs)
-    surrogate = load_classifier(tmp_path / "code" / "surrogate.safetensors")
+    images = attacked(sample, tmp_path, inputs)
+    surrogate = load_ensemble(tmp_path / "code", {"surrogate*": 1.0})
     adversarial = to_float(np.stack([images[first_name(i)] for i in range(COUNT)]))
     before, after = (
         surrogate(x).softmax(1)[range(COUNT), [target(clean, i) for i in range(COUNT)]]
