@@ -1,0 +1,163 @@
+"""What happens to engines, and what dead harnesses left with them."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.sandbox.base import Limits, RunSpec
+from advcomp.sandbox.cgroups import owner_tag
+from advcomp.sandbox.container import Containers
+from advcomp.sandbox.engine import Engine, open_engine, open_engines
+from advcomp.sandbox.labels import OWNER
+from advcomp.sandbox.orphans import owned, reap
+
+IMAGE = "advcomp/base"
+LIMITS = Limits(wall_s=60, memory_bytes=256 << 20, output_bytes=1 << 20)
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Daemon:
+    """A Docker engine of the test's own, which may be restarted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"unix://{folder}/socket"
+        self._command = [
+            *("dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"),
+            *("--pidfile", f"{folder}/pid", "--host", self.address),
+            *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until(self.answers)
+
+    def answers(self) -> bool:
+        asked = ["docker", "--host", self.address, "version"]
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, require: Callable[[str], None]) -> Iterator[Daemon]:
+    require("docker")
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("only root can start an engine of its own")
+    started = Daemon(tmp_path)
+    load = ["docker", "--host", started.address, "load", "--quiet"]
+    with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
+        subprocess.run(load, stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
+    yield started
+    started.stop()
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_an_engine_that_is_restarted_costs_a_try_and_no_verdict(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C2."""
+    monkeypatch.setenv("DOCKER_HOST", daemon.address)
+    engine = open_engine("docker")
+    sandbox = Containers("docker", engine, own=IMAGE)
+    mark = f"86404.{os.getpid()}"
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(sandbox.run, RunSpec(argv=("sleep", mark), limits=LIMITS))
+        until(lambda: running(mark))
+        daemon.stop()
+        daemon.start()
+        with pytest.raises(SandboxError):
+            lost.result()
+    assert not running(mark)
+    with sandbox.run(RunSpec(argv=("true",), limits=LIMITS, output="/output_images")) as again:
+        assert again.result.exit_code == 0
+    sandbox.close()
+    assert owned(engine, "container") == {}
+
+
+def running(token: str) -> bool:
+    """Whether any process of this machine has `token` in its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"sleep\0{token}".encode() in (folder / "cmdline").read_bytes():
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("podman", marks=pytest.mark.podman),
+    ],
+)
+def test_only_what_dead_harnesses_left_is_removed(
+    name: str, require: Callable[[str], None]
+) -> None:
+    require(name)
+    engine = open_engine(name)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    namespace = owner_tag().split("-")[0]
+    owners = {
+        "dead": f"{namespace}-{gone.pid}-12345",
+        "recycled": f"{namespace}-{os.getpid()}-1",
+        "living": owner_tag(),
+        "elsewhere": f"1-{gone.pid}-12345",
+    }
+    made = {}
+    try:
+        for whose, owner in owners.items():
+            label = ("--label", f"{OWNER}={owner}")
+            made[whose] = engine.call("create", *label, IMAGE, "true").strip()
+            engine.call("volume", "create", *label, f"advcomp-test-{os.getpid()}-{whose}")
+        removed = reap(engine)
+        left = {*owned(engine, "container"), *owned(engine, "volume")}
+        for whose in owners:
+            names = {made[whose][:12], f"advcomp-test-{os.getpid()}-{whose}"}
+            if whose in ("dead", "recycled"):
+                assert names <= set(removed)
+                assert not names & left
+            else:
+                assert names <= left
+    finally:
+        engine.call("rm", "--force", *made.values())
+        for whose in owners:
+            engine.call("volume", "rm", "--force", f"advcomp-test-{os.getpid()}-{whose}")
+
+
+def test_an_engine_that_does_not_answer_in_time_is_our_failure(tmp_path: Path) -> None:
+    client = tmp_path / "client"
+    client.write_text("#!/bin/sh\nsleep 60\n")
+    client.chmod(0o755)
+    with pytest.raises(SandboxError, match=r"docker version: no answer within 0\.2 s"):
+        Engine("docker", str(client)).call("version", timeout_s=0.2)
+
+
+def test_an_engine_that_is_not_there_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("docker", "podman", "gvisor"):
+        with pytest.raises(SandboxUnavailable, match=rf"(?s){name}: not installed.*remedy: ") as told:
+            open_engines(name)
+        assert "apt-get install" in told.value.problems[-1]
