@@ -139,5 +139,5 @@ def parameters_of(defended: Defended) -> Mapping[str, object]:
     return {
         name: p.annotation
         for name, p in inspect.signature(defended).parameters.items()
-        if set(kinds(p.annotation)) <= set(kinds(Value))
+        if all(kind in kinds(Value) for kind in kinds(p.annotation))
     }
