@@ -4,6 +4,7 @@ A backend is an entry in `BACKENDS`: a function that makes it ready or says why 
 "Works" means that a program was run in it, here, now.
 """
 
+import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,7 @@ def _try_out(sandbox: Sandbox, image: str | None = None) -> None:
     Raises:
         SandboxError: It does not do it.
     """
-    spec = RunSpec(argv=("true",), limits=TRIAL, image=image)
+    spec = RunSpec(argv=("true",), limits=TRIAL, image=image, output="/output_images")
     with sandbox.run(spec) as run:
         if run.result.exit_code != 0:
             said = run.result.log.decode(errors="backslashreplace")
@@ -135,6 +136,11 @@ def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
 
 def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
     """A backend with images on one engine; our own programs run in bubblewrap where they can."""
+    if os.geteuid() != 0 and (engine.is_gvisor or not engine.is_rootless):
+        raise SandboxUnavailable(
+            f"{name}: only root can hold the output folders of its containers",
+            "remedy: run advcomp as root, or choose podman, whose engine can be your own",
+        )
     there = map(Images(engine).find, OWN_IMAGES)
     images = [image.id for image in there if image is not None]
     try:

@@ -158,6 +158,7 @@ def test_an_engine_that_is_not_there_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("docker", "podman", "gvisor"):
-        with pytest.raises(SandboxUnavailable, match=rf"(?s){name}: not installed.*remedy: ") as told:
+        expected = rf"(?s){name}: not installed.*remedy: "
+        with pytest.raises(SandboxUnavailable, match=expected) as told:
             open_engines(name)
         assert "apt-get install" in told.value.problems[-1]
