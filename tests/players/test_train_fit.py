@@ -195,3 +195,17 @@ def test_ranks_draw_together_what_one_process_draws(n: int, count: int) -> None:
     whole = drawn(slice(0, n))
     for i, expected in enumerate(whole):
         assert torch.equal(torch.cat([part[i] for part in parts], dim=1), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_starts_as_the_cpu_does(few: LabelledImages) -> None:
+    """The same draws and the same losses, until rounding errors have grown."""
+    told: list[list[Epoch]] = [[], []]
+    for device, epochs in zip(("cpu", "cuda"), told, strict=True):
+        ranks = Ranks(device=torch.device(device))
+        recipe = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-6})
+        module = denoiser()
+        module.layers[2] = nn.Identity()  # dropout draws on the device
+        fit(module, distance, few, recipe, ranks=ranks, report=epochs.append)
+    assert told[0][0].loss == pytest.approx(told[1][0].loss, rel=1e-3)
