@@ -6,7 +6,8 @@ says there is told to its author and has no effect; what no setting of ours coul
 
 import platform
 import posixpath
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -16,7 +17,9 @@ from advcomp.rules.paths import MAX_UNPACKED_BYTES, shown
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "AMD64": "amd64"}
 """What the machine calls itself -> what images call it."""
 
-_FORBIDDEN_WORKDIRS = ("/proc", "/sys", "/dev")
+_KERNEL_TREES = ("/proc", "/sys", "/dev")
+_CONTRACT_TREES = ("/input_images", "/output_images", "/output_data")
+_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _ROOT = ("root", "0")
 _LISTED = 10
 
@@ -115,8 +118,20 @@ def _problems(architecture: str, system: str, wishes: _Wishes | None) -> Iterato
     workdir = "" if wishes is None else wishes.working_dir
     # Two leading slashes mean one here; normpath would keep them.
     at = posixpath.normpath(f"/{workdir.lstrip('/')}")
-    if any(at == tree or at.startswith(f"{tree}/") for tree in _FORBIDDEN_WORKDIRS):
+    if _lies_in(at, _KERNEL_TREES):
         yield (
-            f"WORKDIR must not lie in {', '.join(_FORBIDDEN_WORKDIRS)}, where engines have been "
+            f"WORKDIR must not lie in {', '.join(_KERNEL_TREES)}, where engines have been "
             f"led out of the container; got {shown(workdir)}"
         )
+    for volume in () if wishes is None else wishes.volumes or ():
+        # An engine is told to mount nothing useful there, which it must be able to do.
+        taken = _lies_in(volume, (*_KERNEL_TREES, *_CONTRACT_TREES))
+        if taken or not _PLAIN_PATH.fullmatch(volume):
+            yield (
+                "VOLUME must be a plain absolute path, not / and not in "
+                f"{', '.join((*_KERNEL_TREES, *_CONTRACT_TREES))}; got {shown(volume)}"
+            )
+
+
+def _lies_in(path: str, trees: Sequence[str]) -> bool:
+    return any(path == tree or path.startswith(f"{tree}/") for tree in trees)

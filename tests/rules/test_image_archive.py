@@ -85,6 +85,10 @@ def test_links_between_layers_are_followed_as_podman_saves_them(tmp_path: Path) 
         ({"config": {"WorkingDir": "/proc/self/fd/8"}}, "WORKDIR must not lie in /proc"),
         ({"config": {"WorkingDir": "//x/..//proc/"}}, "WORKDIR must not lie in /proc"),
         ({"config": {"WorkingDir": "dev/fd/8"}}, "WORKDIR must not lie in /proc"),
+        *(
+            ({"config": {"Volumes": {path: {}}}}, "VOLUME must be a plain absolute path")
+            for path in ("/", "data", "/a/../..", "/a:rw,size=99g", "/proc/x", "/input_images/x")
+        ),
         ({"rootfs": {"type": "layers", "diff_ids": []}}, "speaks of 0 layers, it has 2"),
         ({"rootfs": {"type": "layers", "diff_ids": ["sha256:0"] * 2}}, "expected a layer with"),
         ({"rootfs": None}, "rootfs"),
