@@ -17,6 +17,7 @@ BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor", "none")
 STARTERS = ("attack", "targeted-attack", "defense")
 TEMPLATES = ("numpy", "onnx")
 FORMATS = ("table", "csv", "json", "md")
+EXPORTS = ("pytorch", "onnx")
 INTERRUPTED = 130
 
 _REFUSALS = {
@@ -301,6 +302,43 @@ def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
     from advcomp.terminal.submitting import submit_in_terminal
 
     sys.exit(submit_in_terminal(path, file, name, team))
+
+
+@main.command()
+@FILE
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of checkpoints, losses and pictures [default: runs/NAME].",
+)
+@click.option(
+    "--model-ranks",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Ranks that split the target classifiers [default: the recipe's].",
+)
+def train(file: Path, out: Path | None, model_ranks: int | None) -> None:
+    """Train an attack network from the recipe FILE, or go on where training stopped.
+
+    Alone, or on all ranks that mpiexec, torchrun or srun started:
+
+        mpiexec -n 4 advcomp train FILE
+    """
+    from advcomp.terminal.training import train_in_terminal
+
+    sys.exit(train_in_terminal(file, out, model_ranks))
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@FOLDER
+@click.option("--format", "form", type=click.Choice(EXPORTS), default="pytorch", show_default=True)
+def export(checkpoint: Path, folder: Path, form: str) -> None:
+    """Write the network of CHECKPOINT to DIR, as a submission that is ready to play."""
+    from advcomp.terminal.training import export_in_terminal
+
+    export_in_terminal(checkpoint, folder, form)
 
 
 @main.group()

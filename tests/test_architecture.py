@@ -24,7 +24,7 @@ BELOW: dict[str, set[str]] = {
         *("terminal", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "rules", "errors"),
     },
-    "terminal": {"tournament", "scoring", "sandbox", "rules", "errors"},
+    "terminal": {"attacknet", "tournament", "scoring", "sandbox", "rules", "errors"},
     "tournament": {"scoring", "sandbox", "rules", "errors"},
     "attacknet": {"players", "rules", "errors"},
     "scoring": {"rules", "errors"},

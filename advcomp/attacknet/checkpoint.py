@@ -5,10 +5,12 @@ is written the one before is whole. It holds no state of a random generator: eve
 address (`draws.py`). It names no number of ranks: a run may go on with another one.
 """
 
+import errno
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.durable import write_durably
 from advcomp.rules.toml_file import Table
 
+CHECKPOINTS = "checkpoints"
+
 _FORMAT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FREE = ("parallel", "device", "output")
 """Tables of a recipe that may differ when a run goes on: they do not change what is computed."""
 
@@ -69,38 +74,46 @@ def identity_of(recipe: Recipe) -> dict[str, str]:
     return {key: _content(value) for key, value in _flat("", tables)}
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write `step-NNNNNNNN.pt` into a folder, and delete all but the newest `keep`.
+@contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Within it, a full disk is told as a user's problem, with what to go on from.
 
     Raises:
         AdvcompError: There is no room; the last checkpoint is intact.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{checkpoint.about.step:08d}.pt"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        for partial in folder.rglob(".*.partial"):
+            partial.unlink()
+        last = latest_checkpoint(folder)
+        raise AdvcompError(
+            f"{folder}: expected room for checkpoints, losses and pictures; got: "
+            f"{error.strerror}; make room, then the same command goes on: "
+            + (f"{last} is intact" if last else "there is no checkpoint yet")
+        ) from error
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
+    """Write `checkpoints/step-NNNNNNNN.pt` in a run's folder; delete all but the newest `keep`."""
+    checkpoints = folder / CHECKPOINTS
+    checkpoints.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     torch.save(
         {"format": _FORMAT, "about": checkpoint.about.model_dump_json(), **checkpoint.states},
         content,
     )
-    try:
-        write_durably(path, content.getvalue())
-    except OSError as error:
-        for partial in folder.glob(".*.partial"):
-            partial.unlink()
-        last = latest_checkpoint(folder)
-        raise AdvcompError(
-            f"{path}: expected room for a checkpoint of {len(content.getvalue()):,} bytes; got: "
-            f"{error.strerror}; make room and start again: "
-            + (f"{last} is intact" if last else "there is none before it")
-        ) from error
-    for old in sorted(folder.glob("step-*.pt"))[:-keep]:
+    path = checkpoints / f"step-{checkpoint.about.step:08d}.pt"
+    write_durably(path, content.getvalue())
+    for old in sorted(checkpoints.glob("step-*.pt"))[:-keep]:
         old.unlink()
-    return path
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in a folder."""
-    return max(folder.glob("step-*.pt"), default=None)
+    """The newest checkpoint in a run's folder."""
+    return max((folder / CHECKPOINTS).glob("step-*.pt"), default=None)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -19,6 +19,7 @@ from advcomp.attacknet.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     refuse_other_recipe,
+    room_in,
     save_checkpoint,
 )
 from advcomp.attacknet.config import Recipe, load_recipe
@@ -33,7 +34,7 @@ from advcomp.attacknet.step import Run, prepared, train_step, whole_batch
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.classifiers import Classifier
 
-CHECKPOINTS, PICTURES = "checkpoints", "pictures"
+PICTURES = "pictures"
 
 
 def train(
@@ -81,7 +82,7 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
         observer.note("no [[validation]] classifiers: only pictures are made")
     _go_on(run, folder, observer)
     observer.started(run.done, recipe.training.steps, recipe.training.batch_size)
-    with ExitStack() as stack:
+    with room_in(folder), ExitStack() as stack:
         recorder = stack.enter_context(Recorder(folder, run.done)) if ranks.is_first else None
         while run.done < recipe.training.steps:
             report = train_step(run)
@@ -103,9 +104,9 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
                 if recorder:
                     recorder.evaluated(found)
             if ranks.is_first and _is_due(run, recipe.output.checkpoint_every):
-                save_checkpoint(folder / CHECKPOINTS, _kept(run, text), recipe.output.keep)
+                save_checkpoint(folder, _kept(run, text), recipe.output.keep)
     ranks.wait()
-    path = latest_checkpoint(folder / CHECKPOINTS)
+    path = latest_checkpoint(folder)
     assert path is not None
     return path
 
@@ -158,7 +159,7 @@ def _costs(run: Run) -> list[str]:
 
 def _go_on(run: Run, folder: Path, observer: Observer) -> None:
     """Take over the newest checkpoint, if there is one."""
-    path = latest_checkpoint(folder / CHECKPOINTS)
+    path = latest_checkpoint(folder)
     if path is None:
         return
     checkpoint = load_checkpoint(path)

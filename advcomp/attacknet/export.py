@@ -1,0 +1,132 @@
+"""From a checkpoint to a submission: metadata.json, entry point, weights, recipe, digests.
+
+Weights are the averaged ones. As PyTorch they are stored in 16 bits and computed with in 32; as
+ONNX the graph holds them in 32 bits, and the entry point needs onnxruntime, numpy and Pillow only.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from advcomp.attacknet.checkpoint import About, load_checkpoint
+from advcomp.attacknet.config import HintMode
+from advcomp.attacknet.hint import GradientHint
+from advcomp.attacknet.onnx_graph import write_onnx
+from advcomp.attacknet.player import HINT_LAYERS, HINT_MODE, NETWORK, SPEC, SURROGATE, filled
+from advcomp.errors import InvalidConfig
+from advcomp.players.classifiers import load_classifier
+from advcomp.rules.metadata import FILE_NAME
+from advcomp.rules.submission_type import SubmissionType
+
+ENTRY_POINT, PROGRAM, RECIPE, DIGESTS = (
+    "run_attack.sh",
+    "run_attack.py",
+    "train.toml",
+    "SHA256SUMS",
+)
+ONNX = "network.onnx"
+CONTAINER = "advcomp/runtime"
+
+
+class Format(StrEnum):
+    """What computes the network in the submission."""
+
+    PYTORCH = "pytorch"
+    ONNX = "onnx"
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path]:
+    """Write a submission into a new or empty folder; returns its files.
+
+    Raises:
+        InvalidConfig: It is no checkpoint, the folder is occupied, or the hint's surrogate is
+            not where it was in training.
+    """
+    about, weights = _averaged(checkpoint)
+    _refuse_occupied(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    targeted = about.spec.target_labels is not None
+    kind = SubmissionType.TARGETED_ATTACK if targeted else SubmissionType.ATTACK
+    metadata = {"type": kind.value, "container": CONTAINER, "entry_point": ENTRY_POINT}
+    _write(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
+    _write(folder / ENTRY_POINT, _template(ENTRY_POINT)).chmod(0o755)
+    name = f"{form}_targeted.py" if targeted else f"{form}.py"
+    _write(folder / PROGRAM, _template(name))
+    _write(folder / RECIPE, about.recipe)
+    if form is Format.ONNX:
+        generator = filled(about.spec, weights, _hint(about), HintMode(about.hint_mode))
+        write_onnx(folder / ONNX, generator, about.image_size)
+    else:
+        _write_pytorch(folder, about, weights)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    sums = "".join(f"{_digest(path)}  {path.name}\n" for path in files)
+    return [*files, _write(folder / DIGESTS, sums)]
+
+
+def _averaged(checkpoint: Path) -> tuple[About, dict[str, Tensor]]:
+    found = load_checkpoint(checkpoint)
+    average: Mapping[str, Tensor] = found.states["average"]
+    # Rounded once, here: both formats play the same network.
+    return found.about, {name: value.half().float() for name, value in average.items()}
+
+
+def _write_pytorch(folder: Path, about: About, weights: Mapping[str, Tensor]) -> None:
+    halves = {name: value.half().contiguous() for name, value in weights.items()}
+    metadata = {
+        SPEC: about.spec.model_dump_json(),
+        HINT_MODE: about.hint_mode,
+        HINT_LAYERS: json.dumps(about.hint_layers),
+    }
+    save_file(halves, folder / NETWORK, metadata)
+    (folder / NETWORK).chmod(0o644)
+    if about.surrogate is not None:
+        shutil.copyfile(_surrogate(about), folder / SURROGATE)
+
+
+def _hint(about: About) -> GradientHint | None:
+    if about.surrogate is None:
+        return None
+    return GradientHint(load_classifier(_surrogate(about)), about.hint_layers)
+
+
+def _surrogate(about: About) -> Path:
+    assert about.surrogate is not None
+    path = Path(about.surrogate)
+    if not path.is_file():
+        raise InvalidConfig(
+            f"{path}: expected the surrogate that the hint was trained with; it is gone"
+        )
+    digest = about.identity["hint.surrogate"]
+    if _digest(path) != digest:
+        raise InvalidConfig(
+            f"{path}: expected the surrogate that the hint was trained with, SHA-256 {digest}; "
+            "the file has changed"
+        )
+    return path
+
+
+def _template(name: str) -> str:
+    return (resources.files("advcomp.attacknet") / "entries" / name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise InvalidConfig(f"{folder}: expected a new or an empty folder; name another one")

@@ -1,0 +1,167 @@
+"""How training scales over ranks: `python benchmarks/training.py RECIPE [--ranks 1 2 4]`.
+
+Every grid of every number of ranks takes the recipe's first steps under a real mpiexec; the batch
+grows with the ranks (weak scaling), so that each rank's work stays the same where no classifier is
+split. Printed for each grid: images per second, the most memory of a rank, and the efficiency: its
+images per second and rank, over those of one rank. On a GPU also the share of the peak in FLOP/s
+that is asked for with --peak.
+
+Then what 8 and 128 GPUs would give, by this model of a step, t = c + g(r):
+
+    c  time of one rank alone for its share of the batch, measured
+    g  2 (r - 1) / r x bytes of the gradients / bandwidth, a ring all-reduce over r ranks, and not
+       hidden behind c; the gathered images are small beside the gradients and left out
+
+The bandwidth is an assumption that is printed with the result (--bandwidth, in GB/s).
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from advcomp.attacknet.assembly import one_image
+from advcomp.attacknet.config import Recipe, load_recipe
+from advcomp.attacknet.data import load_images
+from advcomp.attacknet.flops import flops
+from advcomp.attacknet.parallel import joined, launched, together
+from advcomp.attacknet.step import Run, prepared, train_step
+
+WARM_UP = 2
+PROJECTED = (8, 128)
+
+
+def main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--images-per-rank", type=int, default=8)
+    parser.add_argument("--bandwidth", type=float, default=25.0, help="GB/s between GPUs")
+    parser.add_argument("--peak", type=float, help="TFLOP/s that the device can do")
+    parser.add_argument("--grid", nargs=2, metavar=("MODEL_RANKS", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.grid:
+        measure(options, int(options.grid[0]), Path(options.grid[1]))
+    else:
+        compare(options)
+
+
+def measure(options: argparse.Namespace, model_ranks: int, out: Path) -> None:
+    """On one rank of a grid: take steps, and let the first rank write what they took."""
+    launch = launched()
+    with together(launch):
+        recipe = enlarged(load_recipe(options.recipe), options.images_per_rank * launch.size)
+        training, _ = load_images(recipe.data)
+        device = recipe.device.name
+        with joined(launch, model_ranks=model_ranks, device=device) as ranks:
+            run = prepared(recipe, ranks, training)
+            seconds = timed(run, options.steps)
+            if ranks.is_first:
+                out.write_text(json.dumps(found(run, seconds)), encoding="utf-8")
+
+
+def enlarged(recipe: Recipe, batch_size: int) -> Recipe:
+    training = recipe.training.model_copy(update={"batch_size": batch_size})
+    return recipe.model_copy(update={"training": training})
+
+
+def timed(run: Run, steps: int) -> float:
+    """Seconds that a step takes, all ranks together."""
+    for _ in range(WARM_UP):
+        train_step(run)
+    synchronise(run)
+    start = time.perf_counter()
+    for _ in range(steps):
+        train_step(run)
+    synchronise(run)
+    return (time.perf_counter() - start) / steps
+
+
+def synchronise(run: Run) -> None:
+    if run.ranks.device.type == "cuda":
+        torch.cuda.synchronize()
+    run.ranks.wait()
+
+
+def found(run: Run, seconds: float) -> dict[str, float]:
+    gpu = run.ranks.device.type == "cuda"
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if gpu
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+    return {
+        "seconds": seconds,
+        "batch": run.recipe.training.batch_size,
+        "memory_bytes": memory,
+        "gradient_bytes": sum(p.numel() * p.element_size() for p in run.network.parameters()),
+        "flops_an_image": cost(run),
+    }
+
+
+def cost(run: Run) -> float:
+    """FLOPs of an image in a step: forward and backward through network and own classifiers.
+
+    Backward through the network costs two forwards, through frozen classifiers one.
+    """
+    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
+    network = flops(lambda: run.generator(x, eps, targets))
+    classifiers = sum(flops(partial(t.classifier, x)) for t in run.targets.values())
+    return 3.0 * network + 2.0 * classifiers * run.ranks.model_ranks
+
+
+def compare(options: argparse.Namespace) -> None:
+    alone: dict[str, float] | None = None
+    targets = len(load_recipe(options.recipe).targets)
+    print("ranks  data x model  images/s  memory of a rank  efficiency  FLOP/s")
+    for size in options.ranks:
+        splits = [m for m in range(1, size + 1) if size % m == 0 and m <= targets]
+        for model_ranks in splits:
+            row = launched_grid(options, size, model_ranks)
+            alone = alone or row
+            rate = row["batch"] / row["seconds"]
+            efficiency = rate / size / (alone["batch"] / alone["seconds"] / options.ranks[0])
+            speed = rate * row["flops_an_image"]
+            share = f" ({speed / size / 1e12 / options.peak:.1%} of peak)" if options.peak else ""
+            print(
+                f"{size:5}  {size // model_ranks:4} x {model_ranks:<5}  {rate:8.1f}  "
+                f"{row['memory_bytes'] / 1e6:13.0f} MB  {efficiency:10.0%}"
+                f"  {speed / 1e9:.3g} G{share}",
+                flush=True,
+            )
+    assert alone is not None
+    project(options, alone)
+
+
+def launched_grid(options: argparse.Namespace, size: int, model_ranks: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "found.json")
+        mpiexec = str(Path(sys.executable).with_name("mpiexec"))
+        command = [mpiexec, "--allow-run-as-root", "--oversubscribe", "-n", str(size)]
+        command += [sys.executable, __file__, str(options.recipe), "--steps", str(options.steps)]
+        command += ["--images-per-rank", str(options.images_per_rank)]
+        subprocess.run([*command, "--grid", str(model_ranks), str(out)], check=True)
+        row: dict[str, float] = json.loads(out.read_text(encoding="utf-8"))
+        return row
+
+
+def project(options: argparse.Namespace, alone: dict[str, float]) -> None:
+    print(f"projected by c + g(r), at {options.bandwidth:g} GB/s between ranks:")
+    for size in PROJECTED:
+        reduce = 2 * (size - 1) / size * alone["gradient_bytes"] / (options.bandwidth * 1e9)
+        rate = size * alone["batch"] / (alone["seconds"] + reduce)
+        efficiency = alone["seconds"] / (alone["seconds"] + reduce)
+        print(f"  {size} ranks: {rate:,.0f} images/s, efficiency {efficiency:.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Training: it learns, goes on after a kill as if nothing had happened, and says what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from advcomp.attacknet.checkpoint import latest_checkpoint, load_checkpoint
+from advcomp.attacknet.config import TrainingTable
+from advcomp.attacknet.progress import EvaluationReport, Silence, StepReport
+from advcomp.attacknet.recorder import read_losses
+from advcomp.attacknet.schedule import learning_rate, move_average
+from advcomp.attacknet.train import train
+from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.players.classifiers import Classifier, load_classifier
+
+ROOT = Path(__file__).parents[2]
+MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe")
+Require = Callable[[str], None]
+Toy = Callable[..., Path]
+
+
+class Watcher(Silence):
+    """Keeps what an observer is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.first = -1
+        self.steps: list[StepReport] = []
+        self.evaluations: list[EvaluationReport] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+        self.first = first_step
+
+    def stepped(self, report: StepReport) -> None:
+        self.steps.append(report)
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        self.evaluations.append(report)
+
+
+def losses(folder: Path) -> list[float]:
+    return [float(row[1]) for row in read_losses(folder / "losses.csv")]
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
+    toy: Toy, tmp_path: Path
+) -> None:
+    watcher = Watcher()
+    out = tmp_path / "run"
+    checkpoint = train(toy(), watcher, out=out)
+    assert checkpoint == out / "checkpoints" / "step-00000004.pt"
+    assert [path.name for path in sorted((out / "checkpoints").iterdir())] == [
+        "step-00000002.pt",
+        "step-00000004.pt",
+    ]
+    assert losses(out) == [report.loss for report in watcher.steps]
+    assert len(set(losses(out))) == 4
+    (evaluation,) = watcher.evaluations
+    assert set(evaluation.rates) == {("v", 16), ("v", 48)}
+    assert all(0 <= 12 * rate <= 12 for rate in evaluation.rates.values())
+    assert np.asarray(Image.open(evaluation.picture)).shape == (8 * 32, 5 * 32, 3)
+    assert list((out / "tensorboard").glob("events.out.*"))
+    assert watcher.notes[0].startswith("network: ")
+    assert "forward passes of c0, " in watcher.notes[-1]
+
+
+def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
+    digits = ROOT / "tournament" / "digits" / "weights" / "conv_net_b.safetensors"
+    classifier = load_classifier(digits)
+    for name in ("c0", "c1", "c2", "c3", "v"):
+        classifier.save(tmp_path / f"{name}.safetensors")
+    watcher = Watcher()
+    recipe = toy(
+        ("steps = 4", "steps = 60"),
+        ("evaluate_every = 4", "evaluate_every = 60"),
+        ("relativistic_cross_entropy = 0.5\n", ""),
+        ("validation_images = 12", "validation_images = 60"),
+        ('precision = "float64"', 'precision = "float32"'),
+        ("clip_norm = 1000.0", "clip_norm = 1.0"),
+    )
+    train(recipe, watcher, out=tmp_path / "run")
+    (evaluation,) = watcher.evaluations
+    assert evaluation.clean_rates["v"] < 0.1
+    assert evaluation.rates["v", 48] > 0.5
+
+
+def test_finished_training_is_not_repeated(toy: Toy, tmp_path: Path) -> None:
+    recipe, out = toy(), tmp_path / "run"
+    first = train(recipe, Silence(), out=out)
+    stamp, before = first.stat().st_mtime_ns, losses(out)
+    watcher = Watcher()
+    assert train(recipe, watcher, out=out) == first
+    assert first.stat().st_mtime_ns == stamp
+    assert watcher.first == 4
+    assert not watcher.steps
+    assert losses(out) == before
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
+    toy: Toy, require: Require, tmp_path: Path
+) -> None:
+    """Killed for real after some checkpoint, alone; it goes on on two ranks."""
+    require("mpi")
+    long = ("steps = 4", "steps = 40")
+    recipe = toy(long)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(recipe, Silence(), out=whole)
+    command = [sys.executable, "-m", "advcomp.cli", "train", str(recipe), "--out", str(killed)]
+    running = subprocess.Popen(command, env=environment(), cwd=ROOT)
+    deadline = time.monotonic() + 200
+    while len(losses(killed)) < 7:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    newest = latest_checkpoint(killed)
+    assert newest is not None
+    assert 0 < load_checkpoint(newest).about.step < 40
+    two = subprocess.run(
+        [*MPIEXEC, "-n", "2", *command, "--model-ranks", "2"],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    assert "going on after step" in two.stderr
+    assert losses(killed) == pytest.approx(losses(whole), rel=1e-9, abs=1e-9)
+
+
+def test_a_run_that_goes_on_alone_is_bit_equal(toy: Toy, tmp_path: Path) -> None:
+    """The later checkpoints are taken away, as if the run had been killed before them."""
+    recipe, out = toy(("steps = 4", "steps = 6"), ("[output]", "[output]\nkeep = 9")), tmp_path
+    train(recipe, Silence(), out=out / "run")
+    before = losses(out / "run")
+    for step in (4, 6):
+        (out / "run" / "checkpoints" / f"step-{step:08d}.pt").unlink()
+    watcher = Watcher()
+    train(recipe, watcher, out=out / "run")
+    assert watcher.first == 2
+    assert losses(out / "run") == before
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_by_key(toy: Toy, tmp_path: Path) -> None:
+    train(toy(), Silence(), out=tmp_path / "run")
+    Classifier("conv_net", 10).save(tmp_path / "c2.safetensors")
+    other = toy(
+        ("learning_rate = 0.01", "learning_rate = 0.02"), ("[output]", "[output]\nkeep = 3")
+    )
+    with pytest.raises(InvalidConfig) as caught:
+        train(other, Silence(), out=tmp_path / "run")
+    assert "values of targets[2].weights, training.learning_rate; undo" in str(caught.value)
+
+
+def test_classifiers_that_do_not_fit_are_all_named(toy: Toy, tmp_path: Path) -> None:
+    recipe = toy()
+    Classifier("conv_net", 7).save(tmp_path / "c0.safetensors")
+    Classifier("conv_net", 10, label_offset=1).save(tmp_path / "c1.safetensors")
+    poisoned = Classifier("conv_net", 10)
+    for parameter in poisoned.parameters():
+        nn.init.constant_(parameter, float("nan"))
+    poisoned.save(tmp_path / "c2.safetensors")
+    (tmp_path / "c3.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InvalidConfig) as caught:
+        train(recipe, Silence(), out=tmp_path / "run")
+    problems = caught.value.problems
+    assert len(problems) == 4
+    assert "labels 0 to 9; it has 7 classes, 0 to 6" in problems[0]
+    assert "it has 10 classes, 1 to 10" in problems[1]
+    assert "expected finite logits" in problems[2]
+    assert str(tmp_path / "c3.safetensors") in problems[3]
+
+
+def test_a_classifier_of_another_input_size_is_named(toy: Toy, tmp_path: Path) -> None:
+    recipe = toy(('source = "digits"', 'source = "folder"\npath = "images"'))
+    from advcomp.rules.dataset import LabelledImage, write_dataset
+
+    image = np.zeros((16, 16, 3), np.uint8)
+    write_dataset(
+        tmp_path / "images",
+        [LabelledImage(image_id=f"i{i}", image=image + i, label=i % 3) for i in range(20)],
+    )
+    Classifier("mlp_mixer", 10).save(tmp_path / "c1.safetensors")
+    with pytest.raises(InvalidConfig) as caught:
+        train(recipe, Silence(), out=tmp_path / "run")
+    (problem,) = caught.value.problems
+    assert f"{tmp_path / 'c1.safetensors'}: expected a classifier for images of 16x16" in problem
+
+
+def test_unknown_layers_are_named_with_the_nearest(toy: Toy, tmp_path: Path) -> None:
+    recipe = toy(('"network.1"]', '"network.9"]'))
+    with pytest.raises(InvalidConfig, match=r"none called \"network.9\"; the nearest are network"):
+        train(recipe, Silence(), out=tmp_path / "run")
+
+
+def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch_saved(
+    toy: Toy, tmp_path: Path
+) -> None:
+    """A learning rate that drives the weights to infinity in one step."""
+    recipe = toy(
+        ("learning_rate = 0.01", "learning_rate = 1e308"),
+        ("warm_up_steps = 2", "warm_up_steps = 0\nmax_skipped = 3"),
+        ("steps = 4", "steps = 30"),
+    )
+    watcher = Watcher()
+    with pytest.raises(AdvcompError, match="got none in 3 steps in a row") as caught:
+        train(recipe, watcher, out=tmp_path / "run")
+    last = watcher.steps[-1]
+    assert last.skipped == 3
+    assert not np.isfinite(last.gradient_norm)
+    path = tmp_path / "run" / f"not-finite-step-{last.step:08d}.safetensors"
+    assert str(path) in str(caught.value)
+    saved = load_file(path)
+    assert saved["clean"].shape == saved["adversarial"].shape == (8, 3, 32, 32)
+    assert torch.isfinite(saved["clean"]).all()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(toy: Toy, tmp_path: Path) -> None:
+    """Files of this process may grow to 40 kB; beyond, writing fails as on a full disk."""
+    recipe = toy()
+    train(recipe, Silence(), out=tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "step-00000002.pt"
+    (tmp_path / "run" / "checkpoints" / "step-00000004.pt").unlink()
+    content = last.read_bytes()
+    program = (
+        "import resource, signal, sys; from advcomp.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
+        "main(['train', *sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(recipe), "--out", str(tmp_path / "run")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "expected room for checkpoints, losses and pictures; got: File too large" in done.stderr
+    assert f"{last} is intact" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert last.read_bytes() == content
+    assert list(last.parent.iterdir()) == [last]
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
+    table = TrainingTable(steps=110, warm_up_steps=10, learning_rate=2.0)
+    rates = [learning_rate(table, step) for step in range(110)]
+    assert rates[:10] == pytest.approx([2 * (i + 1) / 11 for i in range(10)])
+    assert rates[10] == 2.0
+    assert rates[60] == pytest.approx(1.0)
+    assert 0 < rates[109] < 0.001
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_average_forgets_its_beginning_and_then_moves_slowly() -> None:
+    average = {"w": torch.tensor(100.0, dtype=torch.float64)}
+    for step in range(2000):
+        move_average(average, {"w": torch.tensor(1.0, dtype=torch.float64)}, 0.99, step)
+    assert average["w"].item() == pytest.approx(1.0, abs=1e-4)
+    move_average(average, {"w": torch.tensor(2.0, dtype=torch.float64)}, 0.99, 2000)
+    assert average["w"].item() == pytest.approx(1.01, abs=1e-4)
+
+
+def test_precisions_that_a_processor_lacks_are_refused(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match='the device "cpu" has; got "fp16"'):
+        train(toy(('"float64"', '"fp16"')), Silence(), out=tmp_path / "run")
+
+
+def test_bf16_channels_last_and_recomputation_train(toy: Toy, tmp_path: Path) -> None:
+    watcher = Watcher()
+    recipe = toy(('"float64"', '"bf16"\nchannels_last = true\nrecompute = true'))
+    train(recipe, watcher, out=tmp_path / "run")
+    assert all(np.isfinite(report.gradient_norm) for report in watcher.steps)
