@@ -1,5 +1,6 @@
 # make demo    install what is needed and play a whole tournament
-# make test    install what the tests need and run all checks
+# make test    install what the tests need and run all checks; tests of container engines that are
+#              not there are skipped, visibly (.ci/run installs and starts them all)
 # make clean   take away what was installed and built; results in runs/ stay
 #
 # Python packages go into .venv, in the exact versions of constraints.txt. The package itself is

@@ -43,6 +43,10 @@ done
 [[ -n $engine ]] || { command -v podman >/dev/null && engine=podman || engine=docker; }
 command -v "$engine" >/dev/null || fail "$engine is not installed"
 
+# Wheels for the images' Python 3.11 are downloaded by any that has pip.
+python=${PYTHON:-python3}
+[[ -n ${PYTHON:-} || ! -x .venv/bin/python ]] || python=.venv/bin/python
+
 wants() { [[ " ${images[*]} " == *" $1 "* ]]; }
 
 client() {
@@ -91,7 +95,7 @@ download_wheels() {
     index=(--extra-index-url https://download.pytorch.org/whl/cpu)
   rm -rf build/wheels
   # advcomp itself is built in the image, from the sources; its requirements are what is fetched.
-  "${PYTHON:-python3}" - "$extras" >build/requirements.txt <<'PYTHON'
+  "$python" - "$extras" >build/requirements.txt <<'PYTHON'
 import sys, tomllib
 from pathlib import Path
 project = tomllib.loads(Path("pyproject.toml").read_text())
@@ -101,7 +105,7 @@ for extra in filter(None, sys.argv[1].split(",")):
     wanted += [each for each in groups[extra] if not each.startswith(f"{own}[")]
 print("\n".join(wanted))
 PYTHON
-  "${PYTHON:-python3}" -m pip download -q -d build/wheels -c constraints.txt "${index[@]}" \
+  "$python" -m pip download -q -d build/wheels -c constraints.txt "${index[@]}" \
     --only-binary :all: --implementation cp --python-version 3.11 "${platforms[@]}" \
     -r build/requirements.txt
 }

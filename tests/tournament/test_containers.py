@@ -1,5 +1,6 @@
 """Which image an entry runs in: real engines, images of a few megabytes made here."""
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ ENGINES = [
     pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.slow])
     for name in ("docker", "podman", "gvisor")
 ]
-NAME = "advcomp/test-images:tag"
+NAME = f"advcomp/test-images:{os.getpid()}"
+"""Of this process: tests may run side by side."""
 TELL = f"env; id; pwd; cat /etc/word; {COPY}"
 TRICKS = {
     "User": "root",
