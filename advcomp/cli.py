@@ -272,6 +272,21 @@ def doctor(form: str) -> None:
 
 
 @main.command()
+@click.argument("folders", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--dry-run", "dry", is_flag=True, help="Only say what would be removed.")
+def gc(folders: tuple[Path, ...], dry: bool) -> None:
+    """Remove what killed runs left on this machine, and say what that freed.
+
+    Containers, volumes, control groups and temporary folders of dead advcomp processes; container
+    images that entries delivered and nobody uses; and in RUN (by default every run in `runs`) old
+    copies of entries. What is not advcomp's, or in use, is left alone.
+    """
+    from advcomp.terminal.collecting import collect_garbage
+
+    sys.exit(collect_garbage(folders, dry=dry))
+
+
+@main.command()
 @click.argument("kind", metavar="attack|targeted-attack|defense", type=click.Choice(STARTERS))
 @FOLDER
 @click.option(

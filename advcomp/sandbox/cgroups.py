@@ -40,11 +40,13 @@ __all__ = [
     "Meter",
     "Usage",
     "Weak",
+    "clear",
     "is_dead",
     "is_own",
     "new_name",
     "owner_tag",
     "reap",
+    "stale",
 ]
 
 CONTROLLERS = ("memory", "pids", "cpu")
@@ -252,18 +254,28 @@ class _WatchedGroup:
 
 def reap(mount: Path) -> list[Path]:
     """Kill and remove our user's groups of dead harnesses below `mount`; which they were."""
-    found = [
+    found = stale(mount)
+    for folder in found:
+        clear(folder)
+    return found
+
+
+def stale(mount: Path) -> list[Path]:
+    """Our user's groups of dead harnesses below `mount`."""
+    return [
         Path(folder, name)
         for folder, names, _ in os.walk(mount)
         for name in names
         if _is_stale(name) and os.access(Path(folder, name), os.W_OK)
     ]
-    for folder in found:
-        for pid in _text(folder / "cgroup.procs").split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-        _remove(folder)
-    return found
+
+
+def clear(folder: Path) -> None:
+    """Kill what is in a group, and remove it."""
+    for pid in _text(folder / "cgroup.procs").split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    _remove(folder)
 
 
 def owner_tag() -> str:

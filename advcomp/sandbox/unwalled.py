@@ -33,6 +33,7 @@ from advcomp.rules.printable import printable
 from advcomp.sandbox.base import UNWALLED, LimitTier, OutputFolder, RunResult, RunSpec
 from advcomp.sandbox.capture import Log, Sink, Sinks, Stream
 from advcomp.sandbox.cgroups import Group, Weak
+from advcomp.sandbox.traces import mark
 from advcomp.sandbox.view import environment, interpreter_versions
 
 __all__ = ["Unwalled"]
@@ -75,6 +76,7 @@ class Unwalled:
         try:
             with contextlib.ExitStack() as undo:
                 root = Path(tempfile.mkdtemp()).resolve()
+                mark(root)
                 undo.callback(shutil.rmtree, root, ignore_errors=True)
                 result = self._run(spec, root)
                 undo.pop_all()

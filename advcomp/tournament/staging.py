@@ -3,6 +3,7 @@
 Each run of advcomp has one staging folder, made by `mkdtemp`; its path is written into the run
 folder before it is used, so that the next start can remove what a killed run left. The staging
 folder names the run in turn: what does not is not ours to remove, whatever a run folder says.
+It is marked with its harness, too: `advcomp gc` finds those whose run folder is gone.
 """
 
 import os
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from advcomp.rules.durable import write_durably
+from advcomp.sandbox.traces import mark
 
 FILE_NAME = "staging"
 _OWNER = "owner"
@@ -43,6 +45,7 @@ def staging_for(run: Path) -> Iterator[Staging]:
     note = run / FILE_NAME
     _remove_stale(note)
     root = Path(tempfile.mkdtemp())
+    mark(root)
     (root / _OWNER).write_text(str(note), encoding="utf-8")
     write_durably(note, str(root).encode())
     try:

@@ -18,6 +18,7 @@ from advcomp.rules.submission import default_name
 from advcomp.rules.threat import Schedule
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Limits, Sandbox
+from advcomp.sandbox.traces import mark
 from advcomp.tournament.config import DefenseTable, Tournament, check_machine, load_tournament
 from advcomp.tournament.entries import EntrySource, load_entries
 from advcomp.tournament.intake import take_entry
@@ -173,6 +174,7 @@ def validator_of(
         opened_sandbox(target.tournament, backend, trusting=trusting) as sandbox,
         tempfile.TemporaryDirectory() as folder,
     ):
+        mark(Path(folder))
         yield Validator(Path(folder), target, sandbox)
 
 

@@ -16,7 +16,7 @@ from advcomp.tournament.config import Backend, LogPolicy, LogsTable
 from advcomp.tournament.state import load_state, save_state
 
 HEAVY = "rich pydantic numpy pandas jinja2 PIL torch sklearn advcomp.tournament advcomp.sandbox"
-COMMANDS = "dataset validate run plan status logs rerun score leaderboard doctor"
+COMMANDS = "dataset validate run plan status logs rerun score leaderboard doctor gc"
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 HOSTILE_LOG = "printf 'a\\033[31mred\\007 \\377\\n'; exit 3"
