@@ -96,14 +96,18 @@ download_wheels() {
   rm -rf build/wheels
   # advcomp itself is built in the image, from the sources; its requirements are what is fetched.
   "$python" - "$extras" >build/requirements.txt <<'PYTHON'
-import sys, tomllib
+import re, sys, tomllib
 from pathlib import Path
 project = tomllib.loads(Path("pyproject.toml").read_text())
 own, groups = project["project"]["name"], project["project"]["optional-dependencies"]
-wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
-for extra in filter(None, sys.argv[1].split(",")):
-    wanted += [each for each in groups[extra] if not each.startswith(f"{own}[")]
-print("\n".join(wanted))
+wanted = {*project["project"]["dependencies"], *project["build-system"]["requires"]}
+extras = [*filter(None, sys.argv[1].split(","))]
+for extra in extras:  # grows by the extras that an extra asks for
+    for each in groups[extra]:
+        more = re.fullmatch(rf"{own}\[(.*)\]", each)
+        extras += more[1].split(",") if more else []
+        wanted |= set() if more else {each}
+print("\n".join(sorted(wanted)))
 PYTHON
   "$python" -m pip download -q -d build/wheels -c constraints.txt "${index[@]}" \
     --only-binary :all: --implementation cp --python-version 3.11 "${platforms[@]}" \
