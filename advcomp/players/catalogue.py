@@ -159,7 +159,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         return {}
     tensors = read_weights(path)[0].items()
-    return {name: t / 255 if t.dtype is torch.uint8 else t for name, t in tensors}
+    return {n: t / 255 if t.dtype is torch.uint8 and t.dim() == 4 else t for n, t in tensors}
 
 
 def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Iterator[str]:
