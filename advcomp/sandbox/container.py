@@ -228,8 +228,8 @@ class Containers:
         )
         ending, full = attached.run(spec.limits.wall_s, watch)
         usage = meter.usage
-        if not usage.oom_kills and self._state(container)["OOMKilled"]:
-            usage = replace(usage, oom_kills=1)
+        if not (usage.oom_kills or (ending.explained and meter.is_read)):
+            usage = replace(usage, oom_kills=int(self._state(container)["OOMKilled"]))
         if not (ending.explained or usage.oom_kills):
             raise attached.failure("somebody else killed it, or its engine went away")
         return ending, usage, full

@@ -17,18 +17,24 @@ class KernelsCount:
     Args:
         pid: The first process of the container, on the host.
         container: Its ID, which the group's name has; a group without it is another's.
+
+    Attributes:
+        usage: What was counted when it was read last.
+        is_read: Whether it was ever read.
     """
 
     def __init__(self, pid: int, container: str) -> None:
         meter = meter_of(pid)
         self._meter = meter if meter and container in str(meter.oom_counter) else None
         self.usage = UNKNOWN
+        self.is_read = False
 
     def read(self) -> None:
         """Take what is counted now, if the group still exists."""
         if self._meter is not None:
             with contextlib.suppress(OSError):
                 self.usage = self._meter.usage()
+                self.is_read = True
 
     def excess(self, tmpfs_bytes: int) -> str | None:
         """None: the kernel sees to it."""
@@ -42,6 +48,8 @@ class Watchdog:
         limits: What the container may use.
         pid: Its first process, on the host.
     """
+
+    is_read = True
 
     def __init__(self, limits: Limits, pid: int) -> None:
         self._group = Weak().open(limits)
