@@ -22,7 +22,7 @@ COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "bubblewrap": ("bwrap",),
     "docker": ("docker", "runc"),
     "podman": ("podman", "crun", "runc"),
-    "gvisor": ("docker", "runsc"),
+    "gvisor": ("runsc", "podman"),
 }
 """Programs that a sandbox's walls depend on."""
 QUESTIONS: Mapping[str, tuple[str, ...]] = {

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.sandbox.obstacles import explained
 
 __all__ = ["CALL_S", "Engine", "Image", "open_engine", "open_engines"]
 
@@ -30,8 +31,7 @@ RETURN_LOOK_S = 0.5
 GVISOR = "runsc"
 NO_NETWORK = "--network=none"
 REMEDIES = {
-    "docker": "install it (Debian: sudo apt-get install docker.io), start it, and join its group "
-    "(sudo usermod -aG docker $USER, then log in again)",
+    "docker": "install it (Debian: sudo apt-get install docker.io)",
     "podman": "install it (Debian: sudo apt-get install podman uidmap)",
     "gvisor": "install it (Debian: sudo apt-get install runsc) and Podman; or, with Docker, "
     "sudo runsc install -- --network=none && sudo systemctl restart docker",
@@ -233,7 +233,7 @@ def open_engine(name: str) -> Engine:
     try:
         engine.info  # noqa: B018 - asked once, kept
     except SandboxError as error:
-        raise SandboxUnavailable(*error.problems, f"remedy: {REMEDIES[name]}") from error
+        raise SandboxUnavailable(*explained(*error.problems)) from error
     return engine
 
 

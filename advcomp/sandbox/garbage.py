@@ -92,9 +92,8 @@ def _of_engine(engine: Engine, *, keep_images: bool) -> Iterator[Garbage]:
     # One query each for what an entry delivered, and for what a later build left without a name.
     delivered = _image_ids(engine, f"reference=*{DELIVERED}")
     superseded = _image_ids(engine, "dangling=true", f"label={IMAGE}")
-    used = _used_images(engine)
     for image in dict.fromkeys([*delivered, *superseded]):
-        if image not in used:
+        if not _is_used(engine, image):
             (said,) = engine.inspect("image", image)
             size = int(said["Size"])
             yield _object(engine, "image", image, size, "image", "rm", image)
@@ -116,12 +115,11 @@ def _image_ids(engine: Engine, *filters: str) -> list[str]:
     return [_whole(line) for line in said.split()]
 
 
-def _used_images(engine: Engine) -> set[str]:
-    """IDs of images that any container, running or not, was made of."""
-    containers = engine.call("container", "ls", "--all", "--quiet", "--no-trunc").split()
-    if not containers:
-        return set()
-    return {_whole(str(said["Image"])) for said in engine.inspect("container", *containers)}
+def _is_used(engine: Engine, image: str) -> bool:
+    """Whether any container, running or not, was made of an image."""
+    return bool(
+        engine.call("container", "ls", "--all", "--quiet", "--filter", f"ancestor={image}")
+    )
 
 
 def _whole(identity: str) -> str:

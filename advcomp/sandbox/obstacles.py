@@ -77,7 +77,7 @@ SAYINGS = (
     Saying(
         pattern=r"unknown or invalid runtime name: runsc",
         reason="gVisor's runsc is not registered with Docker",
-        remedy="sudo runsc install && sudo systemctl restart docker",
+        remedy="sudo runsc install -- --network=none && sudo systemctl restart docker",
     ),
 )
 
@@ -117,7 +117,9 @@ def system_obstacle(system: str) -> tuple[str, str] | None:
     name = {"Darwin": "macOS"}.get(system, system)
     return (
         f"bubblewrap needs Linux; on {name} submissions run in containers only",
-        "start Docker Desktop or `podman machine`, then use --sandbox docker or --sandbox podman",
+        "use --sandbox docker or --sandbox podman with an engine that shares its files with this "
+        "system, or run advcomp in a virtual machine with Linux (Lima, WSL 2); for your own "
+        "entries alone there is --sandbox none",
     )
 
 

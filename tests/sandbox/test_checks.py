@@ -53,6 +53,18 @@ def test_versions_with_known_ways_out_are_named_by_their_numbers(
     assert told.count("; remedy: install ") == len(podman.warnings)
 
 
+def test_a_docker_whose_daemon_does_not_answer_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = "Cannot connect to the Docker daemon at unix:///nonexistent. Is it running?"
+    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    docker = next(check for check in check_machine() if check.name == "docker")
+    assert "the Docker daemon does not answer" in docker.reason
+    assert "sudo systemctl start docker" in (docker.remedy or "")
+
+
 @pytest.mark.parametrize(("system", "name"), [("Darwin", "macOS"), ("Windows", "Windows")])
 def test_other_systems_are_told_to_use_containers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, name: str

@@ -12,6 +12,7 @@ from support.contest import COPY, Contest, write_greys
 
 from advcomp.cli import BACKENDS, main
 from advcomp.rules.dataset import load_dataset
+from advcomp.sandbox.base import UNWALLED
 from advcomp.tournament.config import Backend, LogPolicy, LogsTable
 from advcomp.tournament.state import load_state, save_state
 
