@@ -100,7 +100,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
 def guided_loss(
     denoiser: Denoiser, classifier: Classifier, clean: Tensor, seen: Tensor, guide: Guide
 ) -> Tensor:
-    """How far the classifier tells denoised images from clean ones, (N,) (equation 8; L1).
+    """How far the classifier tells denoised images from clean ones, (N,) (section 3.3; L1).
 
     The mean over the entries of its features or logits. No labels are needed.
 
