@@ -162,7 +162,7 @@ class _Run:
         with frozen(self.classifier):
             x = before = self._start()
             value, g = self._look(x, loss)
-            memory = _Memory(x, value, g, step_size=2 * self.eps)
+            memory = Memory(x, value, g, step_size=2 * self.eps)
             judged = checkpoints(steps)
             for step in range(steps):
                 inertia = INERTIA if step else 1.0
@@ -193,7 +193,7 @@ class _Run:
         return values.detach(), g
 
 
-class _Memory:
+class Memory:
     """What each image of a climb remembers: its step size, its peak, how often the loss rose."""
 
     def __init__(self, x: Tensor, value: Tensor, g: Tensor, *, step_size: float) -> None:

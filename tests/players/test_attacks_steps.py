@@ -21,7 +21,7 @@ from advcomp.players.attacks import (
     momentum_iterative_fgsm,
     pgd,
 )
-from advcomp.players.autopgd import autopgd, checkpoints, difference_of_logits_ratio
+from advcomp.players.autopgd import Memory, autopgd, checkpoints, difference_of_logits_ratio
 from advcomp.players.classifiers import Classifier
 from advcomp.players.objectives import cross_entropy, margin
 from advcomp.players.pixels import project
@@ -374,6 +374,29 @@ def test_autopgd_step_by_step(
     best = max(visited, key=lambda x: float(margin(classifier(x), labels).detach()))
     found = autopgd(classifier, clean, labels, eps=EPS, steps=steps, loss=loss)
     torch.testing.assert_close(found, best, rtol=0, atol=1e-9)
+
+
+def test_an_image_halves_its_step_where_it_stalls_or_is_stuck() -> None:
+    """Of four images, at checkpoints after four steps and after eight.
+
+    One rises above its peak; one rises below it, so that only its peak tells; one hardly rises;
+    one halved for its peak alone, and is let off the next time, as the paper's condition 2 has it.
+    """
+    x = torch.arange(4.0).view(4, 1, 1, 1)
+    memory = Memory(x, torch.full((4,), 5.0), 10 * x, step_size=1.0)
+    rising, below, flat = [6.0, 7.0, 8.0, 9.0], [1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 1.0, 2.0]
+    steps = []
+    for turn in range(2):
+        for i in range(4):
+            up = rising[i] + 4 * turn
+            values = torch.tensor([up, below[i] if turn == 0 else up, flat[i], below[i] + turn])
+            memory.note(x + 100, values, 10 * (x + 100))
+        back, slope = memory.judge(4 * (turn + 1), x + 100, 10 * (x + 100))
+        steps.append(memory.step_size.flatten().tolist())
+        assert torch.equal(slope, 10 * back)
+        returned = [bool(at) for at in (back == x).flatten()]
+        assert returned == [[False, True, True, True], [False, False, True, False]][turn]
+    assert steps == [[1, 0.5, 0.5, 0.5], [1, 0.5, 0.25, 0.5]]
 
 
 def test_the_ratio_of_logits_is_that_of_the_paper() -> None:
