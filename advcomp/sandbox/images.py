@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from advcomp.errors import SandboxError
+from advcomp.errors import InvalidSubmission, SandboxError
 from advcomp.rules.image_archive import CONFIG
 from advcomp.rules.image_config import InspectedImage
 from advcomp.sandbox.engine import Engine
@@ -71,7 +71,8 @@ class Images:
             parts: `config.json` and the layers, as the check in the box left them.
 
         Raises:
-            SandboxError: The engine does not take it.
+            InvalidSubmission: The engine refuses it.
+            SandboxError: The engine does not answer.
         """
         config = (parts / CONFIG).read_bytes()
         identity = hashlib.sha256(config).hexdigest()
@@ -79,7 +80,13 @@ class Images:
             return known
         archive = parts / "image.tar"
         _write_archive(parts, config, identity, archive)
-        self._engine.call("load", "--quiet", "--input", str(archive), timeout_s=LOAD_S)
+        try:
+            self._engine.call("load", "--quiet", "--input", str(archive), timeout_s=LOAD_S)
+        except SandboxError as error:
+            self._engine.call("version")  # an engine that answers has refused the image
+            raise InvalidSubmission(
+                f"{self.engine} does not load it; to see why: {self.engine} load -i image.tar"
+            ) from error
         archive.unlink()
         loaded = self.find(f"{_PREFIX}{identity}")
         if loaded is None:

@@ -157,7 +157,11 @@ class ImageChooser:
             sandbox=self._sandbox,
             max_bytes=MAX_UNPACKED_BYTES + ROOM_FOR_CONFIG,
         )
-        return self._images.load(parts)
+        try:
+            return self._images.load(parts)
+        except InvalidSubmission as error:
+            problems = (f"{name}/{IMAGE_TAR}: {problem}" for problem in error.problems)
+            raise InvalidSubmission(*problems) from error
 
     @cached_property
     def _found(self) -> Mapping[str, InspectedImage | None]:

@@ -137,6 +137,19 @@ def test_an_image_for_another_machine_is_rejected_before_the_engine_gets_it(
         assert images.find(identity(config)) is None
 
 
+def test_an_image_that_the_engine_itself_refuses_is_rejected(
+    contest: Contest, backend: str
+) -> None:
+    layers = [layer("odd")]
+    config = {**config_of(layers), "created": 5}
+    attack = delivered(contest, "odd", COPY, docker_archive(config, layers))
+    with opened_validator(str(attack), backend) as validator:
+        entry = validator.take(validator.sources[0])
+    assert entry.rejected
+    assert entry.notes[0].startswith("odd/image.tar: ")
+    assert "does not load it" in entry.notes[0]
+
+
 def test_a_name_that_is_not_listed_is_rejected_with_the_line_that_would_let_it_in(
     contest: Contest, backend: str
 ) -> None:
