@@ -10,7 +10,7 @@ result, and trains nothing that is trained already. Several processes share the 
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -126,10 +126,12 @@ def _run(options: argparse.Namespace, ranks: Ranks) -> None:
             _train_one(recipe, name, images, folder / "weights", checkpoints, ranks)
     if ranks.rank == 0:
         tournament = labelled_images(recipe.dataset, Part.TOURNAMENT, options.source)
-        table = accuracy_table(recipe, names, folder / "weights", tournament, ranks.device)
-        print(table, end="", flush=True)
+        table = []
+        for line in accuracy_table(recipe, names, folder / "weights", tournament, ranks.device):
+            print(line, flush=True)
+            table.append(f"{line}\n")
         if set(names) == set(recipe.classifier):
-            (folder / "accuracies.md").write_text(table, encoding="utf-8")
+            (folder / "accuracies.md").write_text("".join(table), encoding="utf-8")
 
 
 def _train_one(
@@ -172,25 +174,22 @@ def accuracy_table(
     weights: Path,
     images: LabelledImages,
     device: torch.device,
-) -> str:
-    """How well the classifiers in `weights` do, as a table in Markdown; told as it is found."""
+) -> Iterator[str]:
+    """How well the classifiers in `weights` do: lines of a Markdown table, as they are found."""
     tried = recipe.evaluation
     x, labels = (tensor.to(device) for tensor in as_tensors(images))
-    heads = f"PGD-{tried.steps} at {tried.max_epsilon}/255, first {tried.images or len(labels)}"
-    lines = [
-        f"| classifier | architecture | objective | clean, {len(labels)} images | {heads} |\n",
-        "|---|---|---|---|---|\n",
-    ]
+    robustly = f"PGD-{tried.steps} at {tried.max_epsilon}/255, first {tried.images or len(labels)}"
+    yield f"| classifier | architecture | objective | clean, {len(labels)} images | {robustly} |"
+    yield "|---|---|---|---|---|"
     for name in names:
         one = recipe.classifier[name]
         classifier = load_classifier(weights / f"{name}.safetensors").to(device)
         clean = accuracy(classifier, x, labels)
         robust = robust_accuracy(classifier, x, labels, tried)
-        lines.append(
+        yield (
             f"| {name} | {one.architecture} | {one.objective.name} "
-            f"| {100 * clean:.1f} % | {100 * robust:.1f} % |\n"
+            f"| {100 * clean:.1f} % | {100 * robust:.1f} % |"
         )
-    return "".join(lines)
 
 
 if __name__ == "__main__":
