@@ -146,6 +146,8 @@ class Containers:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
             raise SandboxError(*problems)
+        if bytes_in_tmpfs(spec.code) > spec.limits.memory_bytes:
+            return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
             uid = held.enter_context(
