@@ -122,9 +122,8 @@ def test_a_file_that_is_no_denoiser_is_refused(tmp_path: Path, classifier: Class
         load_denoiser(path)
 
 
-def test_features_are_what_the_last_linear_layer_takes(
-    images: Tensor, classifier: Classifier
-) -> None:
+def test_features_are_what_the_last_linear_layer_takes(images: Tensor) -> None:
+    classifier = Classifier("mlp_mixer", 10).freeze()
     features = representation(classifier, images, Guide.FEATURES)
     last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
     torch.testing.assert_close(last(features), classifier(images))
