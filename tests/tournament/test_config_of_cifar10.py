@@ -1,0 +1,108 @@
+"""CIFAR-10's tournament, as far as it goes without CIFAR-10: entries, weights, plan, tables."""
+
+import csv
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advcomp.players.catalogue import ATTACKS
+from advcomp.players.classifiers import load_classifier
+from advcomp.players.defense_catalogue import DEFENSES
+from advcomp.players.recipe import read_recipe
+from advcomp.rules.dataset import LabelledImage, write_dataset
+from advcomp.tournament.config import Tournament, load_tournament
+from advcomp.tournament.entries import load_entries
+from advcomp.tournament.forecast import forecast
+
+ROOT = Path(__file__).resolve().parents[2]
+CIFAR10 = ROOT / "tournament" / "cifar10"
+WEIGHTS = {path.stem: path for path in (CIFAR10 / "weights").glob("*.safetensors")}
+MEGABYTES = 3.5
+
+
+def greys() -> Iterator[LabelledImage]:
+    """As many images as the tournament wants."""
+    for i in range(250):
+        image = np.full((32, 32, 3), i, np.uint8)
+        yield LabelledImage(
+            image_id=f"grey-{i}", image=image, label=i % 10, target_class=(i + 1) % 10
+        )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tournament's file beside the data that prepare.py would make of CIFAR-10."""
+    root = tmp_path_factory.mktemp("root")
+    for folder in ("attacks", "defenses"):
+        (root / folder).symlink_to(ROOT / folder)
+    ignored = shutil.ignore_patterns("data", "checkpoints")
+    shutil.copytree(CIFAR10, root / "tournament" / "cifar10", ignore=ignored)
+    data = root / "tournament" / "cifar10" / "data"
+    write_dataset(data, greys())
+    for name in ("admix", "universal"):
+        (data / f"{name}.safetensors").touch()
+    return root / "tournament" / "cifar10" / "cifar10.toml"
+
+
+@pytest.fixture(scope="module")
+def tournament(prepared: Path) -> Tournament:
+    return load_tournament(prepared)
+
+
+def test_the_tournament_is_planned(prepared: Path, tmp_path: Path) -> None:
+    outlook = forecast(prepared, tmp_path / "run", None)
+    entries = tomllib.loads(prepared.read_text())["entries"]
+    played = {row.entry for row in outlook.rows if row.jobs}
+    assert len(played) == len(entries["attacks"]) + len(entries["defenses"])
+
+
+def test_every_attack_and_defense_of_the_library_plays(tournament: Tournament) -> None:
+    played: dict[str, set[str]] = {"attack": set(), "defense": set()}
+    for source in load_entries(tournament).sources:
+        for kind, names in played.items():
+            if settings := source.files.get(f"{kind}.toml"):
+                names.add(tomllib.loads(settings.read_text())[kind])
+    assert played["attack"] == ATTACKS.keys() - {"tsail"}  # plays as a sample of its own
+    assert played["defense"] == DEFENSES.keys() - {"plain"}  # plays as a sample of its own
+
+
+def test_all_attacks_share_their_surrogates_with_no_defense(tournament: Tournament) -> None:
+    used: dict[str, set[str]] = {"attack": set(), "defense": set()}
+    for source in load_entries(tournament).sources:
+        assert source.role is not None
+        networks = {path.stem for path in source.files.values() if path.parent.name == "weights"}
+        assert source.role == "defense" or len(networks) in (0, 3)
+        used[source.role] |= networks
+    assert used["attack"] == {name for name in WEIGHTS if name.endswith("_a")}
+    assert not used["attack"] & used["defense"]
+    assert not any("validation" in name for names in used.values() for name in names)
+
+
+def test_the_committed_weights_are_those_of_the_recipe() -> None:
+    recipe = read_recipe(CIFAR10 / "train.toml").classifier
+    assert recipe.keys() <= WEIGHTS.keys()
+    for name, one in recipe.items():
+        classifier = load_classifier(WEIGHTS[name])
+        assert (classifier.architecture, classifier.classes) == (one.architecture, 10)
+        assert classifier.feed.input_size == (32, 32)
+    assert sum(path.stat().st_size for path in WEIGHTS.values()) <= MEGABYTES * 1e6
+
+
+def test_the_recipe_has_four_architectures_and_adversarial_training() -> None:
+    recipe = read_recipe(CIFAR10 / "train.toml").classifier.values()
+    assert len({one.architecture for one in recipe}) >= 4
+    robust = {one.objective.name for one in recipe if one.objective.max_epsilon == 8}
+    assert robust == {"fgsm", "ensemble", "trades"}
+
+
+@pytest.mark.parametrize("table", sorted((CIFAR10 / "expected").glob("*_matrix.csv")), ids=str)
+def test_the_stored_tables_are_those_of_the_entries(table: Path, tournament: Tournament) -> None:
+    names = {source.name for source in load_entries(tournament).sources}
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row[""] for row in rows} | rows[0].keys() - {""} == names
+    assert all(0 <= int(cell) <= 250 for row in rows for name, cell in row.items() if name)
