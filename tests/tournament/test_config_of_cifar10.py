@@ -99,7 +99,9 @@ def test_the_recipe_has_four_architectures_and_adversarial_training() -> None:
     assert robust == {"fgsm", "ensemble", "trades"}
 
 
-@pytest.mark.parametrize("table", sorted((CIFAR10 / "expected").glob("*_matrix.csv")), ids=str)
+@pytest.mark.parametrize(
+    "table", sorted((CIFAR10 / "expected").glob("*_matrix.csv")), ids=lambda table: table.stem
+)
 def test_the_stored_tables_are_those_of_the_entries(table: Path, tournament: Tournament) -> None:
     names = {source.name for source in load_entries(tournament).sources}
     with table.open(newline="") as file:
