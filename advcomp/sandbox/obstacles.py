@@ -43,14 +43,14 @@ SAYINGS = (
     Saying(
         pattern=r"permission denied while trying to connect to the docker (daemon|api)",
         reason="this user may not talk to the Docker daemon",
-        remedy='sudo usermod -aG docker "$USER", then log in again (the group docker is as good '
-        "as root: on a machine of many users take podman)",
+        remedy="run advcomp as root, the only user whose containers of Docker it can hold, or "
+        "use --sandbox podman",
     ),
     Saying(
         pattern=r"cannot connect to the docker daemon|failed to connect to the docker api",
         reason="the Docker daemon does not answer",
         remedy="sudo systemctl start docker; without systemd: sudo dockerd & "
-        "(macOS: start Docker Desktop); DOCKER_HOST, where it is set, must name its socket",
+        "(DOCKER_HOST, where it is set, must name its socket)",
     ),
     Saying(
         pattern=r"cannot connect to podman",
@@ -117,9 +117,9 @@ def system_obstacle(system: str) -> tuple[str, str] | None:
     name = {"Darwin": "macOS"}.get(system, system)
     return (
         f"bubblewrap needs Linux; on {name} submissions run in containers only",
-        "use --sandbox docker or --sandbox podman with an engine that shares its files with this "
-        "system, or run advcomp in a virtual machine with Linux (Lima, WSL 2); for your own "
-        "entries alone there is --sandbox none",
+        "run advcomp in a virtual machine with Linux (Lima, WSL 2), where every sandbox works; "
+        f"--sandbox podman with an engine on {name} itself was never tried, and Docker Desktop is "
+        "not supported; for your own entries alone there is --sandbox none",
     )
 
 

@@ -55,13 +55,13 @@ def test_a_machine_that_allows_user_namespaces_has_no_obstacle(tmp_path: Path) -
             "unix:///var/run/docker.sock: dial unix /var/run/docker.sock: connect: permission "
             "denied",
             "this user may not talk to the Docker daemon",
-            "usermod -aG docker",
+            "run advcomp as root",
         ),
         (
             "Got permission denied while trying to connect to the Docker daemon socket at "
             "unix:///var/run/docker.sock",
             "this user may not talk to the Docker daemon",
-            "usermod -aG docker",
+            "run advcomp as root",
         ),
         (
             "Cannot connect to the Docker daemon at unix:///nonexistent. Is the docker daemon "
@@ -128,5 +128,5 @@ def test_other_systems_have_containers_only(system: str, name: str) -> None:
     found = system_obstacle(system)
     assert found is not None
     assert f"on {name} submissions run in containers only" in found[0]
-    assert "--sandbox docker" in found[1]
+    assert "virtual machine with Linux" in found[1]
     assert system_obstacle("Linux") is None
