@@ -117,8 +117,9 @@ def _image_ids(engine: Engine, *filters: str) -> list[str]:
 
 def _is_used(engine: Engine, image: str) -> bool:
     """Whether any container, running or not, was made of an image."""
+    digits = image.removeprefix("sha256:")  # Podman knows no image by its ID with the prefix here
     return bool(
-        engine.call("container", "ls", "--all", "--quiet", "--filter", f"ancestor={image}")
+        engine.call("container", "ls", "--all", "--quiet", "--filter", f"ancestor={digits}")
     )
 
 

@@ -784,7 +784,9 @@ def test_a_fork_bomb_is_harmless(host: Host) -> None:
         pids=40,
         wall_s=1,
     )
-    assert outcome.result.timed_out
+    # Where the kernel does not hold their number, the watchdog may see it before the time is up.
+    counted = any("processes" in note for note in outcome.result.notes)
+    assert outcome.result.timed_out or (counted and not (host.kernel_limits and host.is_seen))
     assert outcome.result.wall_s < 5
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -235,5 +236,6 @@ def test_names_of_one_image_are_one_name() -> None:
 
 
 def log_of(run: Path, entry: str) -> list[str]:
-    said = subprocess.run(["advcomp", "logs", str(run), entry], capture_output=True, check=True)
+    command = [sys.executable, "-m", "advcomp.cli", "logs", str(run), entry]
+    said = subprocess.run(command, capture_output=True, check=True)
     return said.stdout.decode().splitlines()
