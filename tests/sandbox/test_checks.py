@@ -74,7 +74,7 @@ def test_other_systems_are_told_to_use_containers(
     bubblewrap = check_machine()[0]
     assert not bubblewrap.works
     assert f"on {name} submissions run in containers only" in bubblewrap.reason
-    assert "--sandbox docker" in (bubblewrap.remedy or "")
+    assert "virtual machine with Linux" in (bubblewrap.remedy or "")
 
 
 CHECKS = [

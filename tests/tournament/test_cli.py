@@ -136,7 +136,13 @@ def test_a_folder_that_cannot_be_made_is_told_without_a_traceback(finished: Cont
     assert result.stderr == f"advcomp: {file / 'below a file'}: Not a directory\n"
 
 
-def test_a_sandbox_that_is_not_there_exits_4_and_says_which_are(finished: Contest) -> None:
+def test_a_sandbox_that_is_not_there_exits_4_and_says_which_are(
+    finished: Contest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bwrap = shutil.which("bwrap")
+    assert bwrap is not None
+    (tmp_path / "bwrap").symlink_to(bwrap)
+    monkeypatch.setenv("PATH", str(tmp_path))
     file = finished.folder / "contest.toml"
     result = advcomp("run", file, "--sandbox", "gvisor", "--out", finished.folder / "other")
     assert result.exit_code == 4
