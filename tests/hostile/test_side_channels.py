@@ -40,7 +40,7 @@ def seen(name):
                  data[-12:]])
 """
 STATE = """
-import ctypes, fcntl, socket
+import ctypes, errno, fcntl, socket
 libc = ctypes.CDLL(None)
 MARK = "left-by-an-earlier-run"
 found = []
@@ -55,7 +55,9 @@ talk = socket.socket(socket.AF_UNIX)
 try:
     talk.bind("\\0" + MARK)
     talk.listen()
-except OSError:
+except OSError as error:
+    if error.errno != errno.EADDRINUSE:
+        raise
     found.append("socket")
 for call, more in ((libc.shmget, (4096,)), (libc.semget, (1,)), (libc.msgget, ())):
     if call(0x5EED, *more, 0) != -1:
@@ -63,10 +65,10 @@ for call, more in ((libc.shmget, (4096,)), (libc.semget, (1,)), (libc.msgget, ()
     call(0x5EED, *more, 0o1666)
 try:
     fcntl.flock(os.open("/usr/bin/env", os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-except PermissionError:
-    pass  # refused altogether
-except OSError:
+except BlockingIOError:
     found.append("lock")
+except OSError:
+    pass  # there are no locks to leave
 if libc.syscall(250 if os.uname().machine == "x86_64" else 219, 10, -3, b"user",
                 MARK.encode(), 0) != -1:
     found.append("key")
