@@ -175,17 +175,20 @@ DENIALS: tuple[Denial, ...] = (
 
 
 @cache
-def filter_program() -> bytes:
+def filter_program(denials: tuple[Denial, ...] = DENIALS) -> bytes:
     """The kernel's filter for this architecture, as an array of `struct sock_filter`.
+
+    Args:
+        denials: What it refuses.
 
     Raises:
         SandboxUnavailable: libseccomp is not installed, or too old for a call in the table.
     """
     seccomp = _libseccomp()
-    _require_names(seccomp)
+    _require_names(seccomp, denials)
     rules = seccomp.SyscallFilter(seccomp.ALLOW)
     rules.set_attr(seccomp.Attr.ACT_BADARCH, seccomp.KILL_PROCESS)
-    for denial in DENIALS:
+    for denial in denials:
         conditions = [
             seccomp.Arg(c.index, getattr(seccomp, c.comparison), c.value, c.value_two)
             for c in denial.conditions
@@ -214,9 +217,9 @@ def _libseccomp() -> ModuleType:
     return pyseccomp  # type: ignore[no-any-return] # it has no types
 
 
-def _require_names(seccomp: ModuleType) -> None:
+def _require_names(seccomp: ModuleType, denials: tuple[Denial, ...]) -> None:
     """Refuse a libseccomp that does not know all calls: what it does not know stays allowed."""
-    names = [name for denial in DENIALS for name in denial.names]
+    names = [name for denial in denials for name in denial.names]
     unknown = [n for n in names if seccomp.resolve_syscall(seccomp.Arch.NATIVE, n) == UNKNOWN]
     if unknown:
         raise SandboxUnavailable(
