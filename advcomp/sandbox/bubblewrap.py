@@ -36,8 +36,7 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from advcomp.errors import SandboxError, SandboxUnavailable
@@ -58,6 +57,7 @@ from advcomp.sandbox.gpus import Gpu, Gpus, bubblewrap_arguments
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
 from advcomp.sandbox.launcher import Order
+from advcomp.sandbox.running import Running
 from advcomp.sandbox.seccomp import filter_program
 from advcomp.sandbox.view import (
     ETC_FILES,
@@ -107,9 +107,7 @@ class Bubblewrap:
         self._keeper = keeper
         self._filter = filter_program()
         self._view = host_view(hidden)
-        self._lock = threading.Lock()
-        self._running: set[Box] = set()
-        self._closed = False
+        self._running = Running(Box.kill)
         self._versions = interpreter_versions() | {"bubblewrap": version_of(program)}
 
     @property
@@ -142,10 +140,7 @@ class Bubblewrap:
 
     def close(self) -> None:
         """Kill what is running; every `run` in progress raises SandboxError."""
-        with self._lock:
-            self._closed = True
-            for box in self._running:
-                box.kill()
+        self._running.close()
 
     def _run(self, spec: RunSpec) -> "FinishedRun":
         with contextlib.ExitStack() as held:
@@ -156,7 +151,7 @@ class Bubblewrap:
             stdout = stream_of(spec)
             box, order = self._start(spec, gpus, uid, log, stdout, held)
             order["rlimits"] += group.rlimits
-            with self._registered(box):
+            with self._running.registered(box):
                 group.add(box.pid)
                 return self._drive(spec, box, order, group, log, stdout)
 
@@ -243,23 +238,6 @@ class Bubblewrap:
             undo.pop_all()
             disk_full = any(folder.is_full() for folder in scratch)
             return finished(ending, usage, output, log, stdout, disk_full=disk_full)
-
-    @contextlib.contextmanager
-    def _registered(self, box: Box) -> Iterator[None]:
-        """Let `close` kill this box as long as it exists."""
-        with self._lock:
-            if self._closed:
-                raise SandboxError("the sandbox is closed")
-            self._running.add(box)
-        try:
-            yield
-        except SandboxError as error:
-            if self._closed:
-                raise SandboxError("the sandbox was closed during the run") from error
-            raise
-        finally:
-            with self._lock:
-                self._running.discard(box)
 
 
 def version_of(program: str) -> str:

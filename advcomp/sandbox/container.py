@@ -28,8 +28,7 @@ host where that works, else in a container of an image with advcomp in it.
 import contextlib
 import os
 import secrets
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +57,7 @@ from advcomp.sandbox.labels import labels
 from advcomp.sandbox.metering import KernelsCount, Watchdog
 from advcomp.sandbox.orphans import reap
 from advcomp.sandbox.outputs import Mounted, OutputMount, volume
+from advcomp.sandbox.running import Running
 from advcomp.sandbox.seccomp import filter_program
 from advcomp.sandbox.view import environment
 
@@ -85,10 +85,8 @@ class Containers:
         self._engine = engine
         self._own = engine.image(own).id if isinstance(own, str) else own
         self._run_word = secrets.token_hex(8)
-        self._lock = threading.Lock()
-        self._running: set[str] = set()
+        self._running = Running(self._remove)
         self._left: set[str] = set()
-        self._closed = False
         reap(engine)
 
     @property
@@ -133,10 +131,10 @@ class Containers:
 
     def close(self) -> None:
         """Kill what is running; every `run` in progress raises SandboxError."""
-        with self._lock:
-            self._closed = True
-            for container in self._running | self._left:
-                self._remove(container)
+        left = tuple(self._left)
+        self._running.close()
+        for container in left:
+            self._remove(container)
         if not isinstance(self._own, str):
             self._own.close()
 
@@ -157,7 +155,7 @@ class Containers:
             output = _output(self._engine, spec, uid, owned, held)
             container = self._create(spec, image, uid, owned, gpus, output, held)
             log, stdout, mark = Log(spec.limits.log_bytes), stream_of(spec), new_mark()
-            with self._registered(container):
+            with self._running.registered(container):
                 attached = attach(
                     self._engine.command("start", "--attach", "--interactive", container),
                     mark=mark,
@@ -255,23 +253,6 @@ class Containers:
             self._engine.call("rm", "--force", "--volumes", container)
         except SandboxError:
             self._left.add(container)
-
-    @contextlib.contextmanager
-    def _registered(self, container: str) -> Iterator[None]:
-        """Let `close` kill this container as long as it exists."""
-        with self._lock:
-            if self._closed:
-                raise SandboxError("the sandbox is closed")
-            self._running.add(container)
-        try:
-            yield
-        except SandboxError as error:
-            if self._closed:
-                raise SandboxError("the sandbox was closed during the run") from error
-            raise
-        finally:
-            with self._lock:
-                self._running.discard(container)
 
 
 def _output(
