@@ -2,7 +2,6 @@
 
 import signal
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from advcomp.sandbox.base import OutputFolder, RunResult, RunSpec
@@ -29,12 +28,7 @@ class FinishedRun:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._output.close()
 
 
