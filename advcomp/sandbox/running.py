@@ -41,7 +41,7 @@ class Running(Generic[Box]):
             self._boxes.add(box)
         try:
             yield
-        except SandboxError as error:
+        except (OSError, SandboxError) as error:
             if self._closed:
                 raise SandboxError("the sandbox was closed during the run") from error
             raise

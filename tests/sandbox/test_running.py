@@ -19,15 +19,16 @@ def test_closing_kills_what_has_not_ended_and_takes_nothing_more() -> None:
     assert (killed, len(running)) == (["going on"], 0)
 
 
-def test_what_fails_by_being_closed_says_so() -> None:
+@pytest.mark.parametrize("failure", [SandboxError("its channel broke"), OSError("no process")])
+def test_what_fails_by_being_closed_says_so(failure: Exception) -> None:
     running: Running[str] = Running(lambda _: None)
-    with pytest.raises(SandboxError, match="its own reason"), running.registered("box"):
-        raise SandboxError("its own reason")
+    with pytest.raises(type(failure), match=str(failure)), running.registered("box"):
+        raise failure
 
     def fail_when_closed() -> None:
         with running.registered("box"):
             running.close()
-            raise SandboxError("the channel broke")
+            raise failure
 
     with pytest.raises(SandboxError, match="closed during the run"):
         fail_when_closed()
