@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from advcomp.attacknet.config import TransformItem, TransformName
 from advcomp.attacknet.draws import generator_of, uniform
+from advcomp.players.blocks import shuffle_blocks
 from advcomp.players.resizing import padded_side, resize_and_pad
 
 
@@ -45,10 +46,7 @@ def block_shuffle(x: Tensor, item: TransformItem, generators: Sequence[Generator
 
     What a turn leaves empty is black, as in the paper.
     """
-    height, width = x.shape[-2:]
-    maps = torch.stack([_block_map(height, width, item, g) for g in generators]).to(x)
-    sampled = functional.grid_sample(x, maps[..., :2], align_corners=False)
-    return sampled * maps[..., 2].unsqueeze(1)
+    return shuffle_blocks(x, item.blocks, item.max_degrees, generators)
 
 
 def scale(x: Tensor, item: TransformItem, generators: Sequence[Generator]) -> Tensor:
@@ -77,44 +75,3 @@ _TRANSFORMS: dict[
     TransformName.SCALE: scale,
     TransformName.SMOOTH: smooth,
 }
-
-
-def _block_map(height: int, width: int, item: TransformItem, generator: Generator) -> Tensor:
-    """Where each pixel comes from, (H, W, 3): x and y from -1 to 1, and 0 where from nowhere."""
-    map_ = torch.zeros(height, width, 3, dtype=torch.float64)
-    for left, wide, from_left in _shuffled(width, item.blocks, generator):
-        for top, high, from_top in _shuffled(height, item.blocks, generator):
-            degrees = uniform(generator, -item.max_degrees, item.max_degrees)
-            x, y, inside = _turned(high, wide, degrees)
-            block = map_[top : top + high, left : left + wide]
-            block[..., 0] = (2 * (from_left + x) + 1) / width - 1
-            block[..., 1] = (2 * (from_top + y) + 1) / height - 1
-            block[..., 2] = inside
-    return map_
-
-
-def _shuffled(length: int, parts: int, generator: Generator) -> list[tuple[int, int, int]]:
-    """Cuts 0..length into parts at random, in a random order: (start, length, start before)."""
-    inner = torch.randperm(length - 1, generator=generator)[: parts - 1] + 1
-    cuts = [0, *sorted(inner.tolist()), length]
-    order = torch.randperm(len(cuts) - 1, generator=generator).tolist()
-    placed, at = [], 0
-    for part in order:
-        size = cuts[part + 1] - cuts[part]
-        placed.append((at, size, cuts[part]))
-        at += size
-    return placed
-
-
-def _turned(height: int, width: int, degrees: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Column and row (H, W) that each pixel of a turned block shows, and whether it is inside."""
-    angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-    y, x = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64) - (height - 1) / 2,
-        torch.arange(width, dtype=torch.float64) - (width - 1) / 2,
-        indexing="ij",
-    )
-    column = angle.cos() * x - angle.sin() * y + (width - 1) / 2
-    row = angle.sin() * x + angle.cos() * y + (height - 1) / 2
-    inside = (column > -0.5) & (column < width - 0.5) & (row > -0.5) & (row < height - 0.5)
-    return column, row, inside

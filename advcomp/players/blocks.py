@@ -38,23 +38,30 @@ def shuffled_blocks(
         seed: For other draws.
     """
     generators = image_generators(clean, f"shuffled_blocks {eps} {seed}", clean.device)
+    return lambda: [lambda x: shuffle_blocks(x, blocks, degrees, generators)] * samples
+
+
+def shuffle_blocks(
+    x: Tensor, blocks: int, degrees: float, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """One view of images (N, C, H, W); differentiable. See `shuffled_blocks`.
+
+    Args:
+        generators: One for each image.
+    """
+    rows, columns = (Strips(length, x, blocks, generators) for length in x.shape[-2:])
+    block = rows.strip.unsqueeze(2) * blocks + columns.strip.unsqueeze(1)
     radians = math.radians(degrees)
-
-    def seen(x: Tensor) -> Tensor:
-        rows, columns = (Strips(length, x, blocks, generators) for length in x.shape[-2:])
-        block = rows.strip.unsqueeze(2) * blocks + columns.strip.unsqueeze(1)
-        angles = uniform(x.new_empty(len(x), blocks**2), -radians, radians, generators)
-        angle = angles.gather(1, block.flatten(1)).view_as(block)
-        down, across = rows.offset.unsqueeze(2), columns.offset.unsqueeze(1)
-        return _sample(
-            x,
-            rows,
-            columns,
-            rows.middle.unsqueeze(2) + down * angle.cos() - across * angle.sin(),
-            columns.middle.unsqueeze(1) + down * angle.sin() + across * angle.cos(),
-        )
-
-    return lambda: [seen] * samples
+    angles = uniform(x.new_empty(len(x), blocks**2), -radians, radians, generators)
+    angle = angles.gather(1, block.flatten(1)).view_as(block)
+    down, across = rows.offset.unsqueeze(2), columns.offset.unsqueeze(1)
+    return _sample(
+        x,
+        rows,
+        columns,
+        rows.middle.unsqueeze(2) + down * angle.cos() - across * angle.sin(),
+        columns.middle.unsqueeze(1) + down * angle.sin() + across * angle.cos(),
+    )
 
 
 class Strips:
