@@ -32,6 +32,7 @@ from torch import Tensor, distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
+from advcomp.players.ranks import sum_over_ranks
 
 _FIRST_PORT, _PORTS = 20_000, 20_000
 
@@ -105,13 +106,8 @@ class Ranks:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its sum over all ranks; all have one type."""
-        if self.size == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(flat)
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        if self.size > 1:
+            sum_over_ranks(tensors)
 
     def total(self, *numbers: float) -> list[float]:
         """The sum over all ranks of each of a few numbers."""

@@ -32,13 +32,8 @@ class Ranks:
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the ranks; all ranks give the same shapes."""
-        if self.count == 1 or not tensors:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(flat)
-        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-        for tensor, part in zip(tensors, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        if self.count > 1:
+            sum_over_ranks(tensors)
 
     def add_up_gradients(self, module: nn.Module) -> None:
         """Give every parameter the sum of its gradients; none counts as zero."""
@@ -61,6 +56,21 @@ class Ranks:
         self.add_up(kept)
         for buffer in kept if self.count > 1 else ():
             buffer.div_(self.count)
+
+
+def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its sum over all ranks of torch.distributed, in one message.
+
+    Args:
+        tensors: Of one type; the same shapes on all ranks.
+    """
+    if not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 @contextmanager
