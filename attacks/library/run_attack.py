@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from advcomp.players.catalogue import load_attack
+from advcomp.players.attack_catalogue import load_attack
 from advcomp.players.contract import attack_main
 
 attack_main(load_attack(Path(__file__).parent).untargeted)

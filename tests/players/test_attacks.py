@@ -20,7 +20,7 @@ from support.attack_cases import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from advcomp.players.catalogue import ATTACKS
+from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.objectives import cross_entropy, margin
 from advcomp.players.pixels import project, quantise

@@ -8,7 +8,7 @@ import torch
 from support.attack_cases import EPS, attack, images, network
 from torch import nn
 
-from advcomp.players.catalogue import ATTACKS
+from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.objectives import cross_entropy, margin
 
 pytestmark = [

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from advcomp.players.catalogue import ATTACKS
+from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.pixels import quantise, to_float
 
 EPS = 16 / 255

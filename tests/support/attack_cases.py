@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advcomp.players.catalogue import ATTACKS, Attack, settings_of
+from advcomp.players.attack_catalogue import ATTACKS, Attack, settings_of
 from advcomp.players.classifiers import Classifier
 from advcomp.players.pixels import to_float
 from advcomp.players.universal import fit_universal

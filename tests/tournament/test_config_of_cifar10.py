@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advcomp.players.catalogue import ATTACKS
+from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.defense_catalogue import DEFENSES
 from advcomp.players.recipe import read_recipe

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from support.attack_cases import EPS, images, network
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack_catalogue import ATTACKS, load_attack, settings_of
 from advcomp.players.attacks import momentum_iterative_fgsm
-from advcomp.players.catalogue import ATTACKS, load_attack, settings_of
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.transfer import admix, vmi_fgsm
