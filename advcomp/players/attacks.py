@@ -26,6 +26,9 @@ from advcomp.players.climb import (
 from advcomp.players.objectives import Model, frozen, margin, objective
 from advcomp.players.randomness import Generators, image_generators, uniform
 
+STEPS = 10
+"""Of every loop, where not given."""
+
 
 def fgsm(
     classifier: Model, clean: Tensor, labels: Tensor, *, eps: float, targeted: bool = False
@@ -42,7 +45,7 @@ def iterative_fgsm(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
+    steps: int = STEPS,
     step_size: float | None = None,
     targeted: bool = False,
     views: Views | None = None,
@@ -86,7 +89,7 @@ def pgd(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
+    steps: int = STEPS,
     step_size: float | None = None,
     restarts: int = 1,
     targeted: bool = False,
@@ -150,7 +153,7 @@ def momentum_iterative_fgsm(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
+    steps: int = STEPS,
     step_size: float | None = None,
     decay: float = 1.0,
     nesterov: bool = False,

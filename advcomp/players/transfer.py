@@ -12,7 +12,7 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor
 
-from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, step_of
+from advcomp.players.attacks import STEPS, iterative_fgsm, momentum_iterative_fgsm, step_of
 from advcomp.players.blocks import shuffled_blocks
 from advcomp.players.climb import Momentum, stack
 from advcomp.players.neighbourhood import flat_maximum, translation_invariant, variance_tuned
@@ -21,13 +21,18 @@ from advcomp.players.patchwise import PatchWise
 from advcomp.players.views import admixed, diverse_inputs, scaled_copies, spectrum_noise
 
 
-class Loop(TypedDict, total=False):
-    """What every attack here takes: see `momentum_iterative_fgsm`, which has the defaults."""
+class Steps(TypedDict, total=False):
+    """What every loop takes: see `iterative_fgsm`, which has the defaults."""
 
     steps: int
     step_size: float | None
-    decay: float
     targeted: bool
+
+
+class Loop(Steps, total=False):
+    """What every attack with momentum takes: see `momentum_iterative_fgsm`."""
+
+    decay: float
 
 
 def ni_fgsm(
@@ -181,31 +186,24 @@ def vni_fgsm(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
-    step_size: float | None = None,
     decay: float = 1.0,
     samples: int = 20,
     beta: float = 1.5,
-    targeted: bool = False,
     seed: int = 0,
+    **loop: Unpack[Steps],
 ) -> Tensor:
     """Variance-tuned, with Nesterov's gradient (arXiv 2103.15571, section 3.2)."""
     velocity = Momentum(decay)
-    step_size = step_of(eps, steps, step_size)
-    ahead = velocity.ahead(step_size * decay)
+    ahead = velocity.ahead(_step_size(eps, loop) * decay)
+    tuned = variance_tuned(clean, eps=eps, samples=samples, beta=beta, seed=seed, ahead=ahead)
     return iterative_fgsm(
-        classifier,
-        clean,
-        labels,
-        eps=eps,
-        steps=steps,
-        step_size=step_size,
-        targeted=targeted,
-        gradient=variance_tuned(
-            clean, eps=eps, samples=samples, beta=beta, seed=seed, ahead=ahead
-        ),
-        direction=velocity,
+        classifier, clean, labels, eps=eps, gradient=tuned, direction=velocity, **loop
     )
+
+
+def _step_size(eps: float, loop: Steps) -> float:
+    """The step that a loop will take."""
+    return step_of(eps, loop.get("steps", STEPS), loop.get("step_size"))
 
 
 def pi_fgsm(
@@ -214,7 +212,7 @@ def pi_fgsm(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
+    steps: int = STEPS,
     amplification: float = 10.0,
     targeted: bool = False,
 ) -> Tensor:
@@ -260,36 +258,23 @@ def pgn(
     labels: Tensor,
     *,
     eps: float,
-    steps: int = 10,
-    step_size: float | None = None,
-    decay: float = 1.0,
     samples: int = 20,
     reach: float = 3.0,
     balance: float = 0.5,
-    targeted: bool = False,
     seed: int = 0,
+    **loop: Unpack[Loop],
 ) -> Tensor:
     """Penalising the gradient's norm (Ge et al. 2023, arXiv 2306.05225, algorithm 1)."""
-    step_size = step_of(eps, steps, step_size)
-    return momentum_iterative_fgsm(
-        classifier,
+    flat = flat_maximum(
         clean,
-        labels,
         eps=eps,
-        steps=steps,
-        step_size=step_size,
-        decay=decay,
-        targeted=targeted,
-        gradient=flat_maximum(
-            clean,
-            eps=eps,
-            step_size=step_size,
-            samples=samples,
-            reach=reach,
-            balance=balance,
-            seed=seed,
-        ),
+        step_size=_step_size(eps, loop),
+        samples=samples,
+        reach=reach,
+        balance=balance,
+        seed=seed,
     )
+    return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=flat, **loop)
 
 
 def bsr(
