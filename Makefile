@@ -9,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
-CHECKED := $(wildcard advcomp tests attacks defenses benchmarks)
+CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 .PHONY: demo test clean bubblewrap chromium
 
