@@ -35,7 +35,10 @@ BELOW: dict[str, set[str]] = {
 }
 """Which parts a part of advcomp may import besides itself, however far down."""
 
-LEARNING = {"torch", "torchvision", "sklearn", "safetensors", "tensorboard", "mpi4py"}
+LEARNING = {
+    *("torch", "torchvision", "timm", "sklearn", "skimage", "pywt", "safetensors"),
+    *("onnx", "onnxscript", "onnxruntime", "tensorboard", "mpi4py"),
+}
 
 INPUTS = {"attacks", "defenses", "tournament", "docker", "benchmarks", "tests"}
 """Folders beside the package; it is given paths into them."""
