@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.backends import marked
 
 from advcomp.errors import SandboxError, SandboxUnavailable
 from advcomp.sandbox.base import Limits, RunSpec
@@ -103,13 +104,7 @@ def running(token: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("podman", marks=pytest.mark.podman),
-    ],
-)
+@pytest.mark.parametrize("name", marked("docker", "podman"))
 def test_only_what_dead_harnesses_left_is_removed(
     name: str, require: Callable[[str], None]
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.backends import marked
 
 from advcomp.sandbox import traces
 from advcomp.sandbox.cgroups import owner_tag
@@ -76,12 +77,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> Non
 Call = Callable[..., str]
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
-        pytest.param("podman", marks=[pytest.mark.podman, pytest.mark.slow]),
-    ]
-)
+@pytest.fixture(params=marked("docker", "podman"))
 def engine(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
     require(request.param)
     return str(request.param)

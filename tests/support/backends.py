@@ -2,9 +2,15 @@
 
 import pytest
 
-BACKENDS = ("bubblewrap", "docker", "podman", "gvisor")
+CONTAINERS = ("docker", "podman", "gvisor")
+BACKENDS = ("bubblewrap", *CONTAINERS)
 
 
 def mark_of(backend: str) -> tuple[pytest.MarkDecorator, ...]:
-    """The marker of tests on a backend; the default one has none."""
-    return () if backend == "bubblewrap" else (getattr(pytest.mark, backend),)
+    """The markers of tests on a backend; the default one has none, and containers are slow."""
+    return (getattr(pytest.mark, backend), pytest.mark.slow) if backend in CONTAINERS else ()
+
+
+def marked(*backends: str) -> list[object]:
+    """Backends, each with its markers, for `parametrize` or a fixture's `params`."""
+    return [pytest.param(backend, marks=mark_of(backend)) for backend in backends]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Require
+from support.backends import CONTAINERS, marked
 from support.contest import CONSTANT, COPY, Contest, write_greys
 from support.tiny_image import config_of, docker_archive, identity, layer, oci_layout
 
@@ -22,10 +23,6 @@ from advcomp.tournament.containers import canonical
 from advcomp.tournament.state import load_state
 from advcomp.tournament.validate import opened_validator
 
-ENGINES = [
-    pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.slow])
-    for name in ("docker", "podman", "gvisor")
-]
 NAME = f"advcomp/test-images:{os.getpid()}"
 """Of this process: tests may run side by side."""
 TELL = f"env; id; pwd; cat /etc/word; {COPY}"
@@ -42,7 +39,7 @@ TRICKS = {
 }
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=marked(*CONTAINERS))
 def backend(request: pytest.FixtureRequest, require: Require) -> Iterator[str]:
     name = str(request.param)
     require(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Require
+from support.backends import CONTAINERS, marked
 from support.contest import Watcher
 
 from advcomp.rules.verdict import Verdict
@@ -56,13 +57,7 @@ def outside(file: Path, require: Require) -> Played:
     return play(file, "bubblewrap")
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param(name, marks=[getattr(pytest.mark, name), pytest.mark.slow])
-        for name in ("docker", "podman", "gvisor")
-    ],
-)
+@pytest.mark.parametrize("backend", marked(*CONTAINERS))
 def test_every_entry_gives_the_same_labels_as_in_bubblewrap(
     file: Path, outside: Played, backend: str, require: Require
 ) -> None:
