@@ -152,6 +152,15 @@ class Attached:
         self._log = log
         self._ready_by = time.monotonic() + SETUP_S
 
+    @property
+    def client(self) -> int:
+        """The client's pid."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Kill the client, at once."""
+        self._process.kill()
+
     def prepare(self, order: bytes, entry: Iterable[bytes]) -> Readiness:
         """Hand over the order and the entry, and hear whether all is ready.
 

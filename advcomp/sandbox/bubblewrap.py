@@ -123,8 +123,7 @@ class Bubblewrap:
     @property
     def shown(self) -> tuple[Path, ...]:
         """Host folders that every box can read, as real paths."""
-        trees = (tree.resolve() for tree in self._view.trees.values())
-        return tuple(dict.fromkeys(tree for tree in trees if tree.is_dir()))
+        return self._view.shown
 
     def run(self, spec: RunSpec) -> "FinishedRun":
         """Run one program to its end; see `Sandbox.run`.
@@ -331,14 +330,8 @@ def _check(spec: RunSpec, view: View) -> None:
     Raises:
         SandboxError: All that is wrong.
     """
-    problems = []
-    problems += input_problems(spec, strangers=_is_root())
-    for taken in (CODE, spec.output, *spec.inputs):
-        problems += [
-            f"{tree}: advcomp and its interpreter must not lie in {taken}, which boxes need for "
-            "themselves; install them elsewhere"
-            for tree in view.trees
-            if taken is not None and Path(tree).is_relative_to(taken)
-        ]
+    output = () if spec.output is None else (spec.output,)
+    problems = input_problems(spec, strangers=_is_root())
+    problems += view.conflicts((CODE, *output, *spec.inputs))
     if problems:
         raise SandboxError(*problems)

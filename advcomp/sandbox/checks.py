@@ -89,9 +89,10 @@ def _tried(name: str) -> tuple[bool, str, str | None]:
         remedies = [p.removeprefix("remedy: ") for p in error.problems if p.startswith("remedy: ")]
         reasons = [p for p in error.problems if not p.startswith("remedy: ")]
         return False, "\n".join(reasons), "\n".join(remedies) or None
-    tier = sandbox.limit_tier
     sandbox.close()
-    return True, f"limits: {tier}", None
+    alone = name == "gvisor" and sandbox.images is None
+    how = "; no engine: boxes show this machine's programs, no images" if alone else ""
+    return True, f"limits: {sandbox.limit_tier}{how}", None
 
 
 def _asked(program: str) -> str:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.attached import Attached, Readiness, Watch, attach, new_mark, order
+from advcomp.sandbox.attached import Attached, Readiness, Watch, attach, new_mark
 from advcomp.sandbox.base import LimitTier, Run, RunSpec, Sandbox
 from advcomp.sandbox.box import Ending
 from advcomp.sandbox.capture import Log
@@ -49,7 +49,7 @@ from advcomp.sandbox.finished import (
     stream_of,
 )
 from advcomp.sandbox.gpus import Gpu, Gpus
-from advcomp.sandbox.hardening import CODE, SCRATCH, walls
+from advcomp.sandbox.hardening import order_for, walls
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.identity import lease_uid
 from advcomp.sandbox.images import Images
@@ -58,8 +58,6 @@ from advcomp.sandbox.metering import KernelsCount, Watchdog
 from advcomp.sandbox.orphans import reap
 from advcomp.sandbox.outputs import Mounted, OutputMount, volume
 from advcomp.sandbox.running import Running
-from advcomp.sandbox.seccomp import filter_program
-from advcomp.sandbox.view import environment
 
 __all__ = ["OWN_IMAGES", "Containers"]
 
@@ -164,7 +162,7 @@ class Containers:
                     held=held,
                 )
                 became = attached.prepare(
-                    _order(spec, image, mark, gvisor=self._engine.is_gvisor),
+                    order_for(spec, mark, path=image.path, gvisor=self._engine.is_gvisor),
                     entry_stream(spec.code),
                 )
                 if became is Readiness.BEYOND_MEMORY or (
@@ -269,18 +267,3 @@ def _output(
     if not engine.is_gvisor:
         return Mounted(engine, spec.output, size, uid)
     return held.enter_context(volume(engine, spec.output, size, uid, owned))
-
-
-def _order(spec: RunSpec, image: Image, mark: str, *, gvisor: bool) -> bytes:
-    """What the first process is to do for a run."""
-    code = () if spec.code is None else (CODE,)
-    return order(
-        spec.argv,
-        mark=mark,
-        merged=spec.stdout_fd is None,
-        most_threads=spec.limits.pids if gvisor else 0,
-        cwd=CODE if spec.code is not None else "/tmp",  # noqa: S108 - inside the box
-        env=environment(image.path, spec.limits.cpus),
-        scratch=(*SCRATCH, *code),
-        seccomp=filter_program(),
-    )

@@ -21,19 +21,30 @@ from typing import Any
 from advcomp.errors import SandboxError, SandboxUnavailable
 from advcomp.sandbox.obstacles import explained
 
-__all__ = ["CALL_S", "Engine", "Image", "open_engine", "open_engines"]
+__all__ = [
+    "CALL_S",
+    "ENGINES",
+    "GVISOR",
+    "Engine",
+    "Image",
+    "open_engine",
+    "open_engines",
+    "version_of",
+]
 
 CALL_S = 60.0
 """How long a call may take that only makes, looks at or removes something small."""
 RETURN_S = 30.0
 """How long an engine that has gone may take to come back."""
 RETURN_LOOK_S = 0.5
+ENGINES = ("docker", "podman")
 GVISOR = "runsc"
 NO_NETWORK = "--network=none"
 REMEDIES = {
     "docker": "install it (Debian: sudo apt-get install docker.io)",
     "podman": "install it (Debian: sudo apt-get install podman uidmap)",
-    "gvisor": "install it (Debian: sudo apt-get install runsc) and Podman; or, with Docker, "
+    "gvisor": "install it (Debian: sudo apt-get install runsc), and Podman for images (without an "
+    "engine root's boxes show this machine's programs); or, with Docker, "
     "sudo runsc install -- --network=none && sudo systemctl restart docker",
 }
 
@@ -208,7 +219,7 @@ class Engine:
             commit = self.info.get(f"{name.capitalize()}Commit") or {}
             return {name: str(commit.get("ID") or "unknown")}
         name = self._runtime or str(self.info["host"]["ociRuntime"]["name"])
-        return {Path(name).name: _version_of(name)}
+        return {Path(name).name: version_of(name)}
 
 
 def open_engines(name: str) -> list[Engine]:
@@ -272,7 +283,7 @@ def _runtime_for(name: str) -> str | None:
     return "runc" if name == "podman" and not has_v2 and shutil.which("runc") else None
 
 
-def _version_of(runtime: str) -> str:
+def version_of(runtime: str) -> str:
     """Version of an OCI runtime, from the first line that it prints."""
     program = shutil.which(runtime)
     if program is None:
@@ -280,4 +291,4 @@ def _version_of(runtime: str) -> str:
     said = subprocess.run(
         [program, "--version"], capture_output=True, text=True, check=False, timeout=CALL_S
     )
-    return said.stdout.split("\n")[0].split()[-1]
+    return (said.stdout.split("\n")[0].split() or ["unknown"])[-1]

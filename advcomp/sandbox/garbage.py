@@ -14,15 +14,13 @@ from pathlib import Path
 
 from advcomp.errors import AdvcompError, SandboxUnavailable
 from advcomp.sandbox import cgroups, traces
-from advcomp.sandbox.engine import Engine, open_engine
+from advcomp.sandbox.engine import ENGINES, Engine, open_engine
 from advcomp.sandbox.images import DELIVERED
 from advcomp.sandbox.labels import IMAGE
 from advcomp.sandbox.orphans import orphans
 from advcomp.sandbox.tiers import MOUNT
 
 __all__ = ["Garbage", "find_garbage", "folder_garbage", "remove_all"]
-
-ENGINES = ("docker", "podman")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

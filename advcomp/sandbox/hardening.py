@@ -8,13 +8,27 @@ from pathlib import Path
 from platform import machine
 
 from advcomp.errors import SandboxUnavailable
+from advcomp.sandbox.attached import order
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.engine import Engine, Image
 from advcomp.sandbox.gpus import Gpu, cdi_arguments, docker_arguments
 from advcomp.sandbox.labels import arguments
 from advcomp.sandbox.outputs import tmpfs
+from advcomp.sandbox.seccomp import filter_program
+from advcomp.sandbox.view import environment
 
-__all__ = ["CODE", "SCRATCH", "first_process", "walls"]
+__all__ = [
+    "CODE",
+    "FIRST",
+    "GVISOR_PIDS",
+    "OVERHEAD_PIDS",
+    "PAGE_BYTES",
+    "SCRATCH",
+    "first_process",
+    "order_for",
+    "resource_limits",
+    "walls",
+]
 
 CODE = "/code"
 SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - paths inside the box
@@ -43,6 +57,28 @@ def first_process() -> Path:
     if not program.stat().st_mode & 0o001:
         raise SandboxUnavailable(f"{program}: is not executable", f"remedy: chmod +x {program}")
     return program
+
+
+def order_for(spec: RunSpec, mark: str, *, path: str, gvisor: bool) -> bytes:
+    """What the first process is to do for a run.
+
+    Args:
+        spec: The run.
+        mark: See `attached.new_mark`.
+        path: The PATH of the program.
+        gvisor: Whether gVisor is the kernel, which does not limit processes: they are counted.
+    """
+    code = () if spec.code is None else (CODE,)
+    return order(
+        spec.argv,
+        mark=mark,
+        merged=spec.stdout_fd is None,
+        most_threads=spec.limits.pids if gvisor else 0,
+        cwd=CODE if spec.code is not None else "/tmp",  # noqa: S108 - inside the box
+        env=environment(path, spec.limits.cpus),
+        scratch=(*SCRATCH, *code),
+        seccomp=filter_program(),
+    )
 
 
 def walls(
@@ -100,19 +136,32 @@ PODMAN = (
 """What Podman would add by itself."""
 
 
-def _limits(engine: Engine, limits: Limits, code_bytes: int) -> list[str]:
-    """The engine's limits, where it can keep any, and resource limits.
+def resource_limits(
+    limits: Limits, code_bytes: int, *, pids: int
+) -> Mapping[str, tuple[int, int]]:
+    """Limits that every process inherits: name -> soft, hard.
 
     A core limit of one byte and not of zero: where the host pipes core dumps into a program of
     its own, zero does not stop it, one does (core(5), fs/coredump.c). The file size is bounded
     above all that fits anywhere, so that a full folder is what a program meets first.
     """
     largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
+    return {
+        "core": (1, 1),
+        "fsize": (largest_file, largest_file),
+        "nproc": (pids, pids),
+        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    }
+
+
+def _limits(engine: Engine, limits: Limits, code_bytes: int) -> list[str]:
+    """The engine's limits, where it can keep any, and resource limits."""
     pids = limits.pids + OVERHEAD_PIDS + (GVISOR_PIDS if engine.is_gvisor else 0)
-    files, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    inherited = resource_limits(limits, code_bytes, pids=pids)
     words = [
-        *("--ulimit", "core=1:1", "--ulimit", f"fsize={largest_file}:{largest_file}"),
-        *("--ulimit", f"nproc={pids}:{pids}", "--ulimit", f"nofile={files}:{most_files}"),
+        word
+        for name, (soft, hard) in inherited.items()
+        for word in ("--ulimit", f"{name}={soft}:{hard}")
     ]
     if not engine.keeps_limits:
         return words

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, SandboxError, SandboxUnavailable
-from advcomp.sandbox.base import UNWALLED, Limits, RunSpec, Sandbox
+from advcomp.sandbox.base import UNWALLED, Limits, LimitTier, RunSpec, Sandbox
 from advcomp.sandbox.bubblewrap import Bubblewrap, version_of
 from advcomp.sandbox.container import OWN_IMAGES, Containers
-from advcomp.sandbox.engine import Engine, open_engines
+from advcomp.sandbox.engine import ENGINES, GVISOR, Engine, open_engines
+from advcomp.sandbox.gvisor import Gvisor
 from advcomp.sandbox.images import Images
 from advcomp.sandbox.obstacles import namespace_obstacle, system_obstacle
 from advcomp.sandbox.tiers import choose
@@ -165,9 +166,34 @@ def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
     return sandbox
 
 
+def _open_gvisor(hidden: Sequence[Path]) -> Sandbox:
+    """gVisor on an engine, with images; by itself only where no engine is installed."""
+    program = shutil.which(GVISOR)
+    if program is None or any(map(shutil.which, ENGINES)):
+        return _open_containers("gvisor", hidden)
+    if os.geteuid() != 0:
+        raise SandboxUnavailable(
+            "gvisor: without an engine it needs root",
+            "remedy: run advcomp as root, or sudo apt-get install podman",
+        )
+    choice = choose()
+    if choice.keeper.tier is LimitTier.WEAK:
+        raise SandboxUnavailable(
+            "gvisor: without an engine it needs control groups",
+            *(f"{tier}: {why}" for tier, why in choice.why_not_better.items()),
+        )
+    sandbox = Gvisor(program, choice.keeper, hidden=hidden)
+    try:
+        _try_out(sandbox)
+    except SandboxError as error:
+        raise SandboxUnavailable(*(f"gvisor: {problem}" for problem in error.problems)) from error
+    return sandbox
+
+
 BACKENDS: Mapping[str, Callable[[Sequence[Path]], Sandbox]] = {
     "bubblewrap": _open_bubblewrap,
-    **{name: partial(_open_containers, name) for name in ("docker", "podman", "gvisor")},
+    **{name: partial(_open_containers, name) for name in ENGINES},
+    "gvisor": _open_gvisor,
 }
 """Name -> makes it ready, or raises SandboxUnavailable with the reason and the remedy."""
 

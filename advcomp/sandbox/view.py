@@ -46,6 +46,22 @@ class View:
     covered: tuple[str, ...]
     program_path: str
 
+    @property
+    def shown(self) -> tuple[Path, ...]:
+        """Host folders that every box can read, as real paths."""
+        trees = (tree.resolve() for tree in self.trees.values())
+        return tuple(dict.fromkeys(tree for tree in trees if tree.is_dir()))
+
+    def conflicts(self, taken: Iterable[str]) -> list[str]:
+        """What of it lies in folders that a box needs for itself."""
+        return [
+            f"{tree}: advcomp and its interpreter must not lie in {folder}, which boxes need for "
+            "themselves; install them elsewhere"
+            for folder in taken
+            for tree in self.trees
+            if Path(tree).is_relative_to(folder)
+        ]
+
 
 def host_view(hidden: Sequence[Path] = ()) -> View:
     """What the boxes of this machine and this interpreter show, `hidden` folders covered.

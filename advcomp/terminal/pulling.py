@@ -1,5 +1,6 @@
 """`advcomp pull`: fetch the images of a tournament file, before anything runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from advcomp.errors import AdvcompError, SandboxError
@@ -22,16 +23,22 @@ def pull_in_terminal(file: Path, backend: str | None) -> None:
     chosen = backend or tournament.sandbox.backend
     names = listed(tournament.sandbox)
     if chosen not in ENGINES:
-        print(f"the sandbox {chosen} uses no images; with --sandbox docker, podman or gvisor:")
-        print("\n".join(f"  {name}" for name in names) or "  the file lists none either")
+        _tell_unused(chosen, names)
         return
     with opened_sandbox(tournament, chosen) as sandbox:
-        assert sandbox.images is not None
+        if sandbox.images is None:
+            _tell_unused(f"{chosen} without an engine", names)
+            return
         problems = [problem for name in names for problem in _fetch(sandbox.images, name)]
     if problems:
         raise AdvcompError(*problems)
     if not names:
         print(f"{file}: lists no images in [sandbox] images and image_map")
+
+
+def _tell_unused(sandbox: str, names: Sequence[str]) -> None:
+    print(f"the sandbox {sandbox} uses no images; with --sandbox docker, podman or gvisor:")
+    print("\n".join(f"  {name}" for name in names) or "  the file lists none either")
 
 
 def _fetch(images: Images, name: str) -> tuple[str, ...]:

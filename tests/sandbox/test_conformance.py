@@ -38,8 +38,11 @@ ORDINARY_UID = 1_800_000_001
 DRIVER = Path(__file__).with_name("driver.py")
 AS_USER = Path(__file__).with_name("as_user.sh")
 PACKAGE = Path(advcomp.__file__).parent
-ORDINARY = [("bubblewrap", "ordinary-user")] if os.geteuid() == 0 else []
-KINDS = [(name, "this-user") for name in BACKENDS] + ORDINARY
+NO_ENGINE = "without-engine"
+ROOTS = [("bubblewrap", "ordinary-user"), ("gvisor", NO_ENGINE)] if os.geteuid() == 0 else []
+KINDS = [(name, "this-user") for name in BACKENDS] + ROOTS
+NEEDED = ("bwrap", "mount", "runsc", "sh", "unshare")
+"""What a machine without an engine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +75,21 @@ class Host:
             command = ["sh", str(AS_USER), str(ORDINARY_UID), *passable, "--", *command]
             command = ["unshare", "--mount", "--", *command]
         self.backend = backend
+        self.has_images = has_images((backend, user))
         self.uid = ORDINARY_UID if user == "ordinary-user" else os.geteuid()
         self.temporary = Path(tempfile.mkdtemp())
         self.temporary.chmod(0o777)
+        self.programs = Path(tempfile.mkdtemp())
+        for name in NEEDED:
+            (self.programs / name).symlink_to(shutil.which(name) or f"no-{name}")
+        path = {"PATH": str(self.programs)} if user == NO_ENGINE else {}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(self.temporary)},
+            env={**os.environ, "TMPDIR": str(self.temporary), **path},
         )
         self.tier: LimitTier = self._receive()
-
-    @property
-    def has_images(self) -> bool:
-        """Whether its boxes show an image instead of the host's programs."""
-        return self.backend != "bubblewrap"
 
     @property
     def is_seen(self) -> bool:
@@ -141,10 +144,17 @@ class Host:
             self.process.stdin.close()
         assert self.process.returncode == 0
         self.temporary.rmdir()
+        shutil.rmtree(self.programs)
 
     def _receive(self) -> Any:
         assert self.process.stdout is not None
         return pickle.load(self.process.stdout)
+
+
+def has_images(kind: tuple[str, str]) -> bool:
+    """Whether its boxes show an image instead of the host's programs."""
+    backend, user = kind
+    return backend != "bubblewrap" and user != NO_ENGINE
 
 
 def small(**changes: Any) -> Limits:
@@ -277,7 +287,8 @@ def test_nothing_of_the_host_is_seen_but_programs_and_the_interpreter(host: Host
     top, etc, beside_the_package = outcome.json()
     own = {Path(folder).parts[1] for folder in (sys.prefix, sys.base_prefix, PACKAGE)}
     system = {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc"}
-    assert set(top) <= own | system | {"proc", "dev", "tmp", "run", "output_images"}
+    gvisors = {"sys", ".advcomp-first"} if host.backend == "gvisor" else set()
+    assert set(top) <= own | system | {"proc", "dev", "tmp", "run", "output_images"} | gvisors
     assert set(etc) <= {
         *("alternatives", "ld.so.cache", "localtime"),
         *("passwd", "group", "hosts", "nsswitch.conf"),
@@ -299,7 +310,7 @@ def test_a_file_of_the_host_cannot_be_found(host: Host, stage: Path) -> None:
 
 
 def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Host) -> None:
-    if kind[0] != "bubblewrap":
+    if has_images(kind):
         pytest.skip("a container shows an image and nothing of the host that could be hidden")
     labels = Path(tempfile.mkdtemp(prefix="canary-", dir=sys.prefix))
     try:
@@ -318,7 +329,7 @@ def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Hos
 
 
 def test_the_digits_of_scikit_learn_can_be_hidden(kind: tuple[str, str]) -> None:
-    if kind[0] != "bubblewrap":
+    if has_images(kind):
         pytest.skip("a container shows an image and nothing of the host that could be hidden")
     sklearn = find_spec("sklearn")
     assert sklearn is not None
@@ -326,9 +337,9 @@ def test_the_digits_of_scikit_learn_can_be_hidden(kind: tuple[str, str]) -> None
     data = Path(sklearn.origin).parent / "datasets/data"
     assert (data / "digits.csv.gz").exists()
     hiding = Host(*kind, hidden=[data])
-    outcome = hiding.sh(f"ls -A {data}; ls {data.parent}/_base.py")
+    outcome = hiding.sh(f"find {data} {data.parent}/_base.py")
     hiding.close()
-    assert outcome.log == f"{data.parent}/_base.py\n"
+    assert outcome.log == f"{data}\n{data.parent}/_base.py\n"
 
 
 def test_processes_tell_nothing_of_the_harness(host: Host) -> None:
@@ -566,7 +577,8 @@ def _no_kernel_of_its_own_runs_as_root(host: Host) -> None:
 
 def gvisors(host: Host) -> list[int]:
     """The processes on this machine that are the kernels of a harness's boxes."""
-    containers = with_engines(host.process.pid)
+    # A box without an engine is named by its bundle's folder.
+    containers = with_engines(host.process.pid) if host.has_images else [str(host.temporary)]
     found = {pid for name in containers for pid in processes(name)}
     names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
     return [pid for pid, name in names.items() if name.startswith(b"runsc-sandbox")]
