@@ -79,7 +79,7 @@ def test_random_noise_stays_below_every_gradient_attack(pooled: tuple[Path, Watc
             errors[attack] += count
         noise = errors.pop("random_noise")
         assert errors.pop("noop") <= noise
-        assert len(errors) == 5
+        assert len(errors) == 6
         assert all(count > noise for count in errors.values()), (budget.name, noise, errors)
 
 
@@ -91,7 +91,7 @@ def test_the_official_view_gives_the_same_labels(
     results, _ = pooled
     shutil.copytree(results.parent / "jobs", tmp_path / "latin" / "jobs")
     official, watcher = play(DIGITS / "official.toml", tmp_path / "latin")
-    assert watcher.stages[0] == ("attacks", 0, 21)
+    assert watcher.stages[0] == ("attacks", 0, 24)
     assert matrices(official) == matrices(results)
     _, one = collect_finished(results.parent)
     _, other = collect_finished(official.parent)

@@ -1,0 +1,125 @@
+"""The trained networks that come with advcomp, and the recipes that say how they came to be."""
+
+import shutil
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from advcomp.attacknet.config import Recipe, load_recipe
+from advcomp.attacknet.data import load_images
+from advcomp.attacknet.flops import flops
+from advcomp.attacknet.generator import Generator, moved
+from advcomp.attacknet.model import AttackNetwork
+from advcomp.attacknet.parallel import joined, launched
+from advcomp.attacknet.player import load_generator
+from advcomp.attacknet.step import prepared, train_step
+from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.rules.dataset import LabelledImage, write_dataset
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "attacks" / "attack_network"
+SIDES = {"digits": 32}
+
+
+@pytest.fixture(params=SIDES)
+def place(request: pytest.FixtureRequest) -> Path:
+    """A tournament's folder."""
+    return ROOT / "tournament" / str(request.param)
+
+
+@pytest.fixture
+def recipe(place: Path, tmp_path: Path) -> Recipe:
+    """As committed, but for CIFAR-10's own path."""
+    shutil.copytree(place / "weights", tmp_path / "weights")
+    (tmp_path / "cifar10_jpeg.npz").touch()
+    return load_recipe(Path(shutil.copy(place / "attack_network.toml", tmp_path)))
+
+
+@pytest.fixture
+def generator(place: Path, recipe: Recipe, tmp_path: Path) -> Generator:
+    """The committed network, with its hint's surrogate beside it as in a submission."""
+    folder = tmp_path / "submission"
+    shutil.copytree(place / "weights" / "attack_network", folder)
+    assert recipe.hint.surrogate is not None
+    shutil.copy(recipe.hint.surrogate, folder / "surrogate.safetensors")
+    return load_generator(folder)
+
+
+def test_the_sample_is_what_an_export_writes() -> None:
+    templates = resources.files("advcomp.attacknet") / "entries"
+    for name, template in (("run_attack.sh", "run_attack.sh"), ("run_attack.py", "pytorch.py")):
+        assert (SAMPLE / name).read_text() == (templates / template).read_text()
+
+
+def test_a_committed_network_is_that_of_its_recipe(generator: Generator, recipe: Recipe) -> None:
+    assert isinstance(generator.network, AttackNetwork)
+    spec = generator.network.spec
+    assert spec.table == recipe.network
+    assert spec.max_epsilons == recipe.threat.max_epsilons
+    assert generator.hint is not None
+    assert generator.hint.layers == recipe.hint.layers
+
+
+def test_no_network_costs_more_than_the_largest_classifier_it_met(
+    generator: Generator, recipe: Recipe, place: Path
+) -> None:
+    side = SIDES[place.name]
+    x, eps = torch.rand(1, 3, side, side), torch.tensor([8 / 255])
+    assert generator.hint is not None
+    network = flops(lambda: generator(x, eps)) - flops(partial(generator.hint, x))
+    targets = [load_classifier(target.weights) for target in recipe.targets]
+    assert network <= max(flops(partial(target, x)) for target in targets)
+
+
+def test_a_committed_network_keeps_and_uses_every_budget(generator: Generator) -> None:
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
+    x = (255 * x).round() / 255
+    for levels in (1, 8, 48):
+        largest = moved(x, generator(x, torch.full((4,), levels / 255)))
+        assert (largest <= levels + 1e-3).all()
+        assert (largest >= 0.9 * levels).all()
+
+
+@pytest.mark.slow
+def test_the_recipe_for_large_images_takes_a_step(tmp_path: Path) -> None:
+    """With its classifiers' weights at random, on a CPU: the only changes."""
+    file = ROOT / "tournament" / "imagenet" / "attack_network.toml"
+    text = file.read_text()
+    for old, new in (
+        ("validation_images = 1000", "validation_images = 1"),
+        ("batch_size = 128 ", "batch_size = 1 "),
+        ('name = "cuda"', 'name = "cpu"'),
+        ("compile = true", "compile = false"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / file.name).write_text(text)
+    (tmp_path / "weights").mkdir()
+    for name in ("resnet50", "resnet50_robust", "vgg16_bn", "densenet121", "convnext_tiny"):
+        classifier = Classifier(f"torchvision/{name.removesuffix('_robust')}", 1000)
+        classifier.save(tmp_path / "weights" / f"{name}.safetensors")
+    noise = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
+    write_dataset(
+        tmp_path / "data",
+        (
+            LabelledImage(image_id=f"noise-{i}", image=image, label=0, target_class=1)
+            for i, image in enumerate(noise)
+        ),
+    )
+    recipe = load_recipe(tmp_path / file.name)
+    with joined(launched(), model_ranks=1, device="cpu", timeout_s=60) as ranks:
+        training, _ = load_images(recipe.data)
+        run = prepared(recipe, ranks, training)
+        report = train_step(run)
+    assert report.skipped == 0
+    assert report.gradient_norm > 0
+    x, eps = torch.rand(1, 3, 224, 224), torch.tensor([8 / 255])
+    hints = run.generator.hint
+    assert hints is not None
+    network = flops(lambda: run.generator(x, eps)) - flops(partial(hints, x))
+    largest = max(flops(partial(t.classifier, x)) for t in run.targets.values())
+    assert network <= largest
