@@ -10,10 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from advcomp.errors import InvalidConfig
-from advcomp.rules.submission import NAME_PATTERN
+from advcomp.rules.submission import NAME_RULE
+from advcomp.rules.toml_fields import Name, at_least, beside_the_file, one_of, some_and_each_once
 from advcomp.rules.toml_file import Table, problem, read_toml
 
 
@@ -59,45 +60,11 @@ class Precision(StrEnum):
     FLOAT64 = "float64"
 
 
-def one_of(choices: type[StrEnum]) -> str:
-    """`one of a, b, c`: the description of a field that is a choice."""
-    return f"one of {', '.join(choices)}"
-
-
-def _beside_the_file(value: Path, info: ValidationInfo) -> Path:
-    file = info.context
-    assert isinstance(file, Path)
-    return file.parent / value
-
-
-def _some_and_each_once(values: tuple[int, ...]) -> tuple[int, ...]:
-    if not values or len(set(values)) < len(values):
-        raise ValueError("none, or repeated")
-    return values
-
-
-def _two_or_more(values: tuple[int, ...]) -> tuple[int, ...]:
-    if len(values) < 2:
-        raise ValueError("too few")
-    return values
-
-
-def _some(values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        raise ValueError("none")
-    return values
-
-
-Located = Annotated[Path, AfterValidator(_beside_the_file)]
+Located = Annotated[Path, AfterValidator(beside_the_file)]
 Levels = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(_some_and_each_once)
+    tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(some_and_each_once)
 ]
-Widths = Annotated[
-    tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], AfterValidator(_two_or_more)
-]
-NAME_RULE = (
-    'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
-)
+Widths = Annotated[tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], at_least(2)]
 FLAG = "true or false"
 WEIGHT = "a number above 0"
 SHARE = "a number from 0 to 1"
@@ -175,7 +142,7 @@ class HintTable(Table):
     surrogate: Located | None = Field(
         default=None, strict=False, description="the path of a classifier's weights"
     )
-    layers: Annotated[tuple[str, ...], AfterValidator(_some)] = Field(
+    layers: Annotated[tuple[str, ...], at_least(1)] = Field(
         default=("network",),
         strict=False,
         description="one or more names of the surrogate's layers",
@@ -343,9 +310,7 @@ class OutputTable(Table):
 class Recipe(Table):
     """A recipe, as written, with paths made absolute."""
 
-    name: Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")] = Field(
-        description=NAME_RULE
-    )
+    name: Name = Field(description=NAME_RULE)
     seed: int = Field(default=0, ge=0, description="an integer, at least 0")
     data: DataTable = Field(description="a table with a source")
     threat: ThreatTable = Field(default=ThreatTable(), description="a table")

@@ -47,6 +47,7 @@ from advcomp.players.transfer import (
 from advcomp.players.tsail import tsail
 from advcomp.players.universal import universal
 from advcomp.players.weights import read_weights
+from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml, where
 
 Attack = Callable[..., Tensor]
@@ -107,10 +108,8 @@ def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
 class Settings(Table):
     """The content of `attack.toml`."""
 
-    attack: str = Field(description=f"one of {', '.join(ATTACKS)}")
-    fusion: Fusion = Field(
-        default=Fusion.LOGITS, strict=False, description=f"one of {', '.join(Fusion)}"
-    )
+    attack: str = Field(description=one_of(ATTACKS))
+    fusion: Fusion = Field(default=Fusion.LOGITS, strict=False, description=one_of(Fusion))
     parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
     weights: dict[str, float] = Field(default={}, description="a table of weights")
 

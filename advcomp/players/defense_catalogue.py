@@ -34,6 +34,7 @@ from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.objectives import Model
 from advcomp.players.parameters import Value, kinds, parameter_problems
 from advcomp.players.smoothing import smoothed
+from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml, where
 
 Defended = Callable[..., Tensor]
@@ -91,7 +92,7 @@ DEFENSES: Mapping[str, Defended] = MappingProxyType(
 class Settings(Table):
     """The content of `defense.toml`."""
 
-    defense: str = Field(description=f"one of {', '.join(DEFENSES)}")
+    defense: str = Field(description=one_of(DEFENSES))
     parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
 
 

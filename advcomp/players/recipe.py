@@ -1,13 +1,14 @@
 """Training recipes: a TOML file for each dataset names classifiers and how each is trained."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.architectures import require_known
 from advcomp.rules.threat import eps_of
+from advcomp.rules.toml_fields import at_least, one_of
 from advcomp.rules.toml_file import Table, problem, read_toml
 
 ObjectiveName = Literal["plain", "fgsm", "pgd", "ensemble", "trades", "noise"]
@@ -34,7 +35,7 @@ class Objective(Table):
     a small network learns to answer the same for every image.
     """
 
-    name: ObjectiveName = Field(default="plain", description=f"one of {', '.join(_TAKES)}")
+    name: ObjectiveName = Field(default="plain", description=one_of(_TAKES))
     max_epsilon: int = Field(default=0, ge=0, le=255, description="pixel levels, 0..255")
     ramp_epochs: int = Field(default=1, ge=1, description="a number of epochs, at least 1")
     steps: int = Field(default=1, ge=1, description="a number of steps, at least 1")
@@ -42,8 +43,8 @@ class Objective(Table):
     sigma: float = Field(
         default=0.0, gt=0, description="a standard deviation above 0, white being 1"
     )
-    networks: tuple[str, ...] = Field(
-        default=(), min_length=1, strict=False, description="names of classifiers that stand above"
+    networks: Annotated[tuple[str, ...], at_least(1)] = Field(
+        default=(), strict=False, description="names of classifiers that stand above"
     )
 
     @model_validator(mode="after")

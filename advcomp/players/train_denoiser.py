@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -28,9 +28,11 @@ from advcomp.players.objectives import Model
 from advcomp.players.recipe import FitRecipe
 from advcomp.players.train import accuracy, as_tensors
 from advcomp.rules.threat import eps_of
+from advcomp.rules.toml_fields import at_least
 from advcomp.rules.toml_file import Table, read_toml
 
 NAMES = "names of classifiers in weights/"
+Networks = Annotated[tuple[str, ...], at_least(1)]
 
 
 class DenoiserRecipe(FitRecipe):
@@ -38,10 +40,10 @@ class DenoiserRecipe(FitRecipe):
 
     classifier: str = Field(description="the name of the classifier in weights/ that guides")
     guide: Guide = Field(default=Guide.LOGITS, strict=False, description='"logits" or "features"')
-    widths: tuple[int, ...] = Field(
-        default=(16, 24, 32), strict=False, min_length=2, description="two or more multiples of 4"
+    widths: Annotated[tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...], at_least(2)] = Field(
+        default=(16, 24, 32), strict=False, description="two or more multiples of 4"
     )
-    networks: tuple[str, ...] = Field(strict=False, min_length=1, description=NAMES)
+    networks: Networks = Field(strict=False, description=NAMES)
     max_epsilon: int = Field(ge=1, le=255, description="pixel levels, 1..255")
     steps: int = Field(default=8, ge=2, description="a number of steps, at least 2")
 
@@ -49,8 +51,10 @@ class DenoiserRecipe(FitRecipe):
 class Evaluation(Table):
     """What the protected classifier is tried with: networks and attacks that trained nothing."""
 
-    networks: tuple[str, ...] = Field(strict=False, min_length=1, description=NAMES)
-    max_epsilons: tuple[int, ...] = Field(strict=False, description="a list of pixel levels")
+    networks: Networks = Field(strict=False, description=NAMES)
+    max_epsilons: tuple[Annotated[int, Field(ge=0, le=255)], ...] = Field(
+        strict=False, description="a list of pixel levels, 0..255"
+    )
     images: int | None = Field(default=None, ge=1, description="how many images, at least 1")
 
 

@@ -14,6 +14,10 @@ from advcomp.rules.paths import normal_path, parents, path_fault, shown
 ARCHIVE_EXTENSIONS = (".zip", ".tar", ".tar.gz")
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of an entry must match."""
+NAME_RULE = (
+    'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
+)
+"""The same, for people."""
 
 _PROGRAM_STARTS = (b"#!", b"\x7fELF")
 

@@ -19,8 +19,15 @@ from pydantic import (
 )
 
 from advcomp.errors import InvalidConfig
-from advcomp.rules.submission import NAME_PATTERN
+from advcomp.rules.submission import NAME_RULE
 from advcomp.rules.threat import Schedule
+from advcomp.rules.toml_fields import (
+    Name,
+    beside_the_file,
+    folder_of_the_file,
+    one_of,
+    some_and_each_once,
+)
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.gpus import Gpus
@@ -30,9 +37,6 @@ from advcomp.tournament.views import View
 
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
-NAME_RULE = (
-    'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
-)
 TEAM_RULE = "a team's name of 1 to 64 characters"
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
@@ -65,29 +69,6 @@ class LogPolicy(StrEnum):
     FULL = "full"
 
 
-def one_of(choices: type[StrEnum]) -> str:
-    """`one of a, b, c`: the description of a field that is a choice."""
-    return f"one of {', '.join(choices)}"
-
-
-def beside_the_file(value: str, info: ValidationInfo) -> Path:
-    """The path that `value` means, seen from the folder of the file it stands in."""
-    return _folder(info) / value
-
-
-def _folder(info: ValidationInfo | SerializationInfo) -> Path:
-    """The folder of the file that is read, which is the context of its validation."""
-    file = info.context
-    assert isinstance(file, Path)
-    return file.parent
-
-
-def _some_and_each_once(values: tuple[int, ...]) -> tuple[int, ...]:
-    if not values or len(set(values)) < len(values):
-        raise ValueError("none, or repeated")
-    return values
-
-
 def _item_table(value: object) -> object:
     """An entry that is written as a string is a path without options."""
     return {"path": value} if isinstance(value, str) else value
@@ -113,7 +94,6 @@ def _no_file_is_a_folder(files: dict[str, str]) -> dict[str, str]:
     return files
 
 
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 TeamName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Files = Annotated[
@@ -154,14 +134,14 @@ class DatasetTable(Table):
 
     @field_serializer("images_dir", "csv")
     def _as_seen_from_the_file(self, path: Path | None, info: SerializationInfo) -> str | None:
-        return None if path is None else os.path.relpath(path, _folder(info))
+        return None if path is None else os.path.relpath(path, folder_of_the_file(info))
 
 
 class ThreatTable(Table):
     """[threat]: the budgets, in pixel levels, and which image meets which."""
 
     max_epsilons: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=255)], ...], AfterValidator(_some_and_each_once)
+        tuple[Annotated[int, Field(ge=0, le=255)], ...], AfterValidator(some_and_each_once)
     ] = Field(
         default=(4, 8, 12, 16),
         strict=False,

@@ -25,17 +25,15 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from advcomp.errors import InvalidConfig
-from advcomp.rules.submission import ARCHIVE_EXTENSIONS, NAME_PATTERN, default_name
+from advcomp.rules.submission import ARCHIVE_EXTENSIONS, NAME_PATTERN, NAME_RULE, default_name
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.toml_fields import Name, one_of
 from advcomp.rules.toml_file import Key, Table, read_toml, shown, where
 from advcomp.tournament.config import (
-    NAME_RULE,
     TEAM_RULE,
     EntryItem,
-    Name,
     TeamName,
     Tournament,
-    one_of,
 )
 
 SUBMITTED = Path("entries", "entries.toml")

@@ -194,8 +194,9 @@ def test_everything_wrong_with_a_recipe_is_told(
 ) -> None:
     path = tmp_path / "denoiser.toml"
     path.write_text(
-        'dataset = "digits"\nevaluation = { networks = ["a"], max_epsilons = [16] }\n'
+        'dataset = "digits"\nevaluation = { networks = ["a"], max_epsilons = [256] }\n'
         '[denoiser.b]\nclassifier = "a"\nguide = "logit"\nnetworks = []\nepoch = 3\n'
+        "widths = [8, 10]\n"
     )
     with pytest.raises(SystemExit) as stopped:
         main([str(path)])
@@ -205,9 +206,12 @@ def test_everything_wrong_with_a_recipe_is_told(
         f'{path}:5: [denoiser] b guide: expected "logits" or "features"; got "logit"',
         f"{path}:6: [denoiser] b networks: expected names of classifiers in weights/; got []",
         f'{path}:7: [denoiser] b epoch: unknown key; the nearest known one is "epochs"',
+        f"{path}:8: [denoiser] b widths[1]: expected two or more multiples of 4; got 10",
+        f"{path}:2: [evaluation] max_epsilons[0]: expected a list of pixel levels, 0..255; got",
         "max_epsilon: missing; expected pixel levels, 1..255",
     ):
         assert expected in told
+    assert len(told.splitlines()) == 6
 
 
 def test_an_unknown_denoiser_is_told_with_the_known_ones(
