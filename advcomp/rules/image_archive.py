@@ -28,7 +28,7 @@ from advcomp.rules.inventory import Listing, Member, settle
 from advcomp.rules.layer import Budget, read_layer
 from advcomp.rules.paths import shown
 from advcomp.rules.receive import MAX_RECORD_BYTES
-from advcomp.rules.unpack import DAMAGE, TarArchive, unpacked_limit, write_record
+from advcomp.rules.unpack import TarArchive, told, unpacked_limit, write_record
 
 IMAGE_TAR = "image.tar"
 """Where an entry delivers its image, at its root."""
@@ -84,16 +84,9 @@ class _Manifest(_Strict):
 
 def check(archive: Path, out: BinaryIO) -> None:
     """Write an image archive as records: what an engine needs of it, or what is wrong with it."""
-    try:
-        with archive.open("rb") as file:
-            limit = unpacked_limit(archive)
-            _Image(TarArchive(file, limit), limit).write(out)
-    except InvalidSubmission as error:
-        for problem in error.problems:
-            write_record(out, b"P", problem.encode("ascii", "backslashreplace"))
-    except DAMAGE as error:
-        write_record(out, b"P", f"the archive is damaged: {shown(str(error))}".encode())
-    write_record(out, b"E", b"")
+    with told(out), archive.open("rb") as file:
+        limit = unpacked_limit(archive)
+        _Image(TarArchive(file, limit), limit).write(out)
 
 
 class _Image:

@@ -13,6 +13,7 @@ archive is listed whole before any content is read, so all that is refused is to
 What an archive claims about sizes decides only how early it is refused: content is counted again.
 """
 
+import contextlib
 import gzip
 import os
 import stat
@@ -77,10 +78,17 @@ class Archive(Protocol):
 
 def unpack(archive: Path, out: BinaryIO) -> None:
     """Write `archive` as records: its content, or all that is wrong with it."""
-    try:
+    with told(out):
         _check_size(archive)
         with archive.open("rb") as file:
             _write_members(_open(file, unpacked_limit(archive)), out)
+
+
+@contextlib.contextmanager
+def told(out: BinaryIO) -> Iterator[None]:
+    """Write as records what is found to be wrong with an archive; then the record of the end."""
+    try:
+        yield
     except InvalidSubmission as error:
         for problem in error.problems:
             write_record(out, b"P", problem.encode("ascii", "backslashreplace"))
