@@ -17,11 +17,14 @@ from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.image_config import InspectedImage
 from advcomp.rules.metadata import Metadata
 from advcomp.rules.paths import MAX_UNPACKED_BYTES, shown
+from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.images import Images
 from advcomp.tournament.boxed import receive_from_box
 from advcomp.tournament.config import SandboxTable, Tournament
 from advcomp.tournament.state import EntryState
+from advcomp.tournament.trial import starts
+from advcomp.tournament.work import DATA_OUT, IMAGES_OUT, INPUT
 
 CHECK_PROGRAM = "advcomp.rules.image_archive"
 ROOM_FOR_CONFIG = 4 << 20
@@ -62,6 +65,7 @@ class ImageChooser:
     ) -> None:
         self._tournament, self._sandbox, self._images = tournament, sandbox, images
         self._any_local = any_local
+        self._startable: set[tuple[str, str]] = set()
         self._map = {canonical(k): v for k, v in tournament.sandbox.image_map.items()}
 
     def refuse_absent(self) -> None:
@@ -102,6 +106,7 @@ class ImageChooser:
         where = f"{name}/{IMAGE_TAR}" if delivered is not None else f"{name}: image {shown(used)}"
         if problems := [f"{where}: {problem}" for problem in image.problems()]:
             raise InvalidSubmission(*problems)
+        self._refuse_unstartable(where, image.id, metadata)
         ignored = ", ".join(image.ignored())
         notes = (f"{where}: not used of it: {ignored}",) if ignored else ()
         return Container(name=used, image=image.id, notes=notes)
@@ -146,6 +151,17 @@ class ImageChooser:
     @property
     def _example(self) -> str:
         return next(iter(self._found), "advcomp/runtime")
+
+    def _refuse_unstartable(self, where: str, image: str, metadata: Metadata) -> None:
+        output = DATA_OUT if metadata.type is SubmissionType.DEFENSE else IMAGES_OUT
+        if (image, output) in self._startable or starts(self._sandbox, image, output):
+            self._startable.add((image, output))
+            return
+        self._images.find(image)  # an engine that has gone is not the image's fault
+        raise InvalidSubmission(
+            f"{where}: no container of it starts; /code, {INPUT}, {output}, /tmp, /dev, /proc and "
+            "/sys must be folders of it or absent, no files and no links"
+        )
 
     def _load(self, name: str, delivered: Path) -> InspectedImage:
         parts = delivered.with_name("image")

@@ -1,9 +1,11 @@
 """Which image an entry runs in: real engines, images of a few megabytes made here."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,14 +14,23 @@ import pytest
 from conftest import Require
 from support.backends import CONTAINERS, marked
 from support.contest import CONSTANT, COPY, Contest, write_greys
-from support.tiny_image import config_of, docker_archive, identity, layer, oci_layout
+from support.tiny_image import (
+    config_of,
+    docker_archive,
+    identity,
+    layer,
+    oci_layout,
+    tar_of,
+)
 
 from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.metadata import Metadata
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.images import Images
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.terminal.pulling import pull_in_terminal
-from advcomp.tournament.containers import canonical
+from advcomp.tournament.config import load_tournament
+from advcomp.tournament.containers import ImageChooser, canonical
 from advcomp.tournament.state import load_state
 from advcomp.tournament.validate import opened_validator
 
@@ -146,6 +157,76 @@ def test_an_image_that_the_engine_itself_refuses_is_rejected(
     assert entry.rejected
     assert entry.notes[0].startswith("odd/image.tar: ")
     assert "does not load it" in entry.notes[0]
+
+
+STUBBORN: dict[str, dict[str, bytes]] = {
+    "file_for_code": {"code": b""},
+    "file_for_proc": {"proc": b""},
+}
+"""What an image may have where containers need folders; some engines do not mind."""
+
+
+def test_an_image_that_prevents_its_own_start_is_rejected_and_stops_nobody_else(
+    contest: Contest, backend: str
+) -> None:
+    attacks = []
+    for name, files in {**STUBBORN, "honest": {}}.items():
+        layers = [layer("stubborn"), tar_of(files)]
+        archive = docker_archive(config_of(layers), layers)
+        attacks.append(delivered(contest, name, COPY, archive))
+    defense = delivered(contest, "const", CONSTANT, archive, kind="defense")
+    run = contest.run(contest.file(attacks, [defense], max_epsilons=[8]), backend=backend).run
+    assert {result.verdict for result in contest.watcher.results} == {Verdict.OK}
+    rejected = {entry.name: entry.notes[0] for entry in load_state(run).entries if entry.rejected}
+    assert set(rejected) <= set(STUBBORN)
+    assert backend == "gvisor" or "file_for_code" in rejected
+    for note in rejected.values():
+        assert "no container of it starts; /code, /input_images, " in note
+        assert str(contest.folder) not in note
+
+
+def test_a_volume_behind_a_link_gives_nothing_to_write_to(contest: Contest, backend: str) -> None:
+    """Wherever the link leads, what is there is read-only."""
+    layers = [layer("volume"), linked("data", "etc")]
+    config = config_of(layers, Volumes={"/data": {}})
+    program = f"echo x >/data/x; echo x >/etc/x; {COPY}"
+    attack = delivered(contest, "linked", program, docker_archive(config, layers))
+    defense = delivered(contest, "const", CONSTANT, docker_archive(config, layers), kind="defense")
+    run = contest.run(file_of(contest, attack, defense), backend=backend).run
+    assert {result.verdict for result in contest.watcher.results} == {Verdict.OK}
+    said = "\n".join(log_of(run, "linked"))
+    assert said.count("Read-only file system") == 2 or said.count("Permission denied") == 2
+
+
+def linked(name: str, target: str) -> bytes:
+    """A layer with one link."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = tarfile.SYMTYPE, target
+        tar.addfile(info)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_the_image_for_gpus_is_taken_where_entries_get_some(
+    contest: Contest, backend: str, gpus: int
+) -> None:
+    tag(backend, contest.folder, "gpu")
+    entries = contest.entry("copy", COPY), contest.entry("const", CONSTANT, kind="defense")
+    more = f'[limits]\ngpus = {gpus}\n{using(f"""["{NAME}", "advcomp/referee"]""")}'
+    tournament = load_tournament(file_of(contest, *entries, more))
+    both = {"type": "attack", "entry_point": "run.sh", "container": "advcomp/referee"}
+    with closing(open_sandbox(backend)) as sandbox:
+        assert sandbox.images is not None
+        chooser = ImageChooser(tournament, sandbox, sandbox.images)
+        for metadata, expected in (
+            ({**both, "container_gpu": NAME}, NAME if gpus else "advcomp/referee"),
+            (both, "advcomp/referee"),
+            ({"type": "attack", "entry_point": "run.sh", "container_gpu": NAME}, NAME),
+        ):
+            chosen = chooser.choose("copy", Metadata.model_validate(metadata), None)
+            assert chosen.name == expected
 
 
 def test_a_name_that_is_not_listed_is_rejected_with_the_line_that_would_let_it_in(
