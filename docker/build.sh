@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Build advcomp's container images: docker/build.sh [options] [base] [referee] [runtime] [train]
+# Build advcomp's container images: docker/build.sh [options] [IMAGE ...]; IMAGE is one of
 #
 #   base      Debian 12 with Python: the ground of the others
 #   referee   advcomp without torch: the referee's own programs, and small submissions
 #   runtime   advcomp with players: what sample submissions run in          (default: these three)
+#   onnx      the referee image with onnxruntime: what a starter for ONNX models names
 #   train     the runtime image with MPI, for training
 #
 #   --engine docker|podman   what builds [default: podman where it is installed, else docker]
@@ -14,7 +15,7 @@
 #                            for places that cannot reach download.pytorch.org
 #   --also docker|podman     hand the images on to this engine, under the same IDs
 #
-# The images are called advcomp/base, advcomp/referee, advcomp/runtime and advcomp/train.
+# The images are called advcomp/base, advcomp/referee and so on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,8 +30,8 @@ while (($#)); do
     --offline) offline=1 ;;
     --pypi) pypi=1 ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && exit ;;
-    base | referee | runtime | train) images+=("$1") ;;
-    *) fail "expected an option or one of base, referee, runtime, train; got $1 (see --help)" ;;
+    base | referee | runtime | onnx | train) images+=("$1") ;;
+    *) fail "expected an option or one of base, referee, runtime, onnx, train; got $1 (see --help)" ;;
   esac
   shift
 done
@@ -86,8 +87,9 @@ make_base() {
 
 download_wheels() {
   local extras='' platforms=(--platform "linux_$(uname -m)") minor
+  ! wants onnx || extras=onnx
   ! wants runtime || extras=players
-  ! wants train || extras=players,train
+  ! wants train || extras=train
   for minor in {5..28}; do platforms+=(--platform "manylinux_2_${minor}_$(uname -m)"); done
   platforms+=(--platform "manylinux2014_$(uname -m)" --platform "manylinux2010_$(uname -m)")
   local index=()
@@ -117,7 +119,7 @@ PYTHON
 mkdir -p build
 trap 'rm -rf build/base build/wheels build/requirements.txt' EXIT
 ! wants base || make_base
-if [[ -n $offline ]] && { wants referee || wants runtime || wants train; }; then
+if [[ -n $offline && ${images[*]} != base ]]; then
   download_wheels
 fi
 digest() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c-64; }
@@ -126,6 +128,7 @@ common+=(--build-arg PACKAGES_DIGEST="$(digest pyproject.toml constraints.txt)")
 common+=(--build-arg SOURCES_DIGEST="$(digest advcomp pyproject.toml)")
 ! wants referee || build referee runtime "${common[@]}" --build-arg EXTRAS=
 ! wants runtime || build runtime runtime "${common[@]}"
+! wants onnx || build onnx runtime "${common[@]}" --build-arg EXTRAS=[onnx]
 ! wants train || build train train --no-cache --build-arg BASE=advcomp/runtime
 if [[ -n $also && $also != "$engine" ]]; then
   for image in "${images[@]}"; do
