@@ -9,16 +9,16 @@ result, and trains nothing that is trained already. Several processes share the 
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import pgd
 from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.commands import chosen, exiting_with_problems, recipe_parser
 from advcomp.players.datasets import LabelledImages, Part, labelled_images
 from advcomp.players.fit import Epoch, fit
 from advcomp.players.objectives import Model
@@ -88,36 +88,17 @@ def robust_accuracy(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what the recipe names, then print how well each does; exits 1 with all problems."""
-    parser = argparse.ArgumentParser(
-        prog="python -m advcomp.players.train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these classifiers")
+    parser = recipe_parser("advcomp.players.train", __doc__, of="classifiers")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--source", type=Path, help="where the dataset is, if it is not made here")
     parser.add_argument("--checkpoints", type=Path, metavar="DIR", help="instead of beside RECIPE")
-    parser.add_argument(
-        "--evaluate", action="store_true", help="train nothing; try the weights that are there"
-    )
     options = parser.parse_args(argv)
-    try:
-        with joined_ranks(options.device) as ranks:
-            _run(options, ranks)
-    except AdvcompError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    with exiting_with_problems(), joined_ranks(options.device) as ranks:
+        _run(options, ranks)
 
 
 def _run(options: argparse.Namespace, ranks: Ranks) -> None:
     recipe = read_recipe(options.recipe)
-    names = options.names or list(recipe.classifier)
-    if unknown := sorted(set(names) - set(recipe.classifier)):
-        raise InvalidConfig(
-            f"{options.recipe}: expected names among {', '.join(recipe.classifier)}; "
-            f"got {', '.join(unknown)}"
-        )
+    names = chosen(options.recipe, options.names, recipe.classifier)
     folder = options.recipe.parent
     if not options.evaluate:
         images = labelled_images(recipe.dataset, Part.TRAINING, options.source)

@@ -8,7 +8,6 @@ end the command prints how the protected classifier does under attacks that trai
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,9 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, pgd
 from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.commands import chosen, exiting_with_problems, recipe_parser
 from advcomp.players.datasets import LabelledImages, Part, labelled_images
 from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
 from advcomp.players.ensemble import Ensemble
@@ -147,33 +146,15 @@ def accuracies(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train what the recipe names, then print how well each does; exits 1 with all problems."""
-    parser = argparse.ArgumentParser(
-        prog="python -m advcomp.players.train_denoiser",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these denoisers")
-    parser.add_argument("--source", type=Path, help="where the dataset is, if it is not made here")
-    parser.add_argument(
-        "--evaluate", action="store_true", help="train nothing; try the weights that are there"
-    )
+    parser = recipe_parser("advcomp.players.train_denoiser", __doc__, of="denoisers")
     options = parser.parse_args(argv)
-    try:
+    with exiting_with_problems():
         _run(options)
-    except AdvcompError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def _run(options: argparse.Namespace) -> None:
     recipes = read_toml(options.recipe, DenoiserRecipes)
-    names = options.names or list(recipes.denoiser)
-    if unknown := sorted(set(names) - set(recipes.denoiser)):
-        raise InvalidConfig(
-            f"{options.recipe}: expected names among {', '.join(recipes.denoiser)}; "
-            f"got {', '.join(unknown)}"
-        )
+    names = chosen(options.recipe, options.names, recipes.denoiser)
     weights = options.recipe.parent / "weights"
     (weights / "denoisers").mkdir(parents=True, exist_ok=True)
     surrogate = Ensemble(_load(weights, recipes.evaluation.networks))
