@@ -58,6 +58,12 @@ class Run:
         """Of images and weights."""
         return dtype_of(self.recipe.device.precision)
 
+    def averaged(self) -> Generator:
+        """A generator with the averaged weights."""
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(self.average)
+        return Generator(network, self.generator.hint, self.recipe.hint.mode)
+
 
 def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
     """A run before its first step.

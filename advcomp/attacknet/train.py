@@ -1,6 +1,5 @@
 """Train an attack network from a recipe: on one device, or on all ranks that were started."""
 
-import copy
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,8 +24,7 @@ from advcomp.attacknet.checkpoint import (
 from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.flops import compared
-from advcomp.attacknet.generator import Generator
+from advcomp.attacknet.flops import costs_of, described
 from advcomp.attacknet.parallel import Launch, Ranks, joined, launched, together
 from advcomp.attacknet.progress import Observer, Silence
 from advcomp.attacknet.recorder import Recorder
@@ -93,7 +91,7 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
             if _is_due(run, recipe.output.evaluate_every):
                 found = evaluate(
                     recipe,
-                    _averaged(run),
+                    run.averaged(),
                     judges,
                     held_out,
                     ranks,
@@ -132,13 +130,6 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     )
 
 
-def _averaged(run: Run) -> Generator:
-    """The generator with the averaged weights."""
-    network = copy.deepcopy(run.network)
-    network.load_state_dict(run.average)
-    return Generator(network, run.generator.hint, run.recipe.hint.mode)
-
-
 def _validation_classifiers(run: Run) -> dict[str, Classifier]:
     paths = [item.weights for item in run.recipe.validation]
     classifiers = fitting_classifiers(paths, run.training)
@@ -154,7 +145,7 @@ def _costs(run: Run) -> list[str]:
         return []
     x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
     classifiers = {target.name: target.classifier for target in run.targets.values()}
-    return compared(_averaged(run), classifiers, x, eps, targets)
+    return described(costs_of(run.averaged(), classifiers, x, eps, targets))
 
 
 def _go_on(run: Run, folder: Path, observer: Observer) -> None:

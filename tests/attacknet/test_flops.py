@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from advcomp.attacknet.config import EpsilonInput, NetworkTable
-from advcomp.attacknet.flops import compared, flops, gigaflops
+from advcomp.attacknet.flops import costs_of, described, flops, gigaflops
 from advcomp.attacknet.generator import Generator
 from advcomp.attacknet.model import AttackNetwork, NetworkSpec
 
@@ -29,7 +29,7 @@ def test_the_network_is_compared_with_the_dearest_classifier() -> None:
     x, eps = torch.rand(1, 3, 16, 16), torch.full((1,), 8 / 255)
     small, large = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 80, 3, padding=1)
     generator = Generator(network((8, 8), 1))
-    lines = compared(generator, {"small": small, "large": large}, x, eps, None)
+    lines = described(costs_of(generator, {"small": small, "large": large}, x, eps))
     ratio = flops(lambda: generator(x, eps)) / flops(lambda: large(x))
     assert lines[-1] == f"the network costs {ratio:.2f} forward passes of large"
     assert [line.split(":")[0] for line in lines[:-1]] == ["network", "small", "large"]

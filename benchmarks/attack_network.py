@@ -1,0 +1,110 @@
+"""What the network gains by its hint, and by how it is told epsilon: trains one of each kind.
+
+    python benchmarks/attack_network.py RECIPE [--seeds 1 2] [--steps N] [--judge WEIGHTS ...]
+
+A recipe is trained as it is and with one of [network] epsilon and [hint] mode changed at a time,
+from the same seeds, on the same images. Printed for each: its cost in forward passes of the
+dearest target classifier, without and with the hint, and the share of validation images that are
+misclassified (mean over seeds and epsilons) by the target classifiers and by the judges.
+Nothing is chosen by the judges: name classifiers that nothing was trained against.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+from advcomp.attacknet.assembly import fitting_classifiers, one_image
+from advcomp.attacknet.config import EpsilonInput, HintMode, HintTable, Recipe, load_recipe
+from advcomp.attacknet.data import load_images
+from advcomp.attacknet.evaluation import evaluate
+from advcomp.attacknet.flops import costs_of
+from advcomp.attacknet.parallel import joined, launched
+from advcomp.attacknet.progress import EvaluationReport
+from advcomp.attacknet.step import Run, prepared, train_step
+
+
+def main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--judge", type=Path, nargs="+", default=[], metavar="WEIGHTS")
+    options = parser.parse_args()
+    recipe = load_recipe(options.recipe)
+    if options.steps:
+        shorter = recipe.training.model_copy(update={"steps": options.steps})
+        recipe = recipe.model_copy(update={"training": shorter})
+    print("epsilon    hint       network  with hint  misclassified by targets  by judges")
+    for variant in variants(recipe):
+        report(variant, options.seeds, options.judge)
+
+
+def variants(recipe: Recipe) -> Iterator[Recipe]:
+    """The recipe first, then each with one thing changed."""
+    yield recipe
+    for epsilon in EpsilonInput:
+        if epsilon is not recipe.network.epsilon:
+            table = recipe.network.model_copy(update={"epsilon": epsilon})
+            yield recipe.model_copy(update={"network": table})
+    for mode in HintMode:
+        if mode is not recipe.hint.mode:
+            none = mode is HintMode.NONE
+            hint = HintTable() if none else recipe.hint.model_copy(update={"mode": mode})
+            yield recipe.model_copy(update={"hint": hint})
+
+
+def report(recipe: Recipe, seeds: list[int], judges: list[Path]) -> None:
+    targets = [item.weights for item in recipe.targets]
+    found = [trained(recipe.model_copy(update={"seed": seed}), targets + judges) for seed in seeds]
+    network, told = found[0][1]
+    rates = "".join(
+        f"{mean(rate(evaluation, names) for evaluation, _ in found):18.1%}" if names else ""
+        for names in ([path.stem for path in targets], [path.stem for path in judges])
+    )
+    print(
+        f"{recipe.network.epsilon:9}  {recipe.hint.mode:9}  {network:7.2f}  {told:9.2f}{rates}",
+        flush=True,
+    )
+
+
+def trained(recipe: Recipe, judges: list[Path]) -> tuple[EvaluationReport, tuple[float, float]]:
+    """What a network does in the end, and what it costs, without and with its hint."""
+    training, held_out = load_images(recipe.data)
+    with (
+        joined(launched(), model_ranks=1, device=recipe.device.name) as ranks,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        run = prepared(recipe, ranks, training)
+        for _ in range(recipe.training.steps):
+            train_step(run)
+        classifiers = {
+            path.stem: classifier.to(ranks.device, run.dtype)
+            for path, classifier in zip(judges, fitting_classifiers(judges, training), strict=True)
+        }
+        evaluation = evaluate(
+            recipe,
+            run.averaged(),
+            classifiers,
+            held_out,
+            ranks,
+            step=run.done,
+            picture=Path(folder, "examples.png"),
+        )
+        return evaluation, cost(run)
+
+
+def cost(run: Run) -> tuple[float, float]:
+    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
+    classifiers = {target.name: target.classifier for target in run.targets.values()}
+    return costs_of(run.averaged(), classifiers, x, eps, targets).in_passes
+
+
+def rate(evaluation: EvaluationReport, names: list[str]) -> float:
+    return mean(share for (name, _), share in evaluation.rates.items() if name in names)
+
+
+if __name__ == "__main__":
+    main()
