@@ -11,6 +11,7 @@ from advcomp.cli import main
 Toy = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_train_then_export_give_a_submission(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
     toy: Toy, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
     assert "forward passes of c0, " in watcher.notes[-1]
 
 
+@pytest.mark.slow
 def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
     digits = ROOT / "tournament" / "digits" / "weights" / "conv_net_b.safetensors"
     classifier = load_classifier(digits)
@@ -103,6 +105,7 @@ def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
     assert evaluation.rates["v", 48] > 0.5
 
 
+@pytest.mark.slow
 def test_finished_training_is_not_repeated(toy: Toy, tmp_path: Path) -> None:
     recipe, out = toy(), tmp_path / "run"
     first = train(recipe, Silence(), out=out)
@@ -152,6 +155,7 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_alone_is_bit_equal(toy: Toy, tmp_path: Path) -> None:
     """The later checkpoints are taken away, as if the run had been killed before them."""
     recipe, out = toy(("steps = 4", "steps = 6"), ("[output]", "[output]\nkeep = 9")), tmp_path
@@ -217,6 +221,7 @@ def test_unknown_layers_are_named_with_the_nearest(toy: Toy, tmp_path: Path) -> 
         train(recipe, Silence(), out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch_saved(
     toy: Toy, tmp_path: Path
 ) -> None:
@@ -293,6 +298,7 @@ def test_precisions_that_a_processor_lacks_are_refused(toy: Toy, tmp_path: Path)
         train(toy(('"float64"', '"fp16"')), Silence(), out=tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_bf16_channels_last_and_recomputation_train(toy: Toy, tmp_path: Path) -> None:
     watcher = Watcher()
     recipe = toy(('"float64"', '"bf16"\nchannels_last = true\nrecompute = true'))

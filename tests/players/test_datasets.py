@@ -56,6 +56,7 @@ def test_the_two_parts_of_the_digits_share_nothing_and_leave_nothing_out() -> No
     assert not {x.tobytes() for x in training.levels} & {x.tobytes() for x in tournament.levels}
 
 
+@pytest.mark.slow
 def test_target_classes_are_drawn_with_the_seed_from_the_nine_others(tmp_path: Path) -> None:
     first, same, other = (
         written(tmp_path / name, "digits", "--seed", seed)
@@ -68,6 +69,7 @@ def test_target_classes_are_drawn_with_the_seed_from_the_nine_others(tmp_path: P
     assert (np.bincount(distances, minlength=10)[1:] > 30).all()
 
 
+@pytest.mark.slow
 def test_the_training_part_can_be_written_too(tmp_path: Path) -> None:
     dataset = written(tmp_path / "digits", "digits", "--part", "training")
     assert (len(dataset), dataset.image_ids[0]) == (1197, "digits-0000")

@@ -173,6 +173,7 @@ def test_batches_are_clean_or_attacked_within_the_budget(
     assert 10 <= moved.count(0) <= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", list(Guide))
 def test_training_is_a_function_of_the_recipe(
     guide: Guide, few: LabelledImages, classifier: Classifier
@@ -233,6 +234,7 @@ def test_the_committed_denoisers_are_small_and_those_of_the_recipe() -> None:
         assert not trained_on & set(recipes.evaluation.networks)
 
 
+@pytest.mark.slow
 def test_the_committed_denoiser_protects_against_what_it_never_saw() -> None:
     """MI-FGSM on three networks that trained nothing, one of them of a family of its own."""
     x, labels = (tensor[:100] for tensor in as_tensors(digits(Part.TOURNAMENT)))

@@ -59,6 +59,7 @@ def tensors(folder: Path, name: str = "grouped") -> dict[str, Tensor]:
     return load_file(folder / "weights" / f"{name}.safetensors")
 
 
+@pytest.mark.slow
 def test_training_writes_weights_and_says_how_well_they_do(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ensemble_needs_its_networks_weights(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

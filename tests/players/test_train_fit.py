@@ -32,6 +32,7 @@ def weights(module: nn.Module) -> Tensor:
     return torch.cat([tensor.flatten().double() for tensor in module.state_dict().values()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
     [Objective(), Objective(name="pgd", max_epsilon=32, steps=2, ramp_epochs=2)],
@@ -47,6 +48,7 @@ def test_training_is_a_function_of_the_recipe(objective: Objective, few: Labelle
     assert not torch.equal(weights(first), weights(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_learns(precision: str, few: LabelledImages) -> None:
     recipe = ClassifierRecipe.model_validate(
@@ -88,6 +90,7 @@ class Killed(Exception):
     """Stops a run between two steps."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_identical_result(few: LabelledImages, tmp_path: Path) -> None:
     unbroken: list[Epoch] = []
     expected = fit(denoiser(), distance, few, RECIPE, report=unbroken.append)
@@ -112,6 +115,7 @@ def test_a_killed_run_goes_on_to_the_identical_result(few: LabelledImages, tmp_p
     assert [path.name for path in checkpoint.parent.iterdir()] == ["denoiser.pt"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(few: LabelledImages, tmp_path: Path) -> None:
     expected = fit(denoiser(), distance, few, RECIPE, checkpoint=tmp_path / "d.pt")
     told: list[Epoch] = []
@@ -123,6 +127,7 @@ def test_a_finished_run_is_not_trained_again(few: LabelledImages, tmp_path: Path
     assert not found.training
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_recipe_is_refused(few: LabelledImages, tmp_path: Path) -> None:
     path = tmp_path / "d.pt"
     fit(denoiser(), distance, few, RECIPE, checkpoint=path)
@@ -134,6 +139,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(few: LabelledImages, tmp_path
         fit(denoiser(), distance, few, RECIPE, checkpoint=path)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_are_left_alone(few: LabelledImages) -> None:
     module = denoiser()
     module.layers[0].requires_grad_(False)

@@ -33,6 +33,8 @@ from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
 from advcomp.sandbox.engine import open_engine
 from advcomp.sandbox.orphans import owned
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 ORDINARY_UID = 1_800_000_001
 DRIVER = Path(__file__).with_name("driver.py")

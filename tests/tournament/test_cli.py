@@ -60,6 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
 
 
+@pytest.mark.slow
 def test_help_starts_at_most_12_times_slower_than_a_bare_interpreter() -> None:
     program = Path(__file__).parents[2] / "benchmarks" / "startup.py"
     command = [sys.executable, str(program), "--rounds", "5"]
@@ -149,6 +150,7 @@ def test_a_sandbox_that_is_not_there_exits_4_and_says_which_are(
     assert "sandboxes that work here: bubblewrap" in result.stderr
 
 
+@pytest.mark.slow
 def test_doctor_exits_0_where_bubblewrap_works() -> None:
     result = advcomp("doctor")
     assert result.exit_code == 0
@@ -244,6 +246,7 @@ def test_plan_prints_every_entry_and_runs_nothing(finished: Contest) -> None:
         assert expected in result.stdout
 
 
+@pytest.mark.slow
 def test_digits_are_written_as_a_dataset(tmp_path: Path) -> None:
     result = advcomp("dataset", "digits", tmp_path / "digits")
     assert result.exit_code == 0, result.stderr
@@ -263,6 +266,7 @@ def test_a_source_of_cifar10_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_cifar10_without_a_source_is_looked_for_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,8 @@ from PIL import Image
 from advcomp.cli import STARTERS, TEMPLATES, main
 from advcomp.tournament.starter import Starter, Template
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

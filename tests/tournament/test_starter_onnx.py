@@ -19,6 +19,8 @@ from support.brightness_model import brightness_model
 
 from advcomp.cli import main
 
+pytestmark = pytest.mark.slow
+
 Levels = NDArray[np.uint8]
 
 

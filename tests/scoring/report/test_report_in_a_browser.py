@@ -8,7 +8,7 @@ from support.browser import Browser
 from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import competitor_report, organiser_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PHONE, DESK, PAPER = 360, 1440, 718
 ATTACKS = "section[aria-labelledby=board-attack]"
