@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -22,6 +23,9 @@ from advcomp.tournament.runner import RunOptions, run_tournament
 from advcomp.tournament.store import JobResult
 
 PR_SET_CHILD_SUBREAPER = 36
+ENGINES = ("conmon", "podman", "exe")
+"""Programs of Podman, and what gVisor is called when it starts itself."""
+ENGINES_S = 10.0
 
 
 @dataclass
@@ -58,6 +62,19 @@ def children() -> list[int]:
     return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
+def bury_the_engines() -> None:
+    """Wait for what Podman and gVisor have beside each container until that is cleared away.
+
+    Elsewhere the machine's first process waits for it; here it has become our child.
+    """
+    for pid in children():
+        if Path(f"/proc/{pid}/comm").read_text().strip() in ENGINES:
+            ended = os.pidfd_open(pid)
+            if select.select([ended], [], [], ENGINES_S)[0]:
+                os.waitpid(pid, 0)
+            os.close(ended)
+
+
 def control_groups() -> list[str]:
     groups = Path("/sys/fs/cgroup").rglob(f"advcomp-*-{os.getpid()}-*-*")
     return [str(group) for group in groups if group.is_dir()]
@@ -68,6 +85,7 @@ def main(options: RunOptions, report: Path) -> None:
     before_bytes, before_fds = peak_bytes(), descriptors()
     watcher = Timekeeper()
     run_tournament(options, watcher, Stop())
+    bury_the_engines()
     content = {
         "results": [asdict(result) for result in watcher.results],
         "notes": watcher.notes,

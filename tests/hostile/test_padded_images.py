@@ -1,5 +1,6 @@
 """Images a thousand times larger than their pixels cost the referee no memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ LIMITS = '[limits]\nmemory = "900 MiB"\noutput = "400 MiB"\n'
 GROWTH_BYTES = 200 << 20
 
 
-def test_forty_images_of_8_mib_each_are_read_a_few_at_a_time(tmp_path: Path, backend: str) -> None:
+def test_forty_images_of_8_mib_each_are_read_a_few_at_a_time(
+    tmp_path: Path, require: Callable[[str], None]
+) -> None:
+    require("bubblewrap")
     write_greys(tmp_path / "data", IMAGES)
     contest = Contest(tmp_path)
     padded = Case(
@@ -32,7 +36,7 @@ def test_forty_images_of_8_mib_each_are_read_a_few_at_a_time(tmp_path: Path, bac
         max_epsilons=[8],
         more=LIMITS,
     )
-    ran = conduct(contest, file, backend)
+    ran = conduct(contest, file, "bubblewrap")
     assert ran.results["padded"]["verdict"] == Verdict.OK
     assert ran.results["padded"]["valid"] == IMAGES
     assert ran.report["grown_bytes"] < GROWTH_BYTES

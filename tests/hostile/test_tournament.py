@@ -139,6 +139,10 @@ def contest(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Contest:
     return Contest(folder)
 
 
+HARMLESS = {"gvisor": {"CHANGED niceness"}}
+"""What may change: gVisor keeps the number for who asks, and does nothing with it."""
+
+
 @pytest.fixture(scope="module")
 def honest(contest: Contest, backend: str) -> Ran:
     """The honest entries alone."""
@@ -286,9 +290,10 @@ def test_nothing_that_an_entry_sees_tells_of_the_host(ran: Ran) -> None:
         assert not told, (name, told)
 
 
-def test_what_must_be_refused_was(ran: Ran) -> None:
+def test_what_must_be_refused_was(ran: Ran, backend: str) -> None:
     for name in CASES:
-        assert b"CHANGED" not in ran.log(name), ran.log(name)
+        changed = set(re.findall(r"^CHANGED .*", ran.log(name).decode(errors="replace"), re.M))
+        assert changed <= HARMLESS.get(backend, set()), name
         assert b"REPLACED" not in ran.log(name)
 
 
