@@ -676,7 +676,7 @@ def test_what_cannot_be_started_says_so(host: Host, stage: Path) -> None:
 def test_the_deadline_kills_at_once_whatever_is_ignored(host: Host) -> None:
     result = host.sh("trap '' TERM INT HUP QUIT; while :; do sleep 1; done", wall_s=0.5).result
     assert (result.timed_out, result.signal, result.exit_code) == (True, signal.SIGKILL, None)
-    assert 0.5 <= result.wall_s < 1.5
+    assert 0.5 <= result.wall_s < 5
 
 
 def test_what_is_written_before_the_deadline_is_kept(host: Host) -> None:

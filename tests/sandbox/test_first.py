@@ -60,7 +60,7 @@ def carried_out(*argv: str, cwd: Path, **options: object) -> tuple[str, list[str
         process.stdin.write(b"\0")
         process.stdin.flush()
         messages.append(message(process))
-        printed, rest = process.communicate(timeout=10)
+        printed, rest = process.communicate(timeout=60)
         assert rest == b""
     return printed.decode(), messages
 

@@ -118,7 +118,7 @@ def test_limits_are_watched(
     fields = ("timed_out", "oom_killed", "output_full", "disk_full")
     assert {name for name in fields if getattr(result, name)} == {field}, result.log
     assert result.signal == signal.SIGKILL
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 def test_a_file_cannot_outgrow_all_limits_between_two_looks(plain: Unwalled) -> None:

@@ -19,7 +19,7 @@ def waves(draw: st.DrawFn) -> tuple[NDArray[np.bool_], list[int]]:
     return np.array(flags, np.bool_).reshape(columns, images), offsets
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(waves(), st.sampled_from(View))
 def test_every_view_shows_each_existing_image_exactly_once(
     wave: tuple[NDArray[np.bool_], list[int]], view: View
@@ -32,7 +32,7 @@ def test_every_view_shows_each_existing_image_exactly_once(
     assert shown == Counter(expected)
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(waves())
 def test_no_latin_shard_shows_a_source_image_twice(
     wave: tuple[NDArray[np.bool_], list[int]],
