@@ -88,7 +88,10 @@ def test_the_end_is_told_when_all_others_are_dead(tmp_path: Path) -> None:
 def test_too_many_threads_are_killed_where_the_kernel_does_not_limit_them(tmp_path: Path) -> None:
     program = "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; wait"
     _, messages = carried_out("sh", "-c", program, cwd=tmp_path, most_threads=5)
-    assert messages[1] == "excess 11 0\n"
+    word, seen, zero = messages[1].split()
+    assert (word, zero) == ("excess", "0")
+    # It looks from time to time, and may do so before all of them are there.
+    assert 5 < int(seen) <= 11
     _, messages = carried_out("sh", "-c", "sleep 0.3", cwd=tmp_path, most_threads=5)
     assert messages[1] == "exit 0 0\n"
 
