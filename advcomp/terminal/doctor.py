@@ -31,7 +31,7 @@ def as_json(checks: Sequence[Check]) -> str:
 def as_lines(checks: Sequence[Check]) -> Iterator[str]:
     """The checks for people."""
     for check in checks:
-        reason, *rest = _lines(check.reason.replace(f"{check.name}: ", ""))
+        reason, *rest = [line.removeprefix(f"{check.name}: ") for line in _lines(check.reason)]
         version = f"version {check.version}, " if check.works and check.version else ""
         yield f"{'ok' if check.works else 'NO':<3} {check.name}: {version}{reason}"
         for line in (*rest, *_marked("remedy", check.remedy)):

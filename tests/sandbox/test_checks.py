@@ -100,6 +100,11 @@ def test_people_get_lines_with_remedies_and_warnings() -> None:
     ]
 
 
+def test_only_the_name_at_the_head_of_a_reason_is_left_out() -> None:
+    gpus = Check(name="gpus", works=False, reason="gpus: none; looked at /nvidia/gpus: no GPU")
+    assert list(as_lines([gpus])) == ["NO  gpus: none; looked at /nvidia/gpus: no GPU"]
+
+
 def test_programs_get_tables() -> None:
     table = json.loads(as_json(CHECKS))[1]
     assert {*table} == {"name", "works", "version", "reason", "remedy", "warnings"}
