@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from advcomp.sandbox.base import OutputFolder, RunResult, RunSpec
 from advcomp.sandbox.box import Ending
@@ -13,10 +13,16 @@ from advcomp.sandbox.held import EmptyFolder, HeldFolder
 __all__ = ["FinishedRun", "finished", "input_problems", "no_room_for_the_entry", "stream_of"]
 
 
+class Kept(OutputFolder, Protocol):
+    """An output folder that takes room until it is closed."""
+
+    def close(self) -> None: ...
+
+
 class FinishedRun:
     """A run whose processes are all dead; a `Run`. Closing it frees its output."""
 
-    def __init__(self, result: RunResult, output: HeldFolder | EmptyFolder) -> None:
+    def __init__(self, result: RunResult, output: Kept) -> None:
         self.result = result
         self._output = output
 

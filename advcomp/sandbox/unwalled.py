@@ -25,13 +25,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Self
 
 from advcomp.errors import SandboxError
 from advcomp.rules.printable import printable
-from advcomp.sandbox.base import UNWALLED, LimitTier, OutputFolder, RunResult, RunSpec
+from advcomp.sandbox.base import UNWALLED, LimitTier, RunResult, RunSpec
 from advcomp.sandbox.capture import Log, Sink, Sinks, Stream
 from advcomp.sandbox.cgroups import Group, Weak
+from advcomp.sandbox.finished import FinishedRun, stream_of
 from advcomp.sandbox.traces import mark
 from advcomp.sandbox.view import environment, interpreter_versions
 
@@ -66,7 +66,7 @@ class Unwalled:
         """The interpreter and its packages."""
         return interpreter_versions()
 
-    def run(self, spec: RunSpec) -> "PlainRun":
+    def run(self, spec: RunSpec) -> FinishedRun:
         """Run one program to its end; see `Sandbox.run`.
 
         Raises:
@@ -79,7 +79,7 @@ class Unwalled:
                 undo.callback(shutil.rmtree, root, ignore_errors=True)
                 result = self._run(spec, root)
                 undo.pop_all()
-                return PlainRun(result, root, PlainFolder(_output(root, spec)))
+                return FinishedRun(result, PlainFolder(root, _output(root, spec)))
         except OSError as error:
             raise SandboxError(f"{UNWALLED}: {error}") from error
 
@@ -93,7 +93,7 @@ class Unwalled:
     def _run(self, spec: RunSpec, root: Path) -> RunResult:
         _prepare(spec, root)
         log = Log(spec.limits.log_bytes)
-        stdout = None if spec.stdout_fd is None else Stream(spec.stdout_fd, _cap(spec))
+        stdout = stream_of(spec)
         start = time.monotonic()
         process = subprocess.Popen(
             _command(spec, root),
@@ -153,10 +153,10 @@ OUTPUT_FULL = "killed by the watchdog: more output than the limit"
 
 
 class PlainFolder:
-    """What a program left in its output folder; an `OutputFolder`."""
+    """What a program left in its output folder; closing it removes all folders of the run."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root, self._folder = root, folder
 
     def read(self, name: str, max_bytes: int) -> bytes | None:
         """The content of the regular file `name`, or None (see `OutputFolder.read`)."""
@@ -179,24 +179,8 @@ class PlainFolder:
         with os.scandir(self._folder) as entries:
             return tuple(sorted(printable(e.name) for e in islice(entries, at_most)))
 
-
-class PlainRun:
-    """A finished run; closing it removes its folders."""
-
-    def __init__(self, result: RunResult, root: Path, output: PlainFolder) -> None:
-        self.result = result
-        self._root = root
-        self._output = output
-
-    @property
-    def output(self) -> OutputFolder:
-        """What it left in its output folder."""
-        return self._output
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def close(self) -> None:
+        """Remove what the run had."""
         shutil.rmtree(self._root, ignore_errors=True)
 
 
