@@ -1,7 +1,5 @@
 """What holds for every attack of the library, whatever it does on the way."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -36,13 +34,6 @@ LABELS = torch.tensor([0, 1, 0, 1])
 def loss(name: str, classifier: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """What an attack climbs, up to scale."""
     return (margin if "dlr" in name else cross_entropy)(classifier(x), labels)
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.mark.parametrize("targeted", [False, True])

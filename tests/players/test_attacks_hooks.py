@@ -1,7 +1,5 @@
 """The hooks that attacks are made of: what they show the classifier, and how they combine."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import scipy.fft
@@ -23,13 +21,6 @@ from advcomp.players.views import (
     scaled_copies,
     spectrum_noise,
 )
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def seen(views: Views, x: Tensor) -> list[Tensor]:

@@ -4,7 +4,7 @@ In float64, one image after another in plain loops. Random numbers are taken fro
 as the hook's are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -44,13 +44,6 @@ from advcomp.players.views import diverse_inputs
 
 ALPHA = EPS / 10
 Grad = Callable[[Tensor], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """One perturbation for many images: the best one is known where the classifier is linear."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from support.attack_cases import EPS, images, network, two_way, weight_of
@@ -9,13 +7,6 @@ from support.attack_cases import EPS, images, network, two_way, weight_of
 from advcomp.players.objectives import cross_entropy
 from advcomp.players.pixels import project, quantise
 from advcomp.players.universal import fit_universal, universal
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
 
 
 def test_the_best_perturbation_of_a_linear_classifier_is_found() -> None:
