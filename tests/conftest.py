@@ -6,6 +6,7 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,13 @@ def _program_obstacle(*names: str) -> str | None:
     return None if found else f"none of {', '.join(names)} is installed"
 
 
+def _slurm_obstacle() -> str | None:
+    if obstacle := _program_obstacle("srun"):
+        return obstacle
+    asked = subprocess.run(["sinfo"], capture_output=True, text=True, timeout=60, check=False)
+    return asked.stderr.strip() if asked.returncode else None
+
+
 OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "bubblewrap": lambda: _sandbox_obstacle("bubblewrap"),
     "browser": lambda: _program_obstacle(
@@ -43,6 +51,7 @@ OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "podman": lambda: _sandbox_obstacle("podman"),
     "gvisor": lambda: _sandbox_obstacle("gvisor"),
     "mpi": lambda: _program_obstacle("mpiexec"),
+    "slurm": _slurm_obstacle,
 }
 
 

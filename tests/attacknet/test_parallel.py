@@ -18,6 +18,7 @@ from advcomp.errors import InvalidConfig
 ROOT = Path(__file__).parents[2]
 RANK = ROOT / "tests" / "support" / "training_rank.py"
 MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe")
+SRUN = ("srun", "--overcommit", "--kill-on-bad-exit")
 
 Require = Callable[[str], None]
 Toy = Callable[..., Path]
@@ -60,6 +61,10 @@ def mpiexec(ranks: int) -> list[str]:
     return [*MPIEXEC, "-n", str(ranks), sys.executable]
 
 
+def srun(ranks: int) -> list[str]:
+    return [*SRUN, "-n", str(ranks), sys.executable]
+
+
 def assert_same(found: Steps, expected: Steps) -> None:
     assert len(found) == len(expected) > 0
     for (loss, gradients, _), (own_loss, own_gradients, _) in zip(found, expected, strict=True):
@@ -94,38 +99,34 @@ def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
     assert_same(found, alone)
 
 
+@pytest.mark.slurm
 @pytest.mark.slow
-def test_srun_s_environment_makes_the_same_steps(toy: Toy) -> None:
-    """Two processes with the variables that srun sets, without Slurm."""
+def test_srun_takes_the_same_steps(toy: Toy, require: Require) -> None:
+    require("slurm")
     recipe = toy()
     (alone,) = steps(recipe)
-    out = recipe.with_name("srun")
-    command = [sys.executable, str(RANK), str(recipe), str(out), "1"]
-    variables = {
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "127.0.0.1",
-        "SLURM_JOB_ID": str(os.getpid()),
-    }
-    running = [
-        subprocess.Popen(command, env=environment() | variables | {"SLURM_PROCID": str(rank)})
-        for rank in range(2)
-    ]
-    assert [process.wait(300) for process in running] == [0, 0]
-    assert_same(torch.load(f"{out}-1.pt"), alone)
+    (found,) = steps(recipe, [2], srun(2))
+    assert_same(found, alone)
 
 
-@pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "needs"),
+    [
+        pytest.param(mpiexec(2), "mpi", marks=pytest.mark.mpi, id="mpiexec"),
+        pytest.param(srun(2), "slurm", marks=pytest.mark.slurm, id="srun"),
+    ],
+)
 def test_an_exception_on_one_rank_ends_the_job_with_its_message(
-    toy: Toy, require: Require, tmp_path: Path
+    launcher: list[str], needs: str, toy: Toy, require: Require, tmp_path: Path
 ) -> None:
     """The second rank alone holds a classifier whose weights are broken."""
-    require("mpi")
+    require(needs)
     recipe = toy()
     broken = tmp_path / "c1.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
     start = time.monotonic()
-    done = launch([*mpiexec(2), str(RANK), str(recipe), str(tmp_path / "steps"), "2"])
+    done = launch([*launcher, str(RANK), str(recipe), str(tmp_path / "steps"), "2"])
     assert time.monotonic() - start < 120
     assert done.returncode != 0
     assert f"advcomp: rank 1: {broken}: " in done.stderr
