@@ -321,10 +321,12 @@ def norms(classifier: Classifier) -> int:
         *[(name, 0) for name in ARCHITECTURES if name != "conv_mixer"],
         ("conv_mixer", 11),  # its norms follow activations
         ("torchvision/resnet18", 0),
-        ("torchvision/vgg11_bn", 0),
+        pytest.param("torchvision/vgg11_bn", 0, marks=pytest.mark.slow),
         ("torchvision/mobilenet_v2", 0),
-        ("torchvision/densenet121", 62),  # of 121: norms of concatenations stay
-        ("timm/efficientnet_b0", 0),  # its norms activate, too
+        # Of 121: norms of concatenations stay.
+        pytest.param("torchvision/densenet121", 62, marks=pytest.mark.slow),
+        # Its norms activate, too.
+        pytest.param("timm/efficientnet_b0", 0, marks=pytest.mark.slow),
     ],
 )
 def test_folding_changes_no_logit(architecture: str, left: int) -> None:
