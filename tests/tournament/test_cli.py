@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from support.command import advcomp
 from support.contest import COPY, Contest, write_greys
 
 from advcomp.cli import BACKENDS, main
@@ -21,14 +21,6 @@ COMMANDS = "dataset validate run plan status logs rerun score leaderboard doctor
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 HOSTILE_LOG = "printf 'a\\033[31mred\\007 \\377\\n'; exit 3"
-
-
-def advcomp(*arguments: str | Path) -> Result:
-    """Run a command; a traceback fails the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -7,23 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from support.command import advcomp
 
-from advcomp.cli import STARTERS, TEMPLATES, main
+from advcomp.cli import STARTERS, TEMPLATES
 from advcomp.tournament.starter import Starter, Template
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def advcomp(*arguments: str | Path) -> Result:
-    """Run a command; a traceback fails the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture(params=[*STARTERS, "defense --template onnx"])

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from support.command import advcomp
 from support.contest import BRIGHTNESS, CONSTANT, COPY, Contest, write_greys
 
-from advcomp.cli import STARTERS, main
+from advcomp.cli import STARTERS
 from advcomp.errors import InvalidConfig
 from advcomp.rules.folders import digest_folder
 from advcomp.rules.submission_type import SubmissionType
@@ -24,14 +24,6 @@ from advcomp.tournament.submit import Offer, keep
 from advcomp.tournament.validate import Target
 
 FAILING = "exit 3"
-
-
-def advcomp(*arguments: str | Path) -> Result:
-    """Run a command; a traceback fails the test."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

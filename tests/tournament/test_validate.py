@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from support.command import advcomp
 from support.contest import BRIGHTNESS, COPY, DARKER, Contest
 
-from advcomp.cli import main
 from advcomp.errors import InvalidConfig
 from advcomp.tournament.validate import drawn_images, find_target
 
@@ -24,11 +24,7 @@ sys.exit(9)
 
 
 def validate(target: str | Path, *options: str) -> Result:
-    """Run the command; a traceback fails the test."""
-    result = CliRunner().invoke(main, ["validate", str(target), *options])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return advcomp("validate", target, *options)
 
 
 def test_a_valid_attack_is_tried_at_every_budget_of_its_tournament(contest: Contest) -> None:
