@@ -21,7 +21,7 @@ from advcomp.rules.dataset import LabelledImage, write_dataset
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
-SIDES = {"digits": 32}
+SIDES = {"digits": 32, "cifar10": 32}
 
 
 @pytest.fixture(params=SIDES)
@@ -52,6 +52,12 @@ def test_the_sample_is_what_an_export_writes() -> None:
     templates = resources.files("advcomp.attacknet") / "entries"
     for name, template in (("run_attack.sh", "run_attack.sh"), ("run_attack.py", "pytorch.py")):
         assert (SAMPLE / name).read_text() == (templates / template).read_text()
+
+
+def test_the_recipe_in_the_readme_is_that_of_the_demo() -> None:
+    recipe = (ROOT / "tournament" / "digits" / "attack_network.toml").read_text()
+    settings = recipe[recipe.index("name = ") :]
+    assert f"```toml\n{settings}```" in (ROOT / "README.md").read_text()
 
 
 def test_a_committed_network_is_that_of_its_recipe(generator: Generator, recipe: Recipe) -> None:

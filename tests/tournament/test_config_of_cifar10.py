@@ -75,7 +75,9 @@ def test_all_attacks_share_their_surrogates_with_no_defense(tournament: Tourname
     for source in load_entries(tournament).sources:
         assert source.role is not None
         networks = {path.stem for path in source.files.values() if path.parent.name == "weights"}
-        assert source.role == "defense" or len(networks) in (0, 3)
+        if source.role == "attack":
+            # The attack network has been trained on all three; its hint asks one of them.
+            assert len(networks) in ((1,) if source.name == "attack_network" else (0, 3))
         used[source.role] |= networks
     assert used["attack"] == {name for name in WEIGHTS if name.endswith("_a")}
     assert not used["attack"] & used["defense"]
