@@ -83,12 +83,15 @@ class ImageChooser:
                 "makes those called advcomp/...",
             )
 
-    def choose(self, name: str, metadata: Metadata, delivered: Path | None) -> Container:
+    def choose(
+        self, name: str, metadata: Metadata, delivered: Path | None, scratch: Path
+    ) -> Container:
         """Say which image an entry runs in.
 
         Args:
             name: The entry's.
             delivered: Its image.tar, where it brings one.
+            scratch: A folder of this entry alone, which whoever calls takes away.
 
         Raises:
             InvalidSubmission: It may not use the image that it names, or the image is not one that
@@ -106,7 +109,7 @@ class ImageChooser:
         where = f"{name}/{IMAGE_TAR}" if delivered is not None else f"{name}: image {shown(used)}"
         if problems := [f"{where}: {problem}" for problem in image.problems()]:
             raise InvalidSubmission(*problems)
-        self._refuse_unstartable(where, image.id, metadata)
+        self._refuse_unstartable(where, image.id, metadata, scratch)
         ignored = ", ".join(image.ignored())
         notes = (f"{where}: not used of it: {ignored}",) if ignored else ()
         return Container(name=used, image=image.id, notes=notes)
@@ -152,9 +155,12 @@ class ImageChooser:
     def _example(self) -> str:
         return next(iter(self._found), "advcomp/runtime")
 
-    def _refuse_unstartable(self, where: str, image: str, metadata: Metadata) -> None:
+    def _refuse_unstartable(
+        self, where: str, image: str, metadata: Metadata, scratch: Path
+    ) -> None:
         output = DATA_OUT if metadata.type is SubmissionType.DEFENSE else IMAGES_OUT
-        if (image, output) in self._startable or starts(self._sandbox, image, output):
+        known = (image, output) in self._startable
+        if known or starts(self._sandbox, image, output, scratch):
             self._startable.add((image, output))
             return
         self._images.find(image)  # an engine that has gone is not the image's fault

@@ -142,7 +142,7 @@ def _take(
     if containers is None:
         unused = () if delivered is None else (f"{source.name}/{IMAGE_TAR}: {NO_CONTAINERS}",)
         return _Taken(metadata, digest, (*notes, *healed, *unused), None)
-    container = containers.choose(source.name, metadata, delivered)
+    container = containers.choose(source.name, metadata, delivered, copy.parent)
     return _Taken(metadata, digest, (*notes, *healed, *container.notes), container)
 
 

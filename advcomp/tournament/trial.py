@@ -6,7 +6,6 @@ a failure of ours. So each image is tried once when an entry comes with it, with
 folders and a program that need not exist; an image of which no container starts is REJECTED.
 """
 
-import tempfile
 from pathlib import Path
 
 from advcomp.errors import SandboxError
@@ -19,26 +18,27 @@ TRIES = 2
 LIMITS = Limits(wall_s=30, memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
-def starts(sandbox: Sandbox, image: str, output: str) -> bool:
+def starts(sandbox: Sandbox, image: str, output: str, scratch: Path) -> bool:
     """Whether a container of it starts; False as well where the engine has gone.
 
     Args:
         sandbox: Where it is tried.
         image: Its ID.
         output: The output folder of the contract.
+        scratch: Where an empty folder may be made, which whoever calls takes away.
     """
-    with tempfile.TemporaryDirectory() as name:
-        empty = Path(name)
-        empty.chmod(0o755)
-        spec = RunSpec(
-            argv=("true",),
-            limits=LIMITS,
-            code=empty,
-            inputs={INPUT: empty},
-            output=output,
-            image=image,
-        )
-        return any(_runs(sandbox, spec) for _ in range(TRIES))
+    empty = scratch / "trial"
+    empty.mkdir(exist_ok=True)
+    empty.chmod(0o755)
+    spec = RunSpec(
+        argv=("true",),
+        limits=LIMITS,
+        code=empty,
+        inputs={INPUT: empty},
+        output=output,
+        image=image,
+    )
+    return any(_runs(sandbox, spec) for _ in range(TRIES))
 
 
 def _runs(sandbox: Sandbox, spec: RunSpec) -> bool:

@@ -225,7 +225,9 @@ def test_the_image_for_gpus_is_taken_where_entries_get_some(
             (both, "advcomp/referee"),
             ({"type": "attack", "entry_point": "run.sh", "container_gpu": NAME}, NAME),
         ):
-            chosen = chooser.choose("copy", Metadata.model_validate(metadata), None)
+            chosen = chooser.choose(
+                "copy", Metadata.model_validate(metadata), None, contest.folder
+            )
             assert chosen.name == expected
 
 
