@@ -15,14 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
-from advcomp.attacknet.assembly import fitting_classifiers, one_image
 from advcomp.attacknet.config import EpsilonInput, HintMode, HintTable, Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.flops import costs_of
 from advcomp.attacknet.parallel import joined, launched
 from advcomp.attacknet.progress import EvaluationReport
-from advcomp.attacknet.step import Run, prepared, train_step
+from advcomp.attacknet.step import prepared, train_step
 
 
 def main() -> None:
@@ -80,26 +78,16 @@ def trained(recipe: Recipe, judges: list[Path]) -> tuple[EvaluationReport, tuple
         run = prepared(recipe, ranks, training)
         for _ in range(recipe.training.steps):
             train_step(run)
-        classifiers = {
-            path.stem: classifier.to(ranks.device, run.dtype)
-            for path, classifier in zip(judges, fitting_classifiers(judges, training), strict=True)
-        }
         evaluation = evaluate(
             recipe,
             run.averaged(),
-            classifiers,
+            run.named_classifiers(judges),
             held_out,
             ranks,
             step=run.done,
             picture=Path(folder, "examples.png"),
         )
-        return evaluation, cost(run)
-
-
-def cost(run: Run) -> tuple[float, float]:
-    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
-    classifiers = {target.name: target.classifier for target in run.targets.values()}
-    return costs_of(run.averaged(), classifiers, x, eps, targets).in_passes
+        return evaluation, run.costs().in_passes
 
 
 def rate(evaluation: EvaluationReport, names: list[str]) -> float:

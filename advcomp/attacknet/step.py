@@ -9,16 +9,24 @@ J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the glo
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from advcomp.attacknet.assembly import dtype_of, fresh_generator, target_classifiers
+from advcomp.attacknet.assembly import (
+    dtype_of,
+    fitting_classifiers,
+    fresh_generator,
+    one_image,
+    target_classifiers,
+)
 from advcomp.attacknet.config import HintMode, Precision, Recipe
 from advcomp.attacknet.data import Batch, Images, batch_of
 from advcomp.attacknet.draws import key_of
+from advcomp.attacknet.flops import Costs, costs_of
 from advcomp.attacknet.generator import Generator
 from advcomp.attacknet.loss import TargetClassifier
 from advcomp.attacknet.model import AttackNetwork
@@ -26,6 +34,7 @@ from advcomp.attacknet.parallel import Ranks
 from advcomp.attacknet.progress import StepReport
 from advcomp.attacknet.schedule import learning_rate, move_average
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifiers import Classifier
 
 
 @dataclass(kw_only=True)
@@ -63,6 +72,25 @@ class Run:
         network = copy.deepcopy(self.network)
         network.load_state_dict(self.average)
         return Generator(network, self.generator.hint, self.recipe.hint.mode)
+
+    def named_classifiers(self, paths: Iterable[Path]) -> dict[str, Classifier]:
+        """Those of files of weights, on this rank's device, by the files' names.
+
+        Raises:
+            InvalidConfig: All problems of all files.
+        """
+        paths = list(paths)
+        classifiers = fitting_classifiers(paths, self.training)
+        return {
+            path.stem: classifier.to(self.ranks.device, self.dtype)
+            for path, classifier in zip(paths, classifiers, strict=True)
+        }
+
+    def costs(self) -> Costs:
+        """What an image costs; counted on a copy of the network, which is not compiled."""
+        x, eps, targets = one_image(self.recipe, self.training, self.ranks.device)
+        classifiers = {target.name: target.classifier for target in self.targets.values()}
+        return costs_of(self.averaged(), classifiers, x, eps, targets)
 
 
 def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:

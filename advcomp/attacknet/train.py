@@ -7,10 +7,6 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from advcomp.attacknet.assembly import (
-    fitting_classifiers,
-    one_image,
-)
 from advcomp.attacknet.checkpoint import (
     About,
     Checkpoint,
@@ -24,13 +20,12 @@ from advcomp.attacknet.checkpoint import (
 from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.flops import costs_of, described
+from advcomp.attacknet.flops import described
 from advcomp.attacknet.parallel import Launch, Ranks, joined, launched, together
 from advcomp.attacknet.progress import Observer, Silence
 from advcomp.attacknet.recorder import Recorder
 from advcomp.attacknet.step import Run, prepared, train_step, whole_batch
 from advcomp.errors import AdvcompError, InvalidConfig
-from advcomp.players.classifiers import Classifier
 
 PICTURES = "pictures"
 
@@ -73,7 +68,7 @@ def train(
 def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Observer) -> Path:
     training, held_out = load_images(recipe.data)
     run = prepared(recipe, ranks, training)
-    judges = _validation_classifiers(run)
+    judges = run.named_classifiers(item.weights for item in recipe.validation)
     for line in _costs(run):
         observer.note(line)
     if not judges:
@@ -130,22 +125,9 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     )
 
 
-def _validation_classifiers(run: Run) -> dict[str, Classifier]:
-    paths = [item.weights for item in run.recipe.validation]
-    classifiers = fitting_classifiers(paths, run.training)
-    return {
-        path.stem: classifier.to(run.ranks.device, run.dtype)
-        for path, classifier in zip(paths, classifiers, strict=True)
-    }
-
-
 def _costs(run: Run) -> list[str]:
-    """What an image costs, on the first rank; counted on a copy, which is not compiled."""
-    if not run.ranks.is_first:
-        return []
-    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
-    classifiers = {target.name: target.classifier for target in run.targets.values()}
-    return described(costs_of(run.averaged(), classifiers, x, eps, targets))
+    """What an image costs, on the first rank."""
+    return described(run.costs()) if run.ranks.is_first else []
 
 
 def _go_on(run: Run, folder: Path, observer: Observer) -> None:

@@ -121,7 +121,5 @@ def test_the_recipe_for_large_images_takes_a_step(tmp_path: Path) -> None:
         report = train_step(run)
     assert report.skipped == 0
     assert report.gradient_norm > 0
-    x, eps = torch.rand(1, 3, 224, 224), torch.tensor([8 / 255])
-    classifiers = {target.name: target.classifier for target in run.targets.values()}
-    costs = costs_of(run.averaged(), classifiers, x, eps)
+    costs = run.costs()
     assert costs.network <= costs.classifiers["resnet50"]
