@@ -22,6 +22,8 @@ _CONTRACT_TREES = ("/input_images", "/output_images", "/output_data")
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 _ROOT = ("root", "0")
 _LISTED = 10
+_CHECKPOINT = "io.podman.annotations.checkpoint.runtime.name"
+"""Podman before 6.1.3 starts an image with it as the image says, not as it is told."""
 
 
 def _empty(value: object) -> object:
@@ -85,6 +87,7 @@ class InspectedImage(BaseModel):
     size_bytes: int = Field(default=0, alias="Size")
     wishes: _Wishes | None = Field(default=None, alias="Config")
     health_check: object = Field(default=None, alias="Healthcheck")  # Podman's place for it
+    annotations: dict[str, object] | None = Field(default=None, alias="Annotations")
 
     def problems(self) -> Iterator[str]:
         """Why the image cannot be used here."""
@@ -92,6 +95,8 @@ class InspectedImage(BaseModel):
         if self.size_bytes > MAX_UNPACKED_BYTES:
             limit = MAX_UNPACKED_BYTES >> 30
             yield f"expected at most {limit} GiB unpacked, got {self.size_bytes:,} bytes"
+        if _CHECKPOINT in (self.annotations or ()):
+            yield f"must not be a checkpoint of a container (annotation {_CHECKPOINT})"
 
     def ignored(self) -> tuple[str, ...]:
         """What it asks for and does not get."""
@@ -123,6 +128,10 @@ def _problems(architecture: str, system: str, wishes: _Wishes | None) -> Iterato
             f"WORKDIR must not lie in {', '.join(_KERNEL_TREES)}, where engines have been "
             f"led out of the container; got {shown(workdir)}"
         )
+    for variable in () if wishes is None else wishes.variables or ():
+        # Podman before 5.8.4 gives it the value that the variable has on the host; * means all.
+        if "=" not in variable or variable.startswith(("=", "*")):
+            yield f"ENV must be NAME=VALUE; got {shown(variable)}"
     for volume in () if wishes is None else wishes.volumes or ():
         # An engine is told to mount nothing useful there, which it must be able to do.
         taken = _lies_in(volume, (*_KERNEL_TREES, *_CONTRACT_TREES))

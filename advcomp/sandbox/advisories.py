@@ -134,14 +134,22 @@ ADVISORIES = (
     Advisory(
         program="podman",
         flaws=("CVE-2026-94603",),
-        what="an annotation of an image switches off nearly all of the sandbox",
-        fixed=("6.1.3",),
+        what="an annotation of an image (advcomp refuses it) switches off the sandbox",
+        fixed=("5.8.8", "6.1.3"),
+        since="4.4.0",
     ),
     Advisory(
         program="podman",
         flaws=("CVE-2025-11395",),
         what="loading a crafted image.tar writes files of the host",
-        fixed=("6.1.2",),
+        fixed=("5.8.7", "6.1.2"),
+    ),
+    Advisory(
+        program="podman",
+        flaws=("CVE-2026-57231",),
+        what="an image's variable without a value (advcomp refuses it) is given the host's",
+        fixed=("5.8.4", "6.0.0"),
+        since="1.8.1",
     ),
     Advisory(
         program="podman",

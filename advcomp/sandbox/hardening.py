@@ -194,10 +194,13 @@ def _covers(paths: Sequence[str]) -> list[str]:
 
 
 def _variables(engine: Engine, image: Image) -> list[str]:
-    """Take the image's variables away: some change what the engine itself does (NVIDIA_*)."""
+    """Take the image's variables away: some change what the engine itself does (NVIDIA_*).
+
+    Docker is told that they are empty: one without "=" it would fill with the host's value.
+    """
     names = [name for name in image.variables if name != "PATH"]
-    unset = [word for name in names for word in ("--env", name)]
-    return unset if engine.is_docker else ["--unsetenv-all"]
+    empty = [word for name in names for word in ("--env", f"{name}=")]
+    return empty if engine.is_docker else ["--unsetenv-all"]
 
 
 def _devices(engine: Engine, gpus: Sequence[Gpu]) -> list[str]:

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import platform
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from support.tiny_image import config_of, docker_archive, oci_layout, tar_of
 from advcomp.errors import InvalidSubmission
 from advcomp.rules import layer
 from advcomp.rules.image_archive import check
-from advcomp.rules.image_config import InspectedImage
+from advcomp.rules.image_config import ARCHITECTURES, InspectedImage
 from advcomp.rules.receive import receive
 
 LAYERS = (tar_of({"a/one": b"1"}), tar_of({"a/two": b"2" * 5000}))
@@ -88,6 +89,10 @@ def test_links_between_layers_are_followed_as_podman_saves_them(tmp_path: Path) 
         *(
             ({"config": {"Volumes": {path: {}}}}, "VOLUME must be a plain absolute path")
             for path in ("/", "data", "/a/../..", "/a:rw,size=99g", "/proc/x", "/input_images/x")
+        ),
+        *(
+            ({"config": {"Env": ["PATH=/bin", variable]}}, "ENV must be NAME=VALUE; got")
+            for variable in ("SECRET", "*", "*=", "=x", "")
         ),
         ({"rootfs": {"type": "layers", "diff_ids": []}}, "speaks of 0 layers, it has 2"),
         ({"rootfs": {"type": "layers", "diff_ids": ["sha256:0"] * 2}}, "expected a layer with"),
@@ -236,3 +241,14 @@ def test_an_image_is_told_what_of_it_is_not_used() -> None:
 def test_an_image_of_more_than_16_gib_is_refused() -> None:
     image = InspectedImage.model_validate({"Id": "sha256:1", "Size": (16 << 30) + 1})
     assert any("at most 16 GiB unpacked" in problem for problem in image.problems())
+
+
+def test_the_checkpoint_of_a_container_is_refused_as_an_image() -> None:
+    name = "io.podman.annotations.checkpoint.runtime.name"
+    said = {"Id": "1", "Os": "linux", "Architecture": ARCHITECTURES[platform.machine()]}
+    plain = InspectedImage.model_validate({**said, "Annotations": {"title": "mine"}})
+    assert list(plain.problems()) == []
+    checkpoint = InspectedImage.model_validate({**said, "Annotations": {name: "runc"}})
+    assert list(checkpoint.problems()) == [
+        f"must not be a checkpoint of a container (annotation {name})"
+    ]

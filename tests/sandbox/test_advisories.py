@@ -94,12 +94,27 @@ def test_what_its_makers_release_has_flaws_without_may() -> None:
 def test_flaws_begin_with_a_version_too() -> None:
     told = "\n".join(warnings("podman", "podman version 3.4.4\n", None))
     assert "CVE-2024-1753" not in told  # since 4.0
-    assert "CVE-2026-94603" in told
+    assert "CVE-2026-94603" not in told  # since 4.4
+    assert "CVE-2025-11395" in told
 
 
-def test_an_annotation_that_switches_off_the_sandbox_is_known() -> None:
-    assert "CVE-2026-94603" in "\n".join(warnings("podman", "podman version 6.1.2\n", None))
-    assert warnings("podman", "podman version 6.1.3\n", None) == []
+@pytest.mark.parametrize(
+    ("version", "open_to"),
+    [
+        ("4.4.0", {"CVE-2026-94603", "CVE-2025-11395", "CVE-2026-57231"}),
+        ("5.8.3", {"CVE-2026-94603", "CVE-2025-11395", "CVE-2026-57231"}),
+        ("5.8.6", {"CVE-2026-94603", "CVE-2025-11395"}),
+        ("5.8.7", {"CVE-2026-94603"}),
+        ("5.8.8", set()),
+        ("6.0.0", {"CVE-2026-94603", "CVE-2025-11395"}),
+        ("6.1.2", {"CVE-2026-94603"}),
+        ("6.1.3", set()),
+    ],
+)
+def test_each_series_of_podman_has_its_own_fixes(version: str, open_to: set[str]) -> None:
+    told = "\n".join(warnings("podman", f"podman version {version}\n", None))
+    known = {"CVE-2026-94603", "CVE-2025-11395", "CVE-2026-57231"}
+    assert {flaw for flaw in known if flaw in told} == open_to
 
 
 def test_a_version_that_cannot_be_read_is_told() -> None:

@@ -17,6 +17,7 @@ from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.cgroups import owner_tag
 from advcomp.sandbox.container import Containers
 from advcomp.sandbox.engine import Engine, open_engine, open_engines
+from advcomp.sandbox.hardening import walls
 from advcomp.sandbox.labels import OWNER
 from advcomp.sandbox.orphans import owned, reap
 
@@ -138,6 +139,32 @@ def test_only_what_dead_harnesses_left_is_removed(
         engine.call("rm", "--force", *made.values())
         for whose in owners:
             engine.call("volume", "rm", "--force", f"advcomp-test-{os.getpid()}-{whose}")
+
+
+@pytest.mark.parametrize("name", marked("docker", "podman"))
+def test_an_image_cannot_ask_for_variables_of_the_host(
+    name: str, require: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(name)
+    engine = open_engine(name)
+    monkeypatch.setenv("ADVCOMP_TEST_SECRET", "the-hosts")
+    image = f"advcomp/test-variables:{os.getpid()}"
+    ask = ["--change", "ENV ADVCOMP_TEST_SECRET=x NVIDIA_VISIBLE_DEVICES=all"]
+    parent = engine.call("create", IMAGE, "true").strip()
+    engine.call("commit", *ask, parent, image)
+    box = None
+    try:
+        spec = RunSpec(argv=("true",), limits=LIMITS)
+        asked = engine.image(image)
+        options = walls(engine, asked, spec, uid=86404, code_bytes=0, labels={}, gpus=())
+        box = engine.call("create", *options, asked.id).strip()
+        (said,) = engine.inspect("container", box)
+        variables = dict(variable.partition("=")[::2] for variable in said["Config"]["Env"])
+        assert variables.get("ADVCOMP_TEST_SECRET", "") == ""
+        assert variables["NVIDIA_VISIBLE_DEVICES"] == "void"
+    finally:
+        engine.call("rm", "--force", parent, *filter(None, [box]))
+        engine.call("image", "rm", "--force", image)
 
 
 def test_an_engine_that_does_not_answer_in_time_is_our_failure(tmp_path: Path) -> None:
