@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 1. `create` makes a container of a pinned image with everything taken away that an engine can take
-   (`walls`): no network, no capabilities, no new privileges, a uid that nobody uses, read-only but
-   for size-capped tmpfs, limits of memory without swap, CPUs, processes, file sizes. Its entry
+   (`walls`): no network, no capabilities, no new privileges, a uid that nobody uses (that of an
+   ordinary user who commands root's engine, who could not hold the output otherwise), read-only
+   but for size-capped tmpfs, limits of memory without swap, CPUs, processes, file sizes. Its entry
    point is our own first process (first/first.c), bound read-only; nothing of the image's
    configuration is used but its PATH.
 2. `start --attach` starts it. Over the attached streams the first process gets the order and the
@@ -51,7 +52,7 @@ from advcomp.sandbox.finished import (
 from advcomp.sandbox.gpus import Gpu, Gpus
 from advcomp.sandbox.hardening import order_for, walls
 from advcomp.sandbox.held import EmptyFolder, HeldFolder
-from advcomp.sandbox.identity import lease_uid
+from advcomp.sandbox.identity import UidLease, lease_uid, own_uid
 from advcomp.sandbox.images import Images
 from advcomp.sandbox.labels import labels
 from advcomp.sandbox.metering import KernelsCount, Watchdog
@@ -137,7 +138,7 @@ class Containers:
             self._own.close()
 
     def _run(self, spec: RunSpec, image: Image) -> FinishedRun:
-        problems = input_problems(spec, strangers=True)
+        problems = input_problems(spec, strangers=not self._runs_as_this_user)
         if spec.limits.gpus and self._engine.is_gvisor:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
@@ -146,12 +147,10 @@ class Containers:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
-            uid = held.enter_context(
-                contextlib.closing(lease_uid(few=self._engine.is_rootless))
-            ).uid
+            user = held.enter_context(contextlib.closing(self._user()))
             owned = labels(self._run_word, secrets.token_hex(8))
-            output = _output(self._engine, spec, uid, owned, held)
-            container = self._create(spec, image, uid, owned, gpus, output, held)
+            output = _output(self._engine, spec, user, owned, held)
+            container = self._create(spec, image, user, owned, gpus, output, held)
             log, stdout, mark = Log(spec.limits.log_bytes), stream_of(spec), new_mark()
             with self._running.registered(container):
                 attached = attach(
@@ -179,11 +178,20 @@ class Containers:
                     undo.pop_all()
             return finished(ending, usage, folder, log, stdout, disk_full=full)
 
+    @property
+    def _runs_as_this_user(self) -> bool:
+        """Whether this is an ordinary user who may command root's engine, but not look into it."""
+        return os.geteuid() != 0 and not self._engine.is_rootless
+
+    def _user(self) -> UidLease:
+        """Who the next box's program is."""
+        return own_uid() if self._runs_as_this_user else lease_uid(few=self._engine.is_rootless)
+
     def _create(
         self,
         spec: RunSpec,
         image: Image,
-        uid: int,
+        user: UidLease,
         owned: Mapping[str, str],
         gpus: Sequence[Gpu],
         output: OutputMount | None,
@@ -194,7 +202,7 @@ class Containers:
             self._engine,
             image,
             spec,
-            uid=uid,
+            user=user,
             code_bytes=bytes_in_tmpfs(spec.code),
             labels=owned,
             gpus=gpus,
@@ -256,7 +264,7 @@ class Containers:
 def _output(
     engine: Engine,
     spec: RunSpec,
-    uid: int,
+    user: UidLease,
     owned: Mapping[str, str],
     held: contextlib.ExitStack,
 ) -> OutputMount | None:
@@ -265,5 +273,5 @@ def _output(
         return None
     size = spec.limits.output_bytes
     if not engine.is_gvisor:
-        return Mounted(engine, spec.output, size, uid)
-    return held.enter_context(volume(engine, spec.output, size, uid, owned))
+        return Mounted(engine, spec.output, size, user)
+    return held.enter_context(volume(engine, spec.output, size, user, owned))

@@ -12,6 +12,7 @@ from advcomp.sandbox.attached import order
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.engine import Engine, Image
 from advcomp.sandbox.gpus import Gpu, cdi_arguments, docker_arguments
+from advcomp.sandbox.identity import UidLease
 from advcomp.sandbox.labels import arguments
 from advcomp.sandbox.outputs import tmpfs
 from advcomp.sandbox.seccomp import filter_program
@@ -86,7 +87,7 @@ def walls(
     image: Image,
     spec: RunSpec,
     *,
-    uid: int,
+    user: UidLease,
     code_bytes: int,
     labels: Mapping[str, str],
     gpus: Sequence[Gpu],
@@ -97,7 +98,7 @@ def walls(
         engine: Who will make it.
         image: What it runs on.
         spec: What runs in it.
-        uid: Who runs in it.
+        user: Who runs in it.
         code_bytes: Size of the entry.
         labels: Whose it is.
         gpus: What it is lent.
@@ -116,10 +117,10 @@ def walls(
         ),
         *("--no-healthcheck", "--restart", "no", "--log-driver", "none"),
         *("--network", "none", "--ipc", "private", "--cgroupns", "private", "--read-only"),
-        *("--user", f"{uid}:{uid}", "--cap-drop", "ALL"),
+        *("--user", f"{user.uid}:{user.gid}", "--cap-drop", "ALL"),
         *("--security-opt", "no-new-privileges"),
-        *_limits(engine, spec.limits, code_bytes),
-        *_folders(engine, image, spec, uid, code_bytes),
+        *_limits(engine, spec.limits, code_bytes, user),
+        *_folders(engine, image, spec, user, code_bytes),
         *_variables(engine, image),
         *_devices(engine, gpus),
         *(() if engine.is_docker else PODMAN),
@@ -154,13 +155,14 @@ def resource_limits(
     }
 
 
-def _limits(engine: Engine, limits: Limits, code_bytes: int) -> list[str]:
+def _limits(engine: Engine, limits: Limits, code_bytes: int, user: UidLease) -> list[str]:
     """The engine's limits, where it can keep any, and resource limits."""
     pids = limits.pids + OVERHEAD_PIDS + (GVISOR_PIDS if engine.is_gvisor else 0)
     inherited = resource_limits(limits, code_bytes, pids=pids)
     words = [
         word
         for name, (soft, hard) in inherited.items()
+        if name != "nproc" or not user.is_shared  # counted per uid, everywhere
         for word in ("--ulimit", f"{name}={soft}:{hard}")
     ]
     if not engine.keeps_limits:
@@ -172,16 +174,18 @@ def _limits(engine: Engine, limits: Limits, code_bytes: int) -> list[str]:
     ]
 
 
-def _folders(engine: Engine, image: Image, spec: RunSpec, uid: int, code_bytes: int) -> list[str]:
+def _folders(
+    engine: Engine, image: Image, spec: RunSpec, user: UidLease, code_bytes: int
+) -> list[str]:
     """Scratch folders, the entry's, the inputs, and covers over what the image wants writable."""
     size = spec.limits.output_bytes
     taken = {*SCRATCH, CODE, *spec.inputs, spec.output}
     covered = [path for path in (*ENGINE_MOUNTS, *image.volumes) if path not in taken]
     words = [*_covers(covered), *("--mount", _bind(first_process(), FIRST))]
     for path in SCRATCH:
-        words += tmpfs(engine, path, size, uid, mode="1777")
+        words += tmpfs(engine, path, size, user, mode="1777")
     if spec.code is not None:
-        words += tmpfs(engine, CODE, size + code_bytes, uid)
+        words += tmpfs(engine, CODE, size + code_bytes, user)
     for inside, outside in spec.inputs.items():
         words += ["--mount", _bind(outside, inside)]
     return words

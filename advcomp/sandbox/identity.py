@@ -6,13 +6,14 @@ name, across all harnesses of the machine, and frees it when that process dies, 
 No file is left behind.
 """
 
+import os
 import random
 import socket
 from pathlib import Path
 
 from advcomp.errors import SandboxError
 
-__all__ = ["UidLease", "lease_uid"]
+__all__ = ["UidLease", "lease_uid", "own_uid"]
 
 UNUSED_UIDS = range(1_900_000_000, 2_100_000_000)
 """Unassigned by systemd, Debian and Fedora (systemd.io/UIDS-GIDS)."""
@@ -22,15 +23,27 @@ TRIES = 100
 
 
 class UidLease:
-    """A uid that is ours until `close`."""
+    """A uid with its group that a box has until `close`.
 
-    def __init__(self, uid: int, lock: socket.socket) -> None:
+    Args:
+        lock: Keeps it from all other boxes; None where others have it, too.
+    """
+
+    def __init__(self, uid: int, gid: int, lock: socket.socket | None) -> None:
         self.uid = uid
+        self.gid = gid
+        self.is_shared = lock is None
         self._lock = lock
 
     def close(self) -> None:
         """Give the uid back; no process may still run under it."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def own_uid() -> UidLease:
+    """This user's, for boxes into which nobody but this user and root could look otherwise."""
+    return UidLease(os.geteuid(), os.getegid(), None)
 
 
 def lease_uid(*, few: bool = False) -> UidLease:
@@ -52,7 +65,7 @@ def lease_uid(*, few: bool = False) -> UidLease:
         except OSError:
             lock.close()
             continue
-        return UidLease(uid, lock)
+        return UidLease(uid, uid, lock)
     raise SandboxError(f"no unused uid found in {candidates}: are that many boxes running?")
 
 

@@ -1,8 +1,8 @@
 """The output folder of a container: a tmpfs of exact size that outlives it.
 
-* Where we may look into the container's mount namespace (root may; an ordinary user may into
-  the containers of a rootless engine of its own), it is a tmpfs of the container, held by a
-  descriptor (`held.py`), as in bubblewrap.
+* Where we may look into the container's mount namespace, it is a tmpfs of the container, held by a
+  descriptor (`held.py`), as in bubblewrap. Root may; an ordinary user may into the containers of a
+  rootless engine of its own, and into containers that run under its own uid.
 * Under gVisor, whose mounts are its own kernel's, it is a tmpfs volume of the engine, which
   root opens where the engine has mounted it.
 """
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from advcomp.sandbox.engine import Engine
 from advcomp.sandbox.held import HeldFolder
+from advcomp.sandbox.identity import UidLease
 from advcomp.sandbox.labels import arguments
 
 __all__ = ["Mounted", "OutputMount", "Volume", "tmpfs", "volume"]
@@ -37,18 +38,20 @@ class OutputMount(Protocol):
         ...
 
 
-def tmpfs(engine: Engine, inside: str, size: int, uid: int, *, mode: str = "0755") -> list[str]:
-    """Options of `create` for a tmpfs of the container that belongs to `uid`."""
-    owner = f"uid={uid},gid={uid}" if engine.is_docker else "notmpcopyup,U"
-    return ["--tmpfs", f"{inside}:rw,exec,nosuid,nodev,size={size},mode={mode},{owner}"]
+def tmpfs(
+    engine: Engine, inside: str, size: int, owner: UidLease, *, mode: str = "0755"
+) -> list[str]:
+    """Options of `create` for a tmpfs of the container that belongs to `owner`."""
+    ids = f"uid={owner.uid},gid={owner.gid}" if engine.is_docker else "notmpcopyup,U"
+    return ["--tmpfs", f"{inside}:rw,exec,nosuid,nodev,size={size},mode={mode},{ids}"]
 
 
 class Mounted:
     """A tmpfs of the container."""
 
-    def __init__(self, engine: Engine, inside: str, size: int, uid: int) -> None:
+    def __init__(self, engine: Engine, inside: str, size: int, owner: UidLease) -> None:
         self._inside = inside
-        self.arguments = tmpfs(engine, inside, size, uid)
+        self.arguments = tmpfs(engine, inside, size, owner)
 
     def hold(self, pid: int) -> HeldFolder:
         """Hold it through the first process's root."""
@@ -72,7 +75,7 @@ class Volume:
 
 @contextlib.contextmanager
 def volume(
-    engine: Engine, inside: str, size: int, uid: int, labels: Mapping[str, str]
+    engine: Engine, inside: str, size: int, owner: UidLease, labels: Mapping[str, str]
 ) -> Iterator[Volume]:
     """Have the engine make a volume; removed when the container is.
 
@@ -80,10 +83,11 @@ def volume(
         SandboxError: It does not.
     """
     name = f"advcomp-{secrets.token_hex(8)}"
+    ids = f"uid={owner.uid},gid={owner.gid}"
     engine.call(
         *("volume", "create", *arguments(labels), "--driver", "local"),
         *("--opt", "type=tmpfs", "--opt", "device=tmpfs"),
-        *("--opt", f"o=nr_blocks={-(-size // PAGE_BYTES)},uid={uid},gid={uid},mode=0755", name),
+        *("--opt", f"o=nr_blocks={-(-size // PAGE_BYTES)},{ids},mode=0755", name),
     )
     try:
         (said,) = engine.inspect("volume", name)

@@ -137,10 +137,10 @@ def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
 
 def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
     """A backend with images on one engine; our own programs run in bubblewrap where they can."""
-    if os.geteuid() != 0 and (engine.is_gvisor or not engine.is_rootless):
+    if os.geteuid() != 0 and engine.is_gvisor:
         raise SandboxUnavailable(
             f"{name}: only root can hold the output folders of its containers",
-            "remedy: run advcomp as root, or choose podman, whose engine can be your own",
+            "remedy: run advcomp as root, or choose docker or podman",
         )
     there = map(Images(engine).find, OWN_IMAGES)
     images = [image.id for image in there if image is not None]
