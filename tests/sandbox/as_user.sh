@@ -1,5 +1,6 @@
 # Runs a command as another user, who may pass to the folders named before "--" although they lie
 # in folders of root's: `as_user.sh UID FOLDER... -- COMMAND...`, in a mount namespace of its own.
+# The variable GROUP is a group that the user is also in.
 set -eu
 uid=$1; shift
 aside=$(mktemp -d)
@@ -26,4 +27,5 @@ while [ "$1" != -- ]; do
 done
 shift
 umount -R "$aside"; rmdir "$aside"
-exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all "$@"
+groups=${GROUP:+--groups=$GROUP}
+exec setpriv --reuid "$uid" --regid "$uid" "${groups:---clear-groups}" --bounding-set=-all "$@"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ DRIVER = Path(__file__).with_name("driver.py")
 AS_USER = Path(__file__).with_name("as_user.sh")
 PACKAGE = Path(advcomp.__file__).parent
 NO_ENGINE = "without-engine"
-ROOTS = [("bubblewrap", "ordinary-user"), ("gvisor", NO_ENGINE)] if os.geteuid() == 0 else []
+DOCKER_SOCKET = Path("/var/run/docker.sock")
+ORDINARY, MEMBER = "ordinary-user", "member-of-the-group-docker"
+ROOTS = [("bubblewrap", ORDINARY), ("gvisor", NO_ENGINE)] if os.geteuid() == 0 else []
 KINDS = [(name, "this-user") for name in BACKENDS] + ROOTS
 NEEDED = ("bwrap", "mount", "runsc", "sh", "unshare")
 """What a machine without an engine has."""
@@ -72,24 +75,25 @@ class Host:
 
     def __init__(self, backend: str, user: str, hidden: Sequence[Path] = ()) -> None:
         command = [sys.executable, str(DRIVER), backend, *map(str, hidden)]
-        if user == "ordinary-user":
+        if user in (ORDINARY, MEMBER):
             passable = map(str, (sys.prefix, sys.base_prefix, PACKAGE, DRIVER.parent))
             command = ["sh", str(AS_USER), str(ORDINARY_UID), *passable, "--", *command]
             command = ["unshare", "--mount", "--", *command]
         self.backend = backend
         self.has_images = has_images((backend, user))
-        self.uid = ORDINARY_UID if user == "ordinary-user" else os.geteuid()
+        self.uid = ORDINARY_UID if user in (ORDINARY, MEMBER) else os.geteuid()
         self.temporary = Path(tempfile.mkdtemp())
         self.temporary.chmod(0o777)
         self.programs = Path(tempfile.mkdtemp())
         for name in NEEDED:
             (self.programs / name).symlink_to(shutil.which(name) or f"no-{name}")
-        path = {"PATH": str(self.programs)} if user == NO_ENGINE else {}
+        more = {"PATH": str(self.programs)} if user == NO_ENGINE else {}
+        more |= {"GROUP": DOCKER_SOCKET.group()} if user == MEMBER else {}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(self.temporary), **path},
+            env={**os.environ, "TMPDIR": str(self.temporary), **more},
         )
         self.tier: LimitTier = self._receive()
 
@@ -1030,3 +1034,38 @@ def test_a_harness_killed_while_a_box_is_made_leaves_nothing(
     assert until(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()])
     Host(*kind).close()
     assert with_engines(doomed.process.pid) == []
+
+
+# Docker, commanded by an ordinary user: the same walls, held through that user's own uid.
+
+
+@pytest.fixture(scope="module")
+def member(require: Callable[[str], None]) -> Iterator[Host]:
+    """A harness of an ordinary user in the group that Docker's socket belongs to."""
+    require("docker")
+    if os.geteuid() != 0:
+        pytest.skip("only root can start it as another user")
+    started = Host("docker", MEMBER)
+    yield started
+    started.close()
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "promise",
+    [
+        test_it_never_runs_as_root_of_the_host,
+        test_it_cannot_kill_the_box_or_trace_its_first_process,
+        test_the_entry_is_a_fresh_copy_with_its_modes_and_links,
+        test_processes_and_threads_are_limited,
+        test_peak_memory_is_measured,
+        test_the_output_folder_holds_exactly_its_limit,
+        test_outputs_that_are_no_files_are_not_followed,
+        test_names_and_modes_of_outputs_can_be_anything,
+        test_nothing_is_left_behind,
+    ],
+)
+def test_a_member_of_the_group_docker_is_promised_what_its_uid_bears_on(
+    promise: Callable[..., None], member: Host, stage: Path
+) -> None:
+    promise(member, stage) if "stage" in signature(promise).parameters else promise(member)
