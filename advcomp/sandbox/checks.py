@@ -1,18 +1,14 @@
 """What `advcomp doctor` looks at: every sandbox, known ways out of it, limits and GPUs."""
 
-import os
-import pwd
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.advisories import changelog_of, warnings
 from advcomp.sandbox.base import LimitTier
 from advcomp.sandbox.gpus import Gpus, parse_cdi
-from advcomp.sandbox.obstacles import rootless_obstacle
 from advcomp.sandbox.probe import BACKENDS, open_backend
 from advcomp.sandbox.tiers import choose
 
@@ -32,7 +28,6 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 """What a program is asked, if not its version."""
 CDI_REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 ANSWER_S = 30.0
-SUBUID = Path("/etc/subuid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +72,7 @@ def _check_backend(name: str) -> Check:
         reason=reason,
         version=version or None,
         remedy=remedy,
-        warnings=(*known, *(_rootless_warnings() if name == "podman" and said else ())),
+        warnings=tuple(known),
     )
 
 
@@ -110,13 +105,6 @@ def _asked(program: str) -> str:
 def _number(said: str) -> str:
     """The version alone, out of "bubblewrap 0.8.0" and the like."""
     return said.strip().splitlines()[0].split()[-1]
-
-
-def _rootless_warnings() -> list[str]:
-    uid = os.geteuid()
-    names = [user.pw_name for user in pwd.getpwall() if user.pw_uid == uid]
-    obstacle = rootless_obstacle(uid, names, SUBUID.read_text() if SUBUID.exists() else "")
-    return [] if obstacle is None else [f"{obstacle[0]}: {obstacle[1]}"]
 
 
 def _check_limits() -> Check:

@@ -11,14 +11,16 @@ manifest of a stranger's reaches it; the layers' digests it checks again itself.
 import hashlib
 import io
 import json
+import platform
 import tarfile
+import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from advcomp.errors import InvalidSubmission, SandboxError
 from advcomp.rules.image_archive import CONFIG
-from advcomp.rules.image_config import InspectedImage
+from advcomp.rules.image_config import ARCHITECTURES, InspectedImage
 from advcomp.sandbox.engine import Engine
 
 __all__ = ["DELIVERED", "Images"]
@@ -92,6 +94,25 @@ class Images:
         if loaded is None:
             raise SandboxError(f"{self.engine} load: took the image {identity}, but has it not")
         return loaded
+
+    def empty(self) -> InspectedImage:
+        """An image without any file, which is given to the engine where it is not there.
+
+        Raises:
+            AdvcompError: The engine does not answer, or refuses it.
+        """
+        layer = bytes(2 * tarfile.BLOCKSIZE)  # how a tar ends
+        digest = f"{_PREFIX}{hashlib.sha256(layer).hexdigest()}"
+        config = {
+            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [digest]},
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / CONFIG).write_text(json.dumps(config))
+            (Path(folder) / "0000.tar").write_bytes(layer)
+            return self.load(Path(folder))
 
     def _inspected(self, name: str) -> InspectedImage:
         (said,) = self._engine.inspect("image", name)

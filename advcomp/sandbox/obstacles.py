@@ -1,6 +1,7 @@
 """Why a sandbox does not work here, in words that help, and what to do about it."""
 
 import os
+import pwd
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ __all__ = [
     "explained",
     "namespace_obstacle",
     "rootless_obstacle",
+    "subuid_obstacle",
     "system_obstacle",
     "userns_obstacle",
 ]
@@ -30,6 +32,9 @@ SUBUID_REMEDY = (
 )
 
 
+SUBUID = Path("/etc/subuid")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saying:
     """What an engine says when something is missing, what it means, and the remedy."""
@@ -43,8 +48,8 @@ SAYINGS = (
     Saying(
         pattern=r"permission denied while trying to connect to the docker (daemon|api)",
         reason="this user may not talk to the Docker daemon",
-        remedy="run advcomp as root, the only user whose containers of Docker it can hold, or "
-        "use --sandbox podman",
+        remedy='sudo usermod -aG docker "$USER" and log in again (members of that group can do '
+        "all that root can), or use --sandbox podman",
     ),
     Saying(
         pattern=r"cannot connect to the docker daemon|failed to connect to the docker api",
@@ -75,6 +80,13 @@ SAYINGS = (
         remedy=SUBUID_REMEDY,
     ),
     Saying(
+        pattern=r"the box does not let us hold it",
+        reason="this user cannot look into the engine's containers, or they are in another "
+        "machine (Docker Desktop, DOCKER_HOST)",
+        remedy="take an engine of this machine: rootless podman as this user, or docker as root "
+        "or as a member of its group, without userns-remap",
+    ),
+    Saying(
         pattern=r"unknown or invalid runtime name: runsc",
         reason="gVisor's runsc is not registered with Docker",
         remedy="sudo runsc install -- --network=none && sudo systemctl restart docker",
@@ -89,6 +101,13 @@ def explained(*problems: str) -> tuple[str, ...]:
         if re.search(saying.pattern, said):
             return (*problems, saying.reason, f"remedy: {saying.remedy}")
     return problems
+
+
+def subuid_obstacle() -> tuple[str, str] | None:
+    """Why this user's rootless containers will miss uids, and the remedy."""
+    uid = os.geteuid()
+    names = [user.pw_name for user in pwd.getpwall() if user.pw_uid == uid]
+    return rootless_obstacle(uid, names, SUBUID.read_text() if SUBUID.exists() else "")
 
 
 def rootless_obstacle(uid: int, names: Collection[str], subuid: str) -> tuple[str, str] | None:

@@ -11,14 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from advcomp.errors import InvalidConfig, SandboxError, SandboxUnavailable
+from advcomp.errors import AdvcompError, InvalidConfig, SandboxError, SandboxUnavailable
 from advcomp.sandbox.base import UNWALLED, Limits, LimitTier, RunSpec, Sandbox
 from advcomp.sandbox.bubblewrap import Bubblewrap, version_of
 from advcomp.sandbox.container import OWN_IMAGES, Containers
 from advcomp.sandbox.engine import ENGINES, GVISOR, Engine, open_engines
 from advcomp.sandbox.gvisor import Gvisor
+from advcomp.sandbox.hardening import FIRST
 from advcomp.sandbox.images import Images
-from advcomp.sandbox.obstacles import namespace_obstacle, system_obstacle
+from advcomp.sandbox.obstacles import (
+    explained,
+    namespace_obstacle,
+    subuid_obstacle,
+    system_obstacle,
+)
 from advcomp.sandbox.tiers import choose
 from advcomp.sandbox.unwalled import Unwalled
 
@@ -102,17 +108,20 @@ def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
     return sandbox
 
 
-def _try_out(sandbox: Sandbox, image: str | None = None) -> None:
+def _try_out(sandbox: Sandbox) -> None:
     """Run a program that does nothing.
 
     Raises:
         SandboxError: It does not do it.
     """
-    spec = RunSpec(argv=("true",), limits=TRIAL, image=image, output="/output_images")
+    image = None if sandbox.images is None else sandbox.images.empty().id
+    # An empty image has one program, which is ours, and ends so where it gets no order.
+    program, code = ("true", 0) if image is None else (FIRST, 1)
+    spec = RunSpec(argv=(program,), limits=TRIAL, image=image, output="/output_images")
     with sandbox.run(spec) as run:
-        if run.result.exit_code != 0:
+        if run.result.exit_code != code:
             said = run.result.log.decode(errors="backslashreplace")
-            raise SandboxError(f"`true` does not run in the box: {run.result.notes} {said}")
+            raise SandboxError(f"`{program}` does not run in the box: {run.result.notes} {said}")
 
 
 def _explained(error: SandboxError) -> tuple[str, ...]:
@@ -156,14 +165,19 @@ def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
         own = images[0]
     sandbox = Containers(name, engine, own=own)
     try:
-        if images:
-            _try_out(sandbox, images[0])
-    except SandboxError as error:
+        _try_out(sandbox)
+    except AdvcompError as error:
         sandbox.close()
-        raise SandboxUnavailable(
-            *(f"{name} on {engine.name}: {problem}" for problem in error.problems)
-        ) from error
+        where = name if name == engine.name else f"{name} on {engine.name}"
+        raise SandboxUnavailable(*_why_not(where, engine, error.problems)) from error
     return sandbox
+
+
+def _why_not(where: str, engine: Engine, problems: Sequence[str]) -> tuple[str, ...]:
+    """Why no container starts, and the remedy where it is known."""
+    said = explained(*(f"{where}: {problem}" for problem in problems))
+    obstacle = subuid_obstacle() if engine.is_rootless and len(said) == len(problems) else None
+    return said if obstacle is None else (*said, obstacle[0], f"remedy: {obstacle[1]}")
 
 
 def _open_gvisor(hidden: Sequence[Path]) -> Sandbox:

@@ -48,6 +48,6 @@ def _fetch(images: Images, name: str) -> tuple[str, ...]:
         how = "is here" if image is not None else "fetched"
         image = image or images.pull(name)
     except SandboxError as error:
-        return error.problems
+        return tuple(f"{name}: {problem}" for problem in error.problems)
     print(f"{name}: {how}: {image.id}", flush=True)
     return ()

@@ -11,6 +11,7 @@ from pathlib import Path
 from advcomp.errors import AdvcompError
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
+from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.leaderboard import LeaderboardRow, read_rows
 from advcomp.terminal.interrupts import INTERRUPTED, stopping
 from advcomp.terminal.progress import display_on
@@ -81,6 +82,7 @@ def rerun_in_terminal(
     """
     options = replace(options_of(run), jobs=jobs, trusting=trusting)
     load_tournament(options.file)  # before anything is taken out
+    open_sandbox(load_state(run).sandbox.name, trusting=trusting).close()
     for submission in submissions:
         taken = take_out(run, submission)
         print(f"{submission}: took out {count(taken, 'result')}", file=sys.stderr)

@@ -57,7 +57,7 @@ def print_leaderboard(run: Path, form: str) -> None:
         case "json":
             text = as_json(rows)
         case "md":
-            text = as_markdown(rows)
+            text = as_markdown(rows) + "".join(f"\n{remark}\n" for remark in remarks(run))
         case _:
             show_leaderboard(rows)
             text = "".join(f"{remark}\n" for remark in remarks(run))

@@ -38,6 +38,8 @@ from advcomp.tournament.views import View
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
 TEAM_RULE = "a team's name of 1 to 64 characters"
+IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
+IMAGE_RULE = 'names of container images such as "debian:12"'
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
     " or a table { path, name, team, baseline, files = { inside = outside } }"
@@ -100,6 +102,7 @@ Files = Annotated[
     dict[Annotated[str, AfterValidator(_inside_the_entry)], Text],
     AfterValidator(_no_file_is_a_folder),
 ]
+ImageName = Annotated[str, StringConstraints(pattern=IMAGE_PATTERN)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
@@ -180,11 +183,12 @@ class SandboxTable(Table):
     """[sandbox]: the box that submissions run in, and the container images it may use."""
 
     backend: Backend = Field(default=Backend.AUTO, strict=False, description=one_of(Backend))
-    images: tuple[Text, ...] = Field(
-        default=(), strict=False, description="a list of names of container images"
+    images: tuple[ImageName, ...] = Field(
+        default=(), strict=False, description=f"a list of {IMAGE_RULE}"
     )
-    image_map: dict[str, Text] = Field(
-        default_factory=dict, description="a table: image that an entry names = image to use"
+    image_map: dict[str, ImageName] = Field(
+        default_factory=dict,
+        description=f"a table: image that an entry names = image to use, both {IMAGE_RULE}",
     )
 
 

@@ -21,7 +21,7 @@ from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.images import Images
 from advcomp.tournament.boxed import receive_from_box
-from advcomp.tournament.config import SandboxTable, Tournament
+from advcomp.tournament.config import IMAGE_PATTERN, SandboxTable, Tournament
 from advcomp.tournament.state import EntryState
 from advcomp.tournament.trial import starts
 from advcomp.tournament.work import DATA_OUT, IMAGES_OUT, INPUT
@@ -32,7 +32,6 @@ ROOM_FOR_CONFIG = 4 << 20
 _DEFAULT_TAG = ":latest"
 _DEFAULT_REGISTRIES = ("docker.io/library/", "docker.io/")
 _IDENTITY = re.compile("sha256:[0-9a-f]{64}")
-_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +122,7 @@ class ImageChooser:
 
     def _allowed(self, what: str, wanted: str) -> tuple[str, InspectedImage]:
         """The image that a name stands for, and what it is called."""
-        if not _REFERENCE.fullmatch(wanted):
+        if not re.fullmatch(IMAGE_PATTERN, wanted):
             raise InvalidSubmission(f"{what} is {shown(wanted)}, which is no name of an image")
         if self._any_local:
             return wanted, self._own(what, wanted)

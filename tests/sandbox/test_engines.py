@@ -20,6 +20,7 @@ from advcomp.sandbox.engine import Engine, open_engine, open_engines
 from advcomp.sandbox.hardening import walls
 from advcomp.sandbox.labels import OWNER
 from advcomp.sandbox.orphans import owned, reap
+from advcomp.sandbox.probe import open_backend
 
 IMAGE = "advcomp/base"
 LIMITS = Limits(wall_s=60, memory_bytes=256 << 20, output_bytes=1 << 20)
@@ -173,6 +174,25 @@ def test_an_engine_that_does_not_answer_in_time_is_our_failure(tmp_path: Path) -
     client.chmod(0o755)
     with pytest.raises(SandboxError, match=r"docker version: no answer within 0\.2 s"):
         Engine("docker", str(client)).call("version", timeout_s=0.2)
+
+
+@pytest.mark.parametrize("name", marked("docker", "podman"))
+def test_an_engine_that_starts_no_container_does_not_work_whatever_images_it_has(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require: Callable[[str], None]
+) -> None:
+    """Its entries would be rejected for what is not their fault."""
+    require(name)
+    client = tmp_path / name
+    client.write_text(
+        f'#!/bin/sh\ncase " $* " in *" start "*) echo no newuidmap >&2; exit 1; esac\n'
+        f'exec {shutil.which(name)} "$@"\n'
+    )
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("advcomp.sandbox.probe.OWN_IMAGES", ("advcomp/absent",))
+    with pytest.raises(SandboxUnavailable, match="no newuidmap") as told:
+        open_backend(name)
+    assert any(problem.startswith("remedy: ") for problem in told.value.problems)
 
 
 def test_an_engine_that_is_not_there_is_named_with_its_remedy(

@@ -55,13 +55,13 @@ def test_a_machine_that_allows_user_namespaces_has_no_obstacle(tmp_path: Path) -
             "unix:///var/run/docker.sock: dial unix /var/run/docker.sock: connect: permission "
             "denied",
             "this user may not talk to the Docker daemon",
-            "run advcomp as root",
+            "usermod -aG docker",
         ),
         (
             "Got permission denied while trying to connect to the Docker daemon socket at "
             "unix:///var/run/docker.sock",
             "this user may not talk to the Docker daemon",
-            "run advcomp as root",
+            "usermod -aG docker",
         ),
         (
             "Cannot connect to the Docker daemon at unix:///nonexistent. Is the docker daemon "
@@ -92,6 +92,11 @@ def test_a_machine_that_allows_user_namespaces_has_no_obstacle(tmp_path: Path) -
             "file not found in $PATH",
             "no subordinate uids",
             "apt-get install uidmap",
+        ),
+        (
+            "/output_images: the box does not let us hold it: [Errno 13] Permission denied",
+            "or they are in another machine",
+            "rootless podman",
         ),
         (
             "docker: Error response from daemon: unknown or invalid runtime name: runsc.",

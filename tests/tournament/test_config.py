@@ -249,6 +249,8 @@ INSIDE = (
         ("sandbox", 'backend = "vm"', "backend: expected one of bubblewrap, docker, podman, gvis"),
         ("sandbox", 'images = "x"', "images: expected a list of names of container images; got"),
         ("sandbox", "image_map = { a = 1 }", "image_map a: expected a table"),
+        ("sandbox", 'images = ["a", "--all-tags"]', "images[1]: expected a list of names"),
+        ("sandbox", 'image_map = { a = "b c" }', "image_map a: expected a table"),
         ("sandbox", 'back_end = "auto"', 'back_end: unknown key; the nearest known one is "backe'),
         ("limits", "start_seconds = 0", "start_seconds: expected seconds, more than 0; got 0"),
         (

@@ -8,11 +8,15 @@ import pytest
 from support.contest import BRIGHTNESS, DARKER, Contest
 
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.terminal.running import options_of, resume_line
+from advcomp.terminal.running import options_of, rerun_in_terminal, resume_line
+from advcomp.terminal.tables import print_leaderboard
+from advcomp.tournament.runner import take_out
 from advcomp.tournament.status import remarks
 
 
-def test_results_without_walls_are_marked_and_kept_apart(contest: Contest) -> None:
+def test_results_without_walls_are_marked_and_kept_apart(
+    contest: Contest, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = contest.file(
         [contest.entry("darker", DARKER)],
         [contest.entry("brightness", BRIGHTNESS, "defense")],
@@ -31,6 +35,11 @@ def test_results_without_walls_are_marked_and_kept_apart(contest: Contest) -> No
     assert verdicts
     assert all("ran without a sandbox" in line for line in verdicts)
     assert "--sandbox none --i-trust-these-submissions" in resume_line(options_of(finished.run))
+    print_leaderboard(finished.run, "md")
+    assert "\nsandbox: none (unofficial" in capsys.readouterr().out
+    with pytest.raises(InvalidConfig, match="expected --i-trust-these-submissions"):
+        rerun_in_terminal(finished.run, ["darker"], None)
+    assert take_out(finished.run, "darker") == 1, "a refused rerun takes nothing out"
     with pytest.raises(RunConflict, match=r'\[sandbox\] backend: was "none", is now "bubblewrap"'):
         contest.run(file)
 
