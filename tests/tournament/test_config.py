@@ -247,7 +247,11 @@ INSIDE = (
             'attacks[0] files: "w" cannot be a file and the folder of "w/x"',
         ),
         ("sandbox", 'backend = "vm"', "backend: expected one of bubblewrap, docker, podman, gvis"),
-        ("sandbox", 'images = "x"', "images: expected a list of names of container images; got"),
+        (
+            "sandbox",
+            'images = "x"',
+            "images: expected a list of names of container images such as",
+        ),
         ("sandbox", "image_map = { a = 1 }", "image_map a: expected a table"),
         ("sandbox", 'images = ["a", "--all-tags"]', "images[1]: expected a list of names"),
         ("sandbox", 'image_map = { a = "b c" }', "image_map a: expected a table"),
