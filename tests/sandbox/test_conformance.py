@@ -650,18 +650,23 @@ def test_no_signal_and_no_limit_disturbs_the_first_process(host: Host) -> None:
 # How long, and how it ends.
 
 
-@pytest.mark.parametrize("code", [0, 1, 126, 127, 137, 255])
-def test_an_exit_code_is_reported_as_it_is(host: Host, code: int) -> None:
-    result = host.run("sh", "-c", f"exit {code}").result
-    assert (result.exit_code, result.signal, result.timed_out) == (code, None, False)
+def test_an_exit_code_is_reported_as_it_is(host: Host) -> None:
+    codes = [0, 1, 126, 127, 137, 255]
+    told = [(code, None, False) for code in codes]
+    assert endings(host, [f"exit {code}" for code in codes]) == told
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE]
-)
-def test_a_signal_that_ends_it_is_reported_as_a_signal(host: Host, number: signal.Signals) -> None:
-    result = host.run("sh", "-c", f"kill -{number.value} $$").result
-    assert (result.exit_code, result.signal, result.timed_out) == (None, number, False)
+def test_a_signal_that_ends_it_is_reported_as_a_signal(host: Host) -> None:
+    numbers = [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE]
+    told = [(None, number, False) for number in numbers]
+    assert endings(host, [f"kill -{number.value} $$" for number in numbers]) == told
+
+
+def endings(host: Host, programs: Sequence[str]) -> list[tuple[int | None, int | None, bool]]:
+    """How programs of a shell end that run at once: exit code, signal, whether timed out."""
+    specs = [RunSpec(argv=("sh", "-c", program), limits=small()) for program in programs]
+    results = [outcome.result for outcome in host.run_all([(spec, (), False) for spec in specs])]
+    return [(result.exit_code, result.signal, result.timed_out) for result in results]
 
 
 def test_a_shell_that_tells_of_a_signal_has_an_exit_code(host: Host) -> None:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,7 @@ def backend(request: pytest.FixtureRequest, require: Require) -> Iterator[str]:
     name = str(request.param)
     require(name)
     yield name
-    with images_of(name) as images:
-        client(images, "image", "rm", "--force", NAME)
+    client(images_of(name), "image", "rm", "--force", NAME)
 
 
 @pytest.fixture
@@ -76,16 +76,16 @@ def tag(backend: str, folder: Path, word: str) -> str:
     layers = [layer(word)]
     config = config_of(layers)
     (folder / "tagged.tar").write_bytes(docker_archive(config, layers, NAME))
-    with images_of(backend) as images:
-        client(images, "load", "--input", str(folder / "tagged.tar"))
+    client(images_of(backend), "load", "--input", str(folder / "tagged.tar"))
     return identity(config)
 
 
-@contextmanager
-def images_of(backend: str) -> Iterator[Images]:
+@cache
+def images_of(backend: str) -> Images:
+    """What the engine holds that serves a backend."""
     with closing(open_sandbox(backend)) as sandbox:
         assert sandbox.images is not None
-        yield sandbox.images
+        return sandbox.images
 
 
 def client(images: Images, *words: str) -> None:
@@ -142,8 +142,7 @@ def test_an_image_for_another_machine_is_rejected_before_the_engine_gets_it(
         entry = validator.take(validator.sources[0])
     assert entry.rejected
     assert entry.notes[0].startswith("foreign/image.tar: must be for linux/")
-    with images_of(backend) as images:
-        assert images.find(identity(config)) is None
+    assert images_of(backend).find(identity(config)) is None
 
 
 def test_an_image_that_the_engine_itself_refuses_is_rejected(
@@ -208,27 +207,28 @@ def linked(name: str, target: str) -> bytes:
     return packed.getvalue()
 
 
-@pytest.mark.parametrize("gpus", [0, 1])
 def test_the_image_for_gpus_is_taken_where_entries_get_some(
-    contest: Contest, backend: str, gpus: int
+    contest: Contest, backend: str
 ) -> None:
     tag(backend, contest.folder, "gpu")
     entries = contest.entry("copy", COPY), contest.entry("const", CONSTANT, kind="defense")
-    more = f'[limits]\ngpus = {gpus}\n{using(f"""["{NAME}", "advcomp/referee"]""")}'
-    tournament = load_tournament(file_of(contest, *entries, more))
+    images = using(f"""["{NAME}", "advcomp/referee"]""")
     both = {"type": "attack", "entry_point": "run.sh", "container": "advcomp/referee"}
+    only = {"type": "attack", "entry_point": "run.sh", "container_gpu": NAME}
     with closing(open_sandbox(backend)) as sandbox:
         assert sandbox.images is not None
-        chooser = ImageChooser(tournament, sandbox, sandbox.images)
-        for metadata, expected in (
-            ({**both, "container_gpu": NAME}, NAME if gpus else "advcomp/referee"),
-            (both, "advcomp/referee"),
-            ({"type": "attack", "entry_point": "run.sh", "container_gpu": NAME}, NAME),
-        ):
-            chosen = chooser.choose(
-                "copy", Metadata.model_validate(metadata), None, contest.folder
-            )
-            assert chosen.name == expected
+        for gpus in (0, 1):
+            file = file_of(contest, *entries, f"[limits]\ngpus = {gpus}\n{images}")
+            chooser = ImageChooser(load_tournament(file), sandbox, sandbox.images)
+            for metadata, expected in (
+                ({**both, "container_gpu": NAME}, NAME if gpus else "advcomp/referee"),
+                (both, "advcomp/referee"),
+                (only, NAME),
+            ):
+                chosen = chooser.choose(
+                    "copy", Metadata.model_validate(metadata), None, contest.folder
+                )
+                assert chosen.name == expected
 
 
 def test_a_name_that_is_not_listed_is_rejected_with_the_line_that_would_let_it_in(
