@@ -40,11 +40,14 @@ class Garbage:
     remove: Callable[[], object]
 
 
-def find_garbage(temporary: Path | None = None) -> Iterator[Garbage]:
+def find_garbage(
+    temporary: Path | None = None, *, pass_over: Callable[[str], object] = lambda why: None
+) -> Iterator[Garbage]:
     """All that dead harnesses left, and unused images of ours.
 
     Args:
         temporary: Where temporary folders are; by default the system's.
+        pass_over: Told of every engine that is here and does not answer, and why.
     """
     for folder in traces.abandoned(temporary):
         yield folder_garbage("temporary folder", folder)
@@ -57,8 +60,13 @@ def find_garbage(temporary: Path | None = None) -> Iterator[Garbage]:
         )
     keep_images = bool(traces.in_use(temporary))
     for name in ENGINES:
-        with suppress(SandboxUnavailable):
-            yield from _of_engine(open_engine(name), keep_images=keep_images)
+        try:
+            engine = open_engine(name)
+        except SandboxUnavailable as error:
+            if shutil.which(name):
+                pass_over(error.problems[0])
+            continue
+        yield from _of_engine(engine, keep_images=keep_images)
 
 
 def folder_garbage(kind: str, path: Path) -> Garbage:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from advcomp.errors import RunConflict
+from advcomp.errors import AdvcompError, RunConflict
 from advcomp.sandbox.garbage import Garbage, find_garbage, remove_all
 from advcomp.terminal.running import near
 from advcomp.terminal.text import count, one_line, size
@@ -20,13 +20,20 @@ def collect_garbage(folders: Sequence[Path], *, dry: bool) -> int:
     Args:
         folders: Runs, or folders of runs, to look through; by default `runs` here.
         dry: Only say what would go.
+
+    Raises:
+        AdvcompError: All that is named and is no folder; nothing is removed then.
     """
-    found = list(find_garbage())
+    if wrong := [folder for folder in folders if not folder.is_dir()]:
+        raise AdvcompError(
+            *(f"{folder}: expected a run, or a folder of runs; got no folder" for folder in wrong)
+        )
+    found = list(find_garbage(pass_over=_tell_left_alone))
     for run in [run for folder in folders or (RUNS,) for run in runs_below(folder)]:
         try:
             found += old_copies(run)
         except RunConflict as error:
-            print(f"left alone: {one_line(error.problems[0])}", file=sys.stderr)
+            _tell_left_alone(error.problems[0])
     for garbage in found:
         print(f"{garbage.kind}: {one_line(_shown(garbage.name))} ({size(garbage.size_bytes)})")
     if dry:
@@ -37,6 +44,10 @@ def collect_garbage(folders: Sequence[Path], *, dry: bool) -> int:
         print(f"advcomp: not removed: {one_line(problem)}", file=sys.stderr)
     print(f"freed {_summary(gone)}")
     return 1 if problems else 0
+
+
+def _tell_left_alone(why: str) -> None:
+    print(f"left alone: {one_line(why)}", file=sys.stderr)
 
 
 def _summary(garbage: Sequence[Garbage]) -> str:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from support.backends import marked
 
+from advcomp.errors import AdvcompError
 from advcomp.sandbox import traces
 from advcomp.sandbox.cgroups import owner_tag
 from advcomp.sandbox.garbage import Garbage, find_garbage, folder_garbage, remove_all
 from advcomp.sandbox.labels import IMAGE, OWNER
+from advcomp.terminal.collecting import collect_garbage
 
 NOBODYS_PID = 4_194_305
 """Above the highest that Linux gives."""
@@ -75,6 +77,28 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(tmp_path: Path) -> Non
 
 
 Call = Callable[..., str]
+
+
+def test_an_engine_that_does_not_answer_is_told_and_one_that_is_absent_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\necho no daemon >&2; exit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told: list[str] = []
+    assert not [g for g in find_garbage(tmp_path, pass_over=told.append) if " of " in g.kind]
+    assert told == ["docker info: no daemon"]
+
+
+def test_nothing_is_removed_where_a_named_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "contest.toml").touch()
+    wrong = [tmp_path / "contest.toml", tmp_path / "nowhere"]
+    with pytest.raises(AdvcompError) as caught:
+        collect_garbage([tmp_path, *wrong], dry=False)
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == list(
+        map(str, wrong)
+    )
 
 
 @pytest.fixture(params=marked("docker", "podman"))
