@@ -18,6 +18,7 @@ from advcomp.sandbox.cgroups import owner_tag
 from advcomp.sandbox.container import Containers
 from advcomp.sandbox.engine import Engine, open_engine, open_engines
 from advcomp.sandbox.hardening import walls
+from advcomp.sandbox.identity import UidLease
 from advcomp.sandbox.labels import OWNER
 from advcomp.sandbox.orphans import owned, reap
 from advcomp.sandbox.probe import open_backend
@@ -157,7 +158,15 @@ def test_an_image_cannot_ask_for_variables_of_the_host(
     try:
         spec = RunSpec(argv=("true",), limits=LIMITS)
         asked = engine.image(image)
-        options = walls(engine, asked, spec, uid=86404, code_bytes=0, labels={}, gpus=())
+        options = walls(
+            engine,
+            asked,
+            spec,
+            user=UidLease(86404, 86404, None),
+            code_bytes=0,
+            labels={},
+            gpus=(),
+        )
         box = engine.call("create", *options, asked.id).strip()
         (said,) = engine.inspect("container", box)
         variables = dict(variable.partition("=")[::2] for variable in said["Config"]["Env"])
