@@ -27,7 +27,7 @@ from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
 from advcomp.players.autopgd import autopgd, autopgd_targets
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.parameters import Value, kinds, parameter_problems
+from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
 from advcomp.players.transfer import (
     Loop,
     admix,
@@ -164,8 +164,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """What does not fit together in a folder, though each file by itself can be read."""
     if settings.attack not in ATTACKS:
-        expected = Settings.model_fields["attack"].description
-        yield f'{where(path, ("attack",))}: expected {expected}; got "{settings.attack}"'
+        yield unknown_name(path, "attack", settings.attack, ATTACKS)
         return
     known = {name: p.annotation for name, p in settings_of(ATTACKS[settings.attack]).items()}
     needed = {name for name, kind in known.items() if Tensor in kinds(kind)}

@@ -32,10 +32,10 @@ from advcomp.players.defenses import (
 )
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.objectives import Model
-from advcomp.players.parameters import Value, kinds, parameter_problems
+from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
 from advcomp.players.smoothing import smoothed
 from advcomp.rules.toml_fields import one_of
-from advcomp.rules.toml_file import Table, read_toml, where
+from advcomp.rules.toml_file import Table, read_toml
 
 Defended = Callable[..., Tensor]
 """`defended(model, images, **parameters)`: scores (N, classes), whose largest is the answer."""
@@ -128,8 +128,7 @@ def load_defense(folder: Path) -> LibraryDefense:
 
 def _problems(path: Path, settings: Settings) -> Iterator[str]:
     if settings.defense not in DEFENSES:
-        expected = Settings.model_fields["defense"].description
-        yield f'{where(path, ("defense",))}: expected {expected}; got "{settings.defense}"'
+        yield unknown_name(path, "defense", settings.defense, DEFENSES)
         return
     known = parameters_of(DEFENSES[settings.defense])
     yield from parameter_problems(path, settings.defense, known, settings.parameters)

@@ -1,16 +1,26 @@
 """Parameters of the library's functions as TOML files give them: numbers and words."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from advcomp.rules.toml_file import shown, where
+from advcomp.rules.toml_fields import one_of
+from advcomp.rules.toml_file import nearest, shown, where
 
 Value = bool | int | float | str
 """What a file can give."""
+
+
+def unknown_name(path: Path, key: str, name: str, known: Iterable[str]) -> str:
+    """What is wrong where the file at `path` names, under `key`, no function that there is."""
+    known = [*known]
+    return (
+        f"{where(path, (key,))}: expected {one_of(known)}; got {shown(name)}; "
+        f'the nearest is "{nearest(name, known)}"'
+    )
 
 
 def kinds(annotation: object) -> tuple[object, ...]:
@@ -33,7 +43,8 @@ def parameter_problems(
         place = where(path, ("parameters", name))
         if name not in known:
             words = ", ".join(known) or "it has none"
-            yield f'{place}: expected a parameter of "{owner}": {words}'
+            near = f'; the nearest is "{nearest(name, [*known])}"' if known else ""
+            yield f'{place}: expected a parameter of "{owner}": {words}{near}'
         elif not _fits(value, known[name]):
             kind = inspect.formatannotation(known[name])
             yield f"{place}: expected {kind}; got {shown(value)}"

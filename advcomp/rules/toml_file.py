@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -101,6 +102,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The one of some known names, at least one, that looks most like `name`."""
+    return difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
+
+
 def _line_of(text: str, key: Key) -> int | None:
     """The line of the longest part of `key` that is written out; arrays count as one line.
 
@@ -160,11 +166,10 @@ def _table_in(annotation: object) -> type[Table] | None:
 def _unknown_key(model: type[Table], table: type[Table], name: str) -> str:
     """Names the nearest known key, and the table where `name` itself would be right."""
     known = list(table.model_fields)
-    nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0)[0]
     homes = [
         f"[{field}] {name}"
         for field, info in model.model_fields.items()
         if name in getattr(_table_in(info.annotation), "model_fields", ())
     ]
     elsewhere = f" (or do you mean {', '.join(homes)}?)" if homes else ""
-    return f'unknown key; the nearest known one is "{nearest}"{elsewhere}'
+    return f'unknown key; the nearest known one is "{nearest(name, known)}"{elsewhere}'

@@ -122,10 +122,14 @@ def test_everything_wrong_with_a_choice_is_told(folder: Path) -> None:
     path = folder / "defense.toml"
     assert caught.value.problems == (
         f"{path}:3: [parameters] size: expected int; got 2.5",
-        f'{path}:4: [parameters] sise: expected a parameter of "median_filter": size',
+        f'{path}:4: [parameters] sise: expected a parameter of "median_filter": size; '
+        'the nearest is "size"',
     )
     choose(folder, "median")
-    with pytest.raises(InvalidConfig, match=r':1: defense: expected one of plain.*got "median"'):
+    with pytest.raises(
+        InvalidConfig,
+        match=r':1: defense: expected one of plain.*got "median"; the nearest is "median_filter"',
+    ):
         load_defense(folder)
     choose(folder, "plain", size=3)
     with pytest.raises(InvalidConfig, match='of "plain": it has none'):
