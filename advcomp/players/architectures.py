@@ -5,9 +5,11 @@ how its authors feed it: a size, how images get there, mean and standard deviati
 """
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from numbers import Real
 from typing import Self
 
 from torch import nn
@@ -58,11 +60,11 @@ class Feed:
             InvalidConfig: They make no sense: all problems at once.
         """
         problems = []
-        if len(mean or self.mean) != _CHANNELS:
+        if mean is not None and not _are_numbers(mean, above=-math.inf):
             problems.append(f"mean: expected {_CHANNELS} numbers; got {mean}")
-        if len(std or self.std) != _CHANNELS or min(std or self.std) <= 0:
+        if std is not None and not _are_numbers(std, above=0):
             problems.append(f"std: expected {_CHANNELS} numbers above 0; got {std}")
-        if input_size is not None and (len(input_size) != 2 or min(input_size) < 1):
+        if input_size is not None and not _is_size(input_size):
             problems.append(f"input_size: expected height and width in pixels; got {input_size}")
         if interpolation is not None and interpolation not in list(Interpolation):
             known = ", ".join(Interpolation)
@@ -76,6 +78,24 @@ class Feed:
             input_size=(input_size[0], input_size[1]) if input_size else self.input_size,
             interpolation=Interpolation(interpolation or self.interpolation),
         )
+
+
+def _are_numbers(values: object, *, above: float) -> bool:
+    """Whether there is a finite number above `above` for every channel."""
+    return (
+        isinstance(values, Sequence)
+        and len(values) == _CHANNELS
+        and all(isinstance(each, Real) and above < each < math.inf for each in values)
+    )
+
+
+def _is_size(values: object) -> bool:
+    """Whether these are a height and a width in pixels."""
+    return (
+        isinstance(values, Sequence)
+        and len(values) == 2
+        and all(isinstance(each, int) and each >= 1 for each in values)
+    )
 
 
 def require_known(architecture: str) -> None:

@@ -60,6 +60,7 @@ class Classifier(nn.Module):
         interpolation: Interpolation | str | None = None,
     ) -> None:
         super().__init__()
+        _require_sense(architecture, classes, label_offset)
         self.architecture = architecture
         self.classes = classes
         self.label_offset = label_offset
@@ -131,6 +132,19 @@ class Classifier(nn.Module):
         )
         self.folded = True
         return self
+
+
+def _require_sense(architecture: object, classes: object, label_offset: object) -> None:
+    """Refuse values of other kinds, which a file may state: all problems at once."""
+    problems = []
+    if not isinstance(architecture, str):
+        problems.append(f"architecture: expected a name; got {architecture!r}")
+    if type(classes) is not int or classes < 1:
+        problems.append(f"classes: expected an integer, at least 1; got {classes!r}")
+    if type(label_offset) is not int:
+        problems.append(f"label_offset: expected an integer; got {label_offset!r}")
+    if problems:
+        raise InvalidConfig(*problems)
 
 
 def load_classifier(

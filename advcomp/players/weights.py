@@ -20,8 +20,8 @@ _PYTORCH = {".pth", ".pt", ".bin", ".ckpt", ".tar"}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training scripts put the weights beside other things."""
 
-_PREFIXES = ("module.", "network.")
-"""What DataParallel and our `Classifier` put before every name."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+"""What DataParallel, `torch.compile`, Lightning and our `Classifier` put before every name."""
 
 _SHOWN = 5
 
@@ -32,7 +32,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InvalidConfig: The file cannot be read, or would have to run code.
     """
-    tensors, metadata = (_read_pytorch if path.suffix in _PYTORCH else _read_safetensors)(path)
+    tensors, metadata = (_read_pytorch if path.suffix.lower() in _PYTORCH else _read_safetensors)(
+        path
+    )
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -69,12 +71,23 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
-    if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()):
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(x, Tensor) and x.layout is torch.strided
+        for name, x in found.items()
+    ):
         raise InvalidConfig(
-            f"{path}: expected a state_dict, a mapping of names to tensors; "
-            f"got {type(found).__name__}"
+            f"{path}: expected a state_dict, a mapping of names to dense tensors; got "
+            f"{_described(found)}"
         )
     return dict(found), {}
+
+
+def _described(found: object) -> str:
+    """What a file holds instead of a state_dict, with the first keys of a mapping."""
+    if not isinstance(found, Mapping):
+        return type(found).__name__
+    more = ", ..." if len(found) > _SHOWN else ""
+    return f"one with the keys {', '.join(map(str, [*found][:_SHOWN]))}{more}"
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, classes: int) -> None:

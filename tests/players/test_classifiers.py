@@ -241,9 +241,14 @@ def test_a_damaged_pytorch_file_is_refused(content: bytes, tmp_path: Path) -> No
 
 
 def test_a_pytorch_file_without_a_mapping_of_tensors_is_refused(tmp_path: Path) -> None:
-    for content in ([torch.zeros(1)], {"epoch": 3}):
+    for content, got in (
+        ([torch.zeros(1)], "list"),
+        ({"epoch": 3}, "one with the keys epoch"),
+        ({0: torch.zeros(1)}, "one with the keys 0"),
+        ({"weight": torch.eye(2).to_sparse()}, "one with the keys weight"),
+    ):
         torch.save(content, tmp_path / "c.pth")
-        with pytest.raises(InvalidConfig, match="expected a state_dict"):
+        with pytest.raises(InvalidConfig, match=f"expected a state_dict.*got {got}$"):
             load_classifier(tmp_path / "c.pth", architecture="conv_net", classes=10)
 
 
@@ -281,6 +286,39 @@ def test_another_number_of_classes_is_called_that(foreign: tuple[nn.Module, Path
 def test_an_unknown_architecture_is_told_its_nearest(wanted: str, near: str) -> None:
     with pytest.raises(InvalidConfig, match=f'got "{wanted}", the nearest are .*{near}'):
         Classifier(wanted, 10)
+
+
+@pytest.mark.parametrize(
+    ("key", "stated"),
+    [
+        *[("architecture", stated) for stated in ("5", '["conv_net"]')],
+        *[("classes", stated) for stated in ('"10"', "0", "-1", "10.0", "true")],
+        *[("label_offset", stated) for stated in ('"a"', "0.5", "null")],
+        *[("mean", stated) for stated in ('"abc"', "0.5", '["a", "b", "c"]', "[NaN, 0, 0]", "[]")],
+        *[("std", stated) for stated in ("[1, 1, -1]", "[1, 1, NaN]", "[1, 1]", "{}")],
+        *[("input_size", stated) for stated in ('"32"', "[32.5, 32]", "32", "[0, 32]")],
+        *[("interpolation", stated) for stated in ("3", '"area"')],
+    ],
+)
+def test_a_file_that_states_nonsense_is_refused_by_the_key(
+    key: str, stated: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.safetensors"
+    metadata = {"architecture": '"conv_net"', "classes": "10", "label_offset": "0"}
+    save_file({}, path, metadata | {key: stated})
+    with pytest.raises(InvalidConfig) as caught:
+        load_classifier(path)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}: {key}: expected")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_names_are_known_behind_what_wrappers_put_before_them(prefix: str, tmp_path: Path) -> None:
+    saved = Classifier("conv_net", 10).eval()
+    tensors = {prefix + name: tensor for name, tensor in saved.network.state_dict().items()}
+    torch.save(tensors, tmp_path / "c.PTH")
+    loaded = load_classifier(tmp_path / "c.PTH", architecture="conv_net", classes=10)
+    assert torch.equal(loaded(IMAGES), saved(IMAGES))
 
 
 def test_values_that_make_no_sense_are_told_together() -> None:
