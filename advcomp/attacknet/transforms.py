@@ -14,7 +14,7 @@ from torch.nn import functional
 from advcomp.attacknet.config import TransformItem, TransformName
 from advcomp.attacknet.draws import generator_of, uniform
 from advcomp.players.blocks import shuffle_blocks
-from advcomp.players.resizing import padded_side, resize_and_pad
+from advcomp.players.resizing import resize_and_pad
 
 
 def transformed(x: Tensor, items: Sequence[TransformItem], keys: Sequence[int]) -> Tensor:
@@ -36,7 +36,7 @@ def diverse_inputs(x: Tensor, _item: TransformItem, generators: Sequence[Generat
 
     The paper enlarges 299x299 to 299..329 on a black 330x330; other sizes in proportion.
     """
-    square = resize_and_pad(x, padded_side(x.shape[-1], 330), generators)
+    square = resize_and_pad(x, 330, generators)
     size = (x.shape[-2], x.shape[-1])
     return functional.interpolate(square, size=size, mode="bilinear", align_corners=False)
 

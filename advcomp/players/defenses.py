@@ -27,7 +27,7 @@ from torch.nn import functional
 from advcomp.players.objectives import Model, frozen
 from advcomp.players.pixels import quantise, to_float
 from advcomp.players.randomness import image_generators, normal
-from advcomp.players.resizing import padded_side, resize_and_pad
+from advcomp.players.resizing import resize_and_pad
 
 RandomTransform = Callable[[Tensor, Sequence[Generator]], Tensor]
 """Images, and where the randomness of each comes from, to as many images."""
@@ -143,15 +143,14 @@ def random_resize_pad(
 
     Args:
         model: Takes images of the enlarged size.
-        images: Square images.
+        images: Images.
         draws: Over how many draws the probabilities are averaged.
         flip: Mirror a draw left to right with probability 0.5.
     """
-    side = padded_side(images.shape[-1], 331)
 
     def transform(images: Tensor, generators: Sequence[Generator]) -> Tensor:
         seen = random_flip(images, generators) if flip else images
-        return resize_and_pad(seen, side, generators)
+        return resize_and_pad(seen, 331, generators)
 
     return average_over(model, images, transform, draws=draws, salt="random_resize_pad")
 
@@ -165,22 +164,25 @@ def random_flip(images: Tensor, generators: Sequence[Generator]) -> Tensor:
 def crop_and_rescale(
     images: Tensor, generators: Sequence[Generator], share: float = 90 / 224
 ) -> Tensor:
-    """A random square part of each image, enlarged to the image's size (arXiv 1711.00117, 3.1).
+    """A random part of each image, enlarged to the image's size (arXiv 1711.00117, 3.1).
 
     Args:
-        images: Square images.
+        images: Images.
         generators: One for each image, on the CPU.
-        share: Side of the part as a share of the image's; 90 of 224 pixels in the paper.
+        share: Sides of the part as a share of the image's; 90 of 224 pixels in the paper.
     """
-    side = images.shape[-1]
-    part = max(1, round(share * side))
+    sides = images.shape[-2:]
+    height, width = (max(1, round(share * side)) for side in sides)
 
-    def crop(image: Tensor, generator: Generator) -> Tensor:
-        top, left = torch.randint(side - part + 1, (2,), generator=generator).tolist()
-        return image[:, top : top + part, left : left + part]
+    def crop(image: Tensor, own: Generator) -> Tensor:
+        top, left = (
+            int(torch.randint(side - part + 1, (), generator=own))
+            for side, part in zip(sides, (height, width), strict=True)
+        )
+        return image[:, top : top + height, left : left + width]
 
     parts = torch.stack([crop(*pair) for pair in zip(images, generators, strict=True)])
-    return functional.interpolate(parts, size=side, mode="bilinear", align_corners=False)
+    return functional.interpolate(parts, size=sides, mode="bilinear", align_corners=False)
 
 
 def add_noise(images: Tensor, generators: Sequence[Generator], sigma: float = 0.1) -> Tensor:
@@ -195,7 +197,7 @@ def barrage(images: Tensor, generators: Sequence[Generator], count: int = 3) -> 
     the classifier behind them, too.
 
     Args:
-        images: Square images.
+        images: Images.
         generators: One for each image, on the CPU.
         count: How many are applied one after another, up to 5.
     """

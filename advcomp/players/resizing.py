@@ -25,23 +25,27 @@ def padded_side(side: int, enlarged: int) -> int:
     return in_proportion(enlarged, side, least=side + 1)
 
 
-def resize_and_pad(images: Tensor, side: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Enlarge each image by a random amount, and put it somewhere on a black square of `side`.
+def resize_and_pad(images: Tensor, enlarged: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Enlarge each image by a random amount, and put it somewhere on black.
 
     Args:
-        images: (N, C, H, W) with H = W < side; enlarged to H..side - 1 pixels.
-        side: Of the square, in pixels.
+        images: (N, C, H, W), N >= 1.
+        enlarged: Side of the black square that a paper has for 299x299; for other lengths, each
+            by itself, `padded_side`. An image grows to less than that, by one share of the room.
         generators: One for each image, on the CPU.
     """
     pairs = zip(images, generators, strict=True)
-    return torch.stack([_resize_and_pad(image, side, generator) for image, generator in pairs])
+    return torch.stack([_resize_and_pad(image, enlarged, generator) for image, generator in pairs])
 
 
-def _resize_and_pad(image: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    enlarged = _draw(image.shape[-1], side, generator)
-    top, left = (_draw(0, side - enlarged + 1, generator) for _ in range(2))
-    resized = functional.interpolate(image.unsqueeze(0), size=(enlarged, enlarged), mode="nearest")
-    margins = (left, side - enlarged - left, top, side - enlarged - top)
+def _resize_and_pad(image: Tensor, enlarged: int, generator: torch.Generator) -> Tensor:
+    height, width = image.shape[-2:]
+    rows, columns = (padded_side(side, enlarged) for side in (height, width))
+    more = _draw(0, columns - width, generator)
+    tall, wide = height + more * (rows - height) // (columns - width), width + more
+    top, left = (_draw(0, room + 1, generator) for room in (rows - tall, columns - wide))
+    resized = functional.interpolate(image.unsqueeze(0), size=(tall, wide), mode="nearest")
+    margins = (left, columns - wide - left, top, rows - tall - top)
     return functional.pad(resized, margins).squeeze(0)
 
 

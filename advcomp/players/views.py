@@ -13,17 +13,17 @@ from torch.nn import functional
 
 from advcomp.players.climb import View, Views
 from advcomp.players.randomness import image_generators, normal, uniform
-from advcomp.players.resizing import padded_side, resize_and_pad
+from advcomp.players.resizing import resize_and_pad
 
 
 def diverse_inputs(clean: Tensor, *, eps: float, probability: float = 0.5, seed: int = 0) -> Views:
     """Each step sees the image at another size and place (Xie et al. 2019, arXiv 1803.06978, 3.3).
 
     The paper enlarges 299x299 to 299..329 on a black 330x330; other sizes in proportion. The
-    square is scaled back, for surrogates that take one size only.
+    result is scaled back, for surrogates that take one size only.
 
     Args:
-        clean: The square images that will be attacked; the randomness is seeded from them.
+        clean: The images that will be attacked; the randomness is seeded from them.
         eps: The budget, which seeds it too.
         probability: How often an image is transformed.
         seed: For other draws.
@@ -31,7 +31,6 @@ def diverse_inputs(clean: Tensor, *, eps: float, probability: float = 0.5, seed:
     # Sizes and places are Python's numbers: drawn on the CPU, whatever the images are on.
     generators = image_generators(clean, f"diverse_inputs {eps} {seed}")
     height, width = clean.shape[-2:]
-    side = padded_side(height, 330)
 
     def seen(x: Tensor) -> Tensor:
         chosen = [float(torch.rand((), generator=own)) < probability for own in generators]
@@ -39,7 +38,7 @@ def diverse_inputs(clean: Tensor, *, eps: float, probability: float = 0.5, seed:
         if not moving:
             return x
         images = [image for image, picked in zip(x, chosen, strict=True) if picked]
-        squares = resize_and_pad(torch.stack(images), side, moving)
+        squares = resize_and_pad(torch.stack(images), 330, moving)
         changed = iter(
             functional.interpolate(
                 squares, size=(height, width), mode="bilinear", align_corners=False

@@ -146,7 +146,7 @@ def test_the_enlarged_side_is_in_proportion_to_the_papers() -> None:
 def test_a_padded_image_is_the_enlarged_one_on_black() -> None:
     ones = torch.ones(300, 3, 32, 32)
     generators = [torch.Generator().manual_seed(i) for i in range(300)]
-    squares = resize_and_pad(ones, 35, generators)
+    squares = resize_and_pad(ones, 331, generators)
     assert squares.shape == (300, 3, 35, 35)
     sides, places = set(), set()
     for square in squares:
@@ -157,6 +157,38 @@ def test_a_padded_image_is_the_enlarged_one_on_black() -> None:
         places.add((len(rows), int(rows[0]), int(columns[0])))
     assert sides == {32, 33, 34}
     assert len(places) == 4**2 + 3**2 + 2**2
+
+
+@pytest.mark.parametrize("shape", [(32, 49), (49, 32), (1, 1)])
+def test_a_rectangle_grows_by_one_share_and_stays_within_its_frame(shape: tuple[int, int]) -> None:
+    generators = [torch.Generator().manual_seed(i) for i in range(300)]
+    frames = resize_and_pad(torch.ones(300, 3, *shape), 331, generators)
+    room = [padded_side(side, 331) - side for side in shape]
+    assert frames.shape[2:] == tuple(side + more for side, more in zip(shape, room, strict=True))
+    sizes = {tuple(int(frame[0].amax(axis).sum()) for axis in (1, 0)) for frame in frames}
+    assert {wide - shape[1] for _, wide in sizes} == set(range(room[1]))
+    for tall, wide in sizes:
+        assert tall - shape[0] == (wide - shape[1]) * room[0] // room[1]
+    assert (frames.sum((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+@pytest.mark.parametrize("shape", [(32, 40), (40, 32)])
+def test_a_random_label_of_a_rectangle_depends_on_it_alone(
+    name: str, shape: tuple[int, int]
+) -> None:
+    classifier, images = Classifier("conv_net", 10), torch.rand(4, 3, *shape)
+    whole = AVERAGES[name](classifier, images)
+    torch.testing.assert_close(whole[[2, 1]], AVERAGES[name](classifier, images[[2, 1]]))
+
+
+def test_crops_of_a_rectangle_come_from_all_of_it() -> None:
+    image = torch.arange(4.0 * 8).view(1, 1, 4, 8).expand(300, 3, 4, 8)
+    generators = [torch.Generator().manual_seed(i) for i in range(300)]
+    crops = crop_and_rescale(image, generators, share=0.5)
+    assert crops.shape == image.shape
+    corners = {float(crop[0, 0, 0]) for crop in crops}
+    assert corners == {8.0 * top + left for top in range(3) for left in range(5)}
 
 
 def test_an_average_is_the_mean_probability_of_its_draws(images: Tensor) -> None:
@@ -175,7 +207,7 @@ def test_random_resizing_is_an_average_over_sizes_and_places(images: Tensor) -> 
     classifier = Classifier("separable_net", 10).freeze()
     whole = random_resize_pad(classifier, images, draws=3)
     generators = image_generators(images, "random_resize_pad")
-    answers = [classifier(resize_and_pad(images, 35, generators)) for _ in range(3)]
+    answers = [classifier(resize_and_pad(images, 331, generators)) for _ in range(3)]
     torch.testing.assert_close(whole.exp(), torch.stack(answers).softmax(2).mean(0))
 
 
@@ -217,7 +249,7 @@ def test_flips_mirror_about_every_other_image() -> None:
 def test_flips_are_drawn_before_sizes_and_places(images: Tensor) -> None:
     classifier = Classifier("separable_net", 10).freeze()
     generators = image_generators(images, "random_resize_pad")
-    seen = resize_and_pad(random_flip(images, generators), 35, generators)
+    seen = resize_and_pad(random_flip(images, generators), 331, generators)
     torch.testing.assert_close(
         random_resize_pad(classifier, images, draws=1, flip=True), classifier(seen).log_softmax(1)
     )
