@@ -10,7 +10,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from advcomp.players.objectives import Loss, Model, cross_entropy, frozen, judge, margin
+from advcomp.players.objectives import (
+    Loss,
+    Model,
+    cross_entropy,
+    frozen,
+    judge,
+    leaf,
+    margin,
+)
 from advcomp.players.pixels import ball
 from advcomp.players.randomness import image_generators, uniform
 
@@ -183,7 +191,7 @@ class _Run:
     def _look(self, x: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """What is climbed at x, (N,), and its gradient; keeps x where the margin is the best."""
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
+            x = leaf(x)
             losses, logits = judge(self.classifier, x, self.labels, loss)
             values = self.towards * losses
             (g,) = torch.autograd.grad(values.sum(), x)

@@ -76,8 +76,22 @@ def objective(
 def slope(objective: Objective, x: Tensor) -> Tensor:
     """The gradient of an objective at images x; parameters get none."""
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
+        x = leaf(x)
         return torch.autograd.grad(objective(x), x)[0]
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Images that a gradient can be taken at, cut off from what they came from.
+
+    Raises:
+        RuntimeError: Within `torch.inference_mode`, where nothing has a gradient.
+    """
+    if torch.is_inference_mode_enabled() or x.is_inference():
+        raise RuntimeError(
+            "an attack needs gradients, which torch.inference_mode takes from all that is made "
+            "within it; make the images and attack them outside, or use torch.no_grad"
+        )
+    return x.detach().requires_grad_()
 
 
 @contextmanager

@@ -54,6 +54,8 @@ def _draw(like: Tensor, generator: Generators | None, fill: Fill) -> Tensor:
         raise ValueError(
             f"expected a generator for each of {len(like)} images; got {len(generator)}"
         )
+    if not generator:
+        return torch.empty_like(like)
     empty = [torch.empty(like.shape[1:], dtype=like.dtype, device=g.device) for g in generator]
     return torch.stack([fill(e, g) for e, g in zip(empty, generator, strict=True)]).to(like)
 

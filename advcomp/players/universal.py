@@ -50,7 +50,7 @@ def universal(
             f"perturbations: expected {expected}; got {tuple(perturbations.shape)}; "
             f"make them with fit_universal"
         )
-    fitted = perturbations.to(clean)
+    clean, fitted = clean.detach(), perturbations.to(clean)
     return project(clean + eps * (fitted[labels] if targeted else fitted), clean, eps)
 
 

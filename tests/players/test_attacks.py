@@ -7,6 +7,7 @@ from support.attack_cases import (
     CLASSES,
     EPS,
     EXACT,
+    QUICK,
     RANDOM,
     UNTARGETED_ONLY,
     attack,
@@ -174,13 +175,45 @@ def test_adversarial_images_are_plain_floats_within_0_and_1(name: str) -> None:
         assert not adversarial.requires_grad
 
 
+@pytest.mark.parametrize("asking", [False, True])
 @pytest.mark.parametrize("name", EVERY)
-def test_the_clean_images_are_left_alone(name: str) -> None:
-    clean = images()
+def test_the_clean_images_are_left_alone(name: str, asking: bool) -> None:
+    clean = images().requires_grad_(asking)
     copy = clean.clone()
-    attack(name, two_way())(clean, LABELS, eps=EPS)
+    found = attack(name, two_way())(clean, LABELS, eps=EPS)
     assert torch.equal(clean, copy)
-    assert not clean.requires_grad
+    assert clean.requires_grad is asking
+    assert clean.grad is None
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(8, 13), (13, 8), (1, 1)])
+@pytest.mark.parametrize("name", EVERY)
+def test_an_attack_takes_images_of_any_shape(name: str, shape: tuple[int, int]) -> None:
+    clean = torch.rand(4, 3, *shape)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(clean[0].numel(), CLASSES))
+    given = QUICK[name]
+    if name == "admix":
+        given = given | {"pool": clean.flip(0), "pool_labels": torch.arange(4)}
+    if name == "universal":
+        given = {"perturbations": torch.full_like(clean[:1], -1)}
+    found = ATTACKS[name](classifier, clean, LABELS, eps=EPS, **given)
+    moved = (found - clean).abs().flatten(1).amax(1)
+    torch.testing.assert_close(moved, torch.full_like(moved, EPS))
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("name", GRADIENT)
+def test_of_no_images_an_attack_makes_none(name: str) -> None:
+    run = attack(name, two_way())
+    assert run(images(0), LABELS[:0], eps=EPS).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_an_attack_says_why_it_needs_more_than_inference_mode(name: str) -> None:
+    run, clean = attack(name, two_way()), images()
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="an attack needs gradients"):
+        run(clean, LABELS, eps=EPS)
 
 
 @pytest.mark.parametrize("name", GRADIENT)
