@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from numbers import Real
 from typing import Self
 
 from torch import nn
@@ -85,7 +84,7 @@ def _are_numbers(values: object, *, above: float) -> bool:
     return (
         isinstance(values, Sequence)
         and len(values) == _CHANNELS
-        and all(isinstance(each, Real) and above < each < math.inf for each in values)
+        and all(isinstance(each, int | float) and above < each < math.inf for each in values)
     )
 
 

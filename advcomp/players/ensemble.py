@@ -30,8 +30,8 @@ class Ensemble(nn.Module):
         fusion: What is averaged. In losses, the logits are fused in probabilities.
 
     Raises:
-        ValueError: No member, weights that do not fit them, or members that call their classes
-            by different labels.
+        ValueError: No member, weights that do not fit them, or members of which some have other
+            classes, or call them by other labels.
     """
 
     weights: Tensor
@@ -53,6 +53,9 @@ class Ensemble(nn.Module):
         offsets = [getattr(member, "label_offset", 0) for member in members]
         if len(set(offsets)) > 1:
             raise ValueError(f"expected members with one label offset; got {offsets}")
+        classes = [member.classes for member in members if hasattr(member, "classes")]
+        if len(set(classes)) > 1:
+            raise ValueError(f"expected members with one number of classes; got {classes}")
         self.label_offset = int(offsets[0])
         self.members = nn.ModuleList(members)
         self.register_buffer("weights", torch.tensor(weights) / sum(weights))
@@ -101,7 +104,8 @@ def load_ensemble(
         fusion: As in `Ensemble`.
 
     Raises:
-        InvalidConfig: A pattern that no file fits, or a file that is no classifier.
+        InvalidConfig: A pattern that no file fits, a file that is no classifier, or what makes no
+            `Ensemble`.
     """
     files = sorted(folder.glob("*.safetensors"))
     fitting = {file: [p for p in weights if fnmatchcase(file.stem, p)] for file in files}
@@ -115,4 +119,9 @@ def load_ensemble(
         )
     chosen = {file: weights[patterns[0]] for file, patterns in fitting.items() if patterns}
     members = [load_classifier(file) for file in chosen]
-    return Ensemble(members, weights=list(chosen.values()), fusion=fusion)
+    try:
+        return Ensemble(members, weights=list(chosen.values()), fusion=fusion)
+    except ValueError as error:
+        raise InvalidConfig(
+            f"{folder}: {', '.join(file.name for file in chosen)}: {error}"
+        ) from error

@@ -151,6 +151,25 @@ def test_the_first_pattern_that_fits_a_name_gives_its_weight(folder: Path) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("classes", "offset", "settings", "told"),
+    [
+        (10, 1, "[weights]\nsurrogate_1 = -1.0", "one weight for each, not negative"),
+        (10, 1, "[weights]\nsurrogate_1 = 0\nsurrogate_2 = 0\nsurrogate_3 = 0", "not all 0"),
+        (10, 0, "", r"one label offset; got [1, 1, 0]"),
+        (9, 1, "", r"one number of classes; got [10, 10, 9]"),
+    ],
+)
+def test_surrogates_that_make_no_ensemble_are_told_with_their_folder(
+    classes: int, offset: int, settings: str, told: str, folder: Path
+) -> None:
+    other = Classifier("conv_net", classes, label_offset=offset)
+    other.save(folder / "surrogate_3.safetensors")
+    (problem,) = problems(folder, f'attack = "fgsm"\n{settings}')
+    assert problem.startswith(f"{folder}: surrogate_1.safetensors, surrogate_2")
+    assert told in problem
+
+
 def test_members_that_count_their_labels_differently_are_no_ensemble() -> None:
     other = Classifier("conv_net", 10, label_offset=1)
     with pytest.raises(ValueError, match=r"one label offset; got \[0, 1\]"):
