@@ -27,7 +27,8 @@ def shuffled_blocks(
     """Blocks of the image, moved and rotated (Wang et al. 2024, arXiv 2308.10299, 3.3; BSR).
 
     Rows are cut at random into strips, and columns; the strips change their order, and each block
-    is rotated. Where no pixel of a block lies, its place is black.
+    is rotated. Where no pixel of a block lies, its place is black. The blocks stay a grid: the
+    authors' code cuts and orders every strip's columns anew.
 
     Args:
         clean: The images that will be attacked; the randomness is seeded from them.

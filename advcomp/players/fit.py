@@ -28,6 +28,9 @@ from advcomp.rules.durable import write_durably
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_KEPT = {"recipe", "epochs", "module", "optimizer", "generator"}
+"""The keys of a checkpoint."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
@@ -238,6 +241,11 @@ class _Run(Generic[Module]):
             raise InvalidConfig(
                 f"{path}: expected a checkpoint; delete it to start anew: {error}"
             ) from error
+        if not isinstance(kept, dict) or _KEPT - kept.keys():
+            raise InvalidConfig(
+                f"{path}: expected a checkpoint of training; got another PyTorch file; "
+                "delete it to start anew"
+            )
         if kept["recipe"] != self.recipe.model_dump_json():
             raise InvalidConfig(
                 f"{path}: expected a checkpoint of this recipe; got one of another; "

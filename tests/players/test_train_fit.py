@@ -134,7 +134,12 @@ def test_a_checkpoint_of_another_recipe_is_refused(few: LabelledImages, tmp_path
     other = RECIPE.model_copy(update={"epochs": 9})
     with pytest.raises(InvalidConfig, match=r"d\.pt: expected a checkpoint of this recipe"):
         fit(denoiser(), distance, few, other, checkpoint=path)
-    path.write_bytes(path.read_bytes()[:1000])
+    whole = path.read_bytes()
+    for content in ({"weight": torch.zeros(1)}, [torch.zeros(1)]):
+        torch.save(content, path)
+        with pytest.raises(InvalidConfig, match=r"d\.pt: expected a checkpoint of training"):
+            fit(denoiser(), distance, few, RECIPE, checkpoint=path)
+    path.write_bytes(whole[:1000])
     with pytest.raises(InvalidConfig, match=r"d\.pt: expected a checkpoint"):
         fit(denoiser(), distance, few, RECIPE, checkpoint=path)
 
