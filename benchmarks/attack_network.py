@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
+from advcomp.attacknet.assembly import names_of
 from advcomp.attacknet.config import EpsilonInput, HintMode, HintTable, Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.parallel import joined, launched
+from advcomp.attacknet.launch import launched
+from advcomp.attacknet.parallel import joined
 from advcomp.attacknet.progress import EvaluationReport
 from advcomp.attacknet.step import prepared, train_step
 
@@ -58,9 +60,10 @@ def report(recipe: Recipe, seeds: list[int], judges: list[Path]) -> None:
     targets = [item.weights for item in recipe.targets]
     found = [trained(recipe.model_copy(update={"seed": seed}), targets + judges) for seed in seeds]
     network, told = found[0][1]
+    names = names_of(targets + judges)
     rates = "".join(
-        f"{mean(rate(evaluation, names) for evaluation, _ in found):18.1%}" if names else ""
-        for names in ([path.stem for path in targets], [path.stem for path in judges])
+        f"{mean(rate(evaluation, some) for evaluation, _ in found):18.1%}" if some else ""
+        for some in (names[: len(targets)], names[len(targets) :])
     )
     print(
         f"{recipe.network.epsilon:9}  {recipe.hint.mode:9}  {network:7.2f}  {told:9.2f}{rates}",

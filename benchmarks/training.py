@@ -31,7 +31,8 @@ from advcomp.attacknet.assembly import one_image
 from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.flops import flops
-from advcomp.attacknet.parallel import joined, launched, together
+from advcomp.attacknet.launch import launched
+from advcomp.attacknet.parallel import joined, together
 from advcomp.attacknet.step import Run, prepared, train_step
 
 WARM_UP = 2

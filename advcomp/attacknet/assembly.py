@@ -24,6 +24,16 @@ def dtype_of(precision: Precision) -> torch.dtype:
     return torch.float64 if precision is Precision.FLOAT64 else torch.float32
 
 
+def names_of(paths: Iterable[Path]) -> list[str]:
+    """What files of weights are called: as short as can be, and each differently."""
+    paths = list(paths)
+    for length in range(1, max((len(path.parts) for path in paths), default=0)):
+        names = ["/".join(path.with_suffix("").parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
 def fitting_classifier(path: Path, images: Images) -> Classifier:
     """The classifier in a file, frozen, tried on one image.
 
@@ -35,10 +45,10 @@ def fitting_classifier(path: Path, images: Images) -> Classifier:
     try:
         with torch.no_grad():
             logits = classifier(to_float(images.levels[:1]))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         raise InvalidConfig(
             f"{path}: expected a classifier for images of {height}x{width}; "
-            f'"{classifier.architecture}" takes none: {str(error).splitlines()[0]}'
+            f'"{classifier.architecture}" takes none: {str(error).partition(chr(10))[0]}'
         ) from error
     expected = [min(images.classes), max(images.classes)]
     known = [classifier.label_offset, classifier.label_offset + logits.shape[1] - 1]
@@ -85,10 +95,7 @@ def target_classifiers(
             _known_layers(item.weights, classifier, [item.feature_layer])
     return [
         TargetClassifier(
-            name=item.weights.stem,
-            classifier=classifier,
-            weight=item.weight,
-            feature_layer=item.feature_layer,
+            classifier=classifier, weight=item.weight, feature_layer=item.feature_layer
         )
         for item, classifier in zip(items, classifiers, strict=True)
     ]
@@ -107,6 +114,19 @@ def hint_of(recipe: Recipe, images: Images) -> GradientHint | None:
     return GradientHint(surrogate, recipe.hint.layers)
 
 
+def refuse_one_class(recipe: Recipe, images: Images) -> None:
+    """Check that a network that aims has something to aim at.
+
+    Raises:
+        InvalidConfig: All images have one label.
+    """
+    if recipe.threat.targeted and len(images.classes) < 2:
+        raise InvalidConfig(
+            "[threat] targeted: expected images of two or more labels, to draw target classes "
+            f"from; all in [data] have {images.classes[0]}"
+        )
+
+
 def spec_of(recipe: Recipe, images: Images, hint: GradientHint | None) -> NetworkSpec:
     """What network a recipe asks for."""
     strides = [recipe.network.stem_stride << level for level in range(len(recipe.network.widths))]
@@ -114,7 +134,7 @@ def spec_of(recipe: Recipe, images: Images, hint: GradientHint | None) -> Networ
         table=recipe.network,
         max_epsilons=recipe.threat.max_epsilons,
         target_labels=images.classes if recipe.threat.targeted else None,
-        hint=() if hint is None else hint.spec(images.levels.shape[2], strides),
+        hint=() if hint is None else hint.spec(images.levels.shape[1:3], strides),
     )
 
 

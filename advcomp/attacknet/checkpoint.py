@@ -26,9 +26,20 @@ from advcomp.rules.toml_file import Table
 CHECKPOINTS = "checkpoints"
 
 _FORMAT = 1
+_STATES = ("network", "average", "optimizer", "scaler")
+_STRANGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    pickle.UnpicklingError,
+)
+"""What torch.load raises at bytes that are no checkpoint."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FREE = ("parallel", "device", "output")
-"""Tables of a recipe that may differ when a run goes on: they do not change what is computed."""
+_FREE: dict[str, bool | dict[str, bool]] = {
+    "parallel": True,
+    "output": True,
+    "device": {"name": True, "channels_last": True, "compile": True, "recompute": True},
+}
+"""What of a recipe may differ when a run goes on: it does not change what is computed."""
 
 
 class About(Table):
@@ -70,7 +81,7 @@ class Checkpoint:
 
 def identity_of(recipe: Recipe) -> dict[str, str]:
     """What may not differ when a run goes on: `training.steps` to its value, files by content."""
-    tables = recipe.model_dump(mode="json", exclude=set(_FREE))
+    tables = recipe.model_dump(mode="json", exclude=_FREE)
     return {key: _content(value) for key, value in _flat("", tables)}
 
 
@@ -105,10 +116,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
         {"format": _FORMAT, "about": checkpoint.about.model_dump_json(), **checkpoint.states},
         content,
     )
-    path = checkpoints / f"step-{checkpoint.about.step:08d}.pt"
-    write_durably(path, content.getvalue())
+    write_durably(path_of_step(folder, checkpoint.about.step), content.getvalue())
     for old in sorted(checkpoints.glob("step-*.pt"))[:-keep]:
         old.unlink()
+
+
+def path_of_step(folder: Path, step: int) -> Path:
+    """Where a run's folder keeps the checkpoint of a step."""
+    return folder / CHECKPOINTS / f"step-{step:08d}.pt"
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -124,31 +139,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        about = About.model_validate_json(content.pop("about"))
-        known = content.pop("format") == _FORMAT
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
+        if not isinstance(content, dict) or content.keys() != {"format", "about", *_STATES}:
+            raise ValueError("it holds something else")
+        if content["format"] != _FORMAT:
+            raise ValueError(f"its format is {content['format']}, not {_FORMAT}")
+        about = About.model_validate_json(content["about"])
+    except OSError as error:
         raise InvalidConfig(
-            f"{path}: expected a checkpoint of `advcomp train`: {str(error).splitlines()[0]}"
+            f"{path}: expected a checkpoint of `advcomp train`: {error.strerror}"
         ) from error
-    if not known:
-        raise InvalidConfig(f"{path}: expected a checkpoint of format {_FORMAT}")
-    return Checkpoint(about, content)
+    except _STRANGE as error:
+        said = str(error).partition("\n")[0] or "it is empty or cut off"
+        raise InvalidConfig(f"{path}: expected a checkpoint of `advcomp train`: {said}") from error
+    return Checkpoint(about, {name: content[name] for name in _STATES})
 
 
-def refuse_other_recipe(path: Path, found: Mapping[str, str], recipe: Recipe) -> None:
-    """Check that a checkpoint belongs to a recipe.
+def refuse_other_recipe(path: Path, found: Mapping[str, str], own: Mapping[str, str]) -> None:
+    """Check that a checkpoint belongs to a recipe, by the identities of both.
 
     Raises:
         InvalidConfig: It does not: names the keys that differ.
     """
-    own = identity_of(recipe)
     different = sorted(key for key in found.keys() | own.keys() if found.get(key) != own.get(key))
     if different:
         raise InvalidConfig(

@@ -5,7 +5,7 @@ seen from the recipe's folder. What no single key can be wrong about (a loss wit
 looks at, a batch that no grid can split) is checked here, too, before anything is loaded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -51,6 +51,14 @@ class TransformName(StrEnum):
     SMOOTH = "smooth"
 
 
+class DeviceName(StrEnum):
+    """What computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class Precision(StrEnum):
     """What the network computes in; its weights keep 32 bits under bf16 and fp16."""
 
@@ -68,6 +76,7 @@ Widths = Annotated[tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], at_le
 FLAG = "true or false"
 WEIGHT = "a number above 0"
 SHARE = "a number from 0 to 1"
+_WEEK_S = 7 * 24 * 3600
 
 
 class DataTable(Table):
@@ -150,6 +159,8 @@ class HintTable(Table):
 
     @model_validator(mode="after")
     def _a_surrogate_where_one_is_asked(self) -> Self:
+        if self.mode is HintMode.NONE and "layers" in self.model_fields_set:
+            raise problem('layers: goes only with mode = "one" or "recurrent"; mode is "none"')
         if (self.surrogate is None) != (self.mode is HintMode.NONE):
             raise problem(
                 'surrogate: goes only with mode = "one" or "recurrent", and both need it; '
@@ -199,6 +210,8 @@ class LossTable(Table):
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:
+        if "confidence" in self.model_fields_set and self.weights and not self.margin:
+            raise problem(f"confidence: goes only with margin above 0; it is {self.margin}")
         if not self.weights:
             names = ", ".join(name for name in LossTable.model_fields if name != "confidence")
             raise problem(f"expected a weight above 0 for one of {names}; all are 0")
@@ -245,7 +258,9 @@ _TRANSFORM_KEYS = {
 class TrainingTable(Table):
     """[training]: how long and how fast. The rate climbs over the warm-up, then falls to 0."""
 
-    steps: int = Field(default=1000, ge=1, description="a number of steps, at least 1")
+    steps: int = Field(
+        default=1000, ge=1, lt=10**8, description="a number of steps, at least 1, below 10^8"
+    )
     batch_size: int = Field(
         default=32, ge=1, description="images of a step over all ranks, at least 1"
     )
@@ -272,8 +287,10 @@ class TrainingTable(Table):
 class DeviceTable(Table):
     """[device]: what computes, and how."""
 
-    name: str = Field(
-        default="auto", description='"auto" (GPUs where there are any), "cpu" or "cuda"'
+    name: DeviceName = Field(
+        default=DeviceName.AUTO,
+        strict=False,
+        description=f"{one_of(DeviceName)} (auto: GPUs where there are any)",
     )
     precision: Precision = Field(
         default=Precision.FLOAT32, strict=False, description=one_of(Precision)
@@ -295,7 +312,10 @@ class ParallelTable(Table):
         description="ranks of a group that split the target classifiers, at least 1",
     )
     timeout_s: float = Field(
-        default=600.0, gt=0, description="seconds that ranks wait for each other, above 0"
+        default=600.0,
+        gt=0,
+        le=_WEEK_S,
+        description="seconds that ranks wait for each other, above 0, at most a week",
     )
 
 
@@ -333,35 +353,6 @@ class Recipe(Table):
     parallel: ParallelTable = Field(default=ParallelTable(), description="a table")
     output: OutputTable = Field(default=OutputTable(), description="a table")
 
-    @model_validator(mode="after")
-    def _tables_fit_together(self) -> Self:
-        if not self.targets:
-            raise problem("targets: expected one or more tables [[targets]]; got none")
-        looks = self.loss.feature_distance > 0
-        if looks and self.threat.targeted:
-            raise problem(
-                "[loss] feature_distance has no targeted form: take it out, or set"
-                " [threat] targeted = false"
-            )
-        blind = [i for i, item in enumerate(self.targets) if (item.feature_layer is None) == looks]
-        if blind:
-            raise problem(
-                f"[targets] {', '.join(f'[{i}]' for i in blind)} feature_layer: goes only with"
-                f" [loss] feature_distance above 0, and every target needs it there; it is"
-                f" {self.loss.feature_distance}"
-            )
-        if self.parallel.model_ranks > len(self.targets):
-            raise problem(
-                f"[parallel] model_ranks: expected at most as many as [[targets]],"
-                f" {len(self.targets)}; got {self.parallel.model_ranks}"
-            )
-        if self.training.warm_up_steps >= self.training.steps:
-            raise problem(
-                f"[training] warm_up_steps: expected fewer than steps, {self.training.steps};"
-                f" got {self.training.warm_up_steps}"
-            )
-        return self
-
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file.
@@ -370,17 +361,63 @@ def load_recipe(path: Path) -> Recipe:
         InvalidConfig: Lists all that is wrong with it, with line and key.
     """
     recipe = read_toml(path, Recipe)
+    if problems := [*_inconsistent(recipe), *_missing_files(recipe)]:
+        raise InvalidConfig(*(f"{path}: {text}" for text in problems))
+    return recipe
+
+
+def _inconsistent(recipe: Recipe) -> Iterator[str]:
+    """What no table is wrong about alone."""
+    targets, looks = recipe.targets, recipe.loss.feature_distance > 0
+    if not targets:
+        yield "targets: expected one or more tables [[targets]]; got none"
+    if looks and recipe.threat.targeted:
+        yield (
+            "[loss] feature_distance has no targeted form: take it out, or set"
+            " [threat] targeted = false"
+        )
+    blind = [i for i, item in enumerate(targets) if (item.feature_layer is None) == looks]
+    if blind:
+        yield (
+            f"[targets] {', '.join(f'[{i}]' for i in blind)} feature_layer: goes only with"
+            f" [loss] feature_distance above 0, and every target needs it there; it is"
+            f" {recipe.loss.feature_distance}"
+        )
+    for name, items in (("targets", targets), ("validation", recipe.validation)):
+        files = [item.weights.resolve() for item in items]
+        yield from (
+            f"[{name}] [{i}] weights: expected each classifier once; {file} is also [{first}]"
+            for i, file in enumerate(files)
+            if (first := files.index(file)) < i
+        )
+    if targets and recipe.parallel.model_ranks > len(targets):
+        yield (
+            f"[parallel] model_ranks: expected at most as many as [[targets]],"
+            f" {len(targets)}; got {recipe.parallel.model_ranks}"
+        )
+    if recipe.training.warm_up_steps >= recipe.training.steps:
+        yield (
+            f"[training] warm_up_steps: expected fewer than steps, {recipe.training.steps};"
+            f" got {recipe.training.warm_up_steps}"
+        )
+    table = recipe.network
+    told = table.epsilon is not EpsilonInput.HEADS or recipe.threat.targeted
+    if not told and "embedding" in table.model_fields_set:
+        yield (
+            '[network] embedding: goes only with epsilon = "condition" or "both", or with'
+            f' [threat] targeted = true; epsilon is "{table.epsilon}"'
+        )
+
+
+def _missing_files(recipe: Recipe) -> Iterator[str]:
     files = {
         "[hint] surrogate": [recipe.hint.surrogate] if recipe.hint.surrogate else [],
         "[[targets]] weights": [item.weights for item in recipe.targets],
         "[[validation]] weights": [item.weights for item in recipe.validation],
     }
-    missing = [
-        f"{path}: {key}: expected the path of a file, seen from the recipe; none at {file}"
-        for key, wanted in files.items()
-        for file in wanted
-        if not file.is_file()
-    ]
-    if missing:
-        raise InvalidConfig(*missing)
-    return recipe
+    for key, wanted in files.items():
+        yield from (
+            f"{key}: expected the path of a file, seen from the recipe; none at {file}"
+            for file in wanted
+            if not file.is_file()
+        )

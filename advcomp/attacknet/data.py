@@ -126,7 +126,7 @@ def validation_batch(
     labels = torch.tensor(images.labels[rows])
     positions = tuple(range(len(images))[rows])
     drawn = [
-        integer(generator_of(recipe.seed, "validation", position), len(images.classes) - 1)
+        integer(generator_of(recipe.seed, "validation", position), _others(images))
         for position in positions
     ]
     return Batch(
@@ -153,8 +153,13 @@ def _draw(recipe: Recipe, images: Images, position: int) -> _Draw:
         max_epsilon=levels[integer(generator, len(levels))],
         shift=(integer(generator, 2 * shift + 1), integer(generator, 2 * shift + 1)),
         mirrored=recipe.data.flip and bool(integer(generator, 2)),
-        target=integer(generator, max(1, len(images.classes) - 1)),
+        target=integer(generator, _others(images)),
     )
+
+
+def _others(images: Images) -> int:
+    """How many classes an image could be led to; drawn from even where there is no aim."""
+    return max(1, len(images.classes) - 1)
 
 
 def _index(seed: int, count: int, position: int) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from advcomp.attacknet.checkpoint import About, load_checkpoint
@@ -20,7 +21,7 @@ from advcomp.attacknet.config import HintMode
 from advcomp.attacknet.hint import GradientHint
 from advcomp.attacknet.onnx_graph import write_onnx
 from advcomp.attacknet.player import HINT_LAYERS, HINT_MODE, NETWORK, SPEC, SURROGATE, filled
-from advcomp.errors import InvalidConfig
+from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.classifiers import load_classifier
 from advcomp.rules.metadata import FILE_NAME
 from advcomp.rules.submission_type import SubmissionType
@@ -43,7 +44,7 @@ class Format(StrEnum):
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path]:
-    """Write a submission into a new or empty folder; returns its files.
+    """Write a submission into a new or empty folder, all of it or nothing; returns its files.
 
     Raises:
         InvalidConfig: It is no checkpoint, the folder is occupied, or the hint's surrogate is
@@ -51,7 +52,21 @@ def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path
     """
     about, weights = _averaged(checkpoint)
     _refuse_occupied(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as whole:
+            _fill(Path(whole), about, weights, form)
+            for file in Path(whole).iterdir():
+                file.replace(folder / file.name)
+    except OSError as error:
+        raise AdvcompError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return sorted(folder.iterdir())
+
+
+def _fill(folder: Path, about: About, weights: Mapping[str, Tensor], form: Format) -> None:
     targeted = about.spec.target_labels is not None
     kind = SubmissionType.TARGETED_ATTACK if targeted else SubmissionType.ATTACK
     metadata = {"type": kind.value, "container": CONTAINER, "entry_point": ENTRY_POINT}
@@ -65,9 +80,8 @@ def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path
         write_onnx(folder / ONNX, generator, about.image_size)
     else:
         _write_pytorch(folder, about, weights)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    sums = "".join(f"{_digest(path)}  {path.name}\n" for path in files)
-    return [*files, _write(folder / DIGESTS, sums)]
+    files = sorted(folder.iterdir())
+    _write(folder / DIGESTS, "".join(f"{_digest(path)}  {path.name}\n" for path in files))
 
 
 def _averaged(checkpoint: Path) -> tuple[About, dict[str, Tensor]]:
@@ -84,8 +98,7 @@ def _write_pytorch(folder: Path, about: About, weights: Mapping[str, Tensor]) ->
         HINT_MODE: about.hint_mode,
         HINT_LAYERS: json.dumps(about.hint_layers),
     }
-    save_file(halves, folder / NETWORK, metadata)
-    (folder / NETWORK).chmod(0o644)
+    (folder / NETWORK).write_bytes(save(halves, metadata))
     if about.surrogate is not None:
         shutil.copyfile(_surrogate(about), folder / SURROGATE)
 

@@ -48,18 +48,18 @@ class GradientHint(nn.Module):
         pairs = zip(activations, gradients, strict=True)
         return tuple(torch.cat([_scaled(a.detach()), _scaled(g)], 1) for a, g in pairs)
 
-    def spec(self, side: int, strides: Sequence[int]) -> tuple[HintLayer, ...]:
+    def spec(self, size: tuple[int, int], strides: Sequence[int]) -> tuple[HintLayer, ...]:
         """What the network must know, from a trial on one grey image.
 
         Args:
-            side: Of the images, in pixels.
+            size: Height and width of the images.
             strides: Of the network's levels; a hint comes in where the resolution is nearest.
 
         Raises:
             InvalidConfig: A layer's output has no height and width.
         """
         like = next(self.surrogate.parameters())
-        x = torch.full((1, 3, side, side), 0.5, dtype=like.dtype, device=like.device)
+        x = torch.full((1, 3, *size), 0.5, dtype=like.dtype, device=like.device)
         with torch.no_grad():
             _, activations = with_activations(self.surrogate, self.layers, x)
         flat = [
@@ -73,7 +73,7 @@ class GradientHint(nn.Module):
         return tuple(
             HintLayer(
                 channels=2 * activation.shape[1],
-                level=_nearest(side / activation.shape[-1], strides),
+                level=_nearest(size[-1] / activation.shape[-1], strides),
             )
             for activation in activations
         )

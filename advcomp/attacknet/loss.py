@@ -98,12 +98,10 @@ class TargetClassifier:
     """A classifier that the network is trained against.
 
     Args:
-        name: What messages call it.
         weight: w_c in J = 1/B sum_i sum_c w_c l_c(x_i).
         feature_layer: Where feature_distance looks.
     """
 
-    name: str
     classifier: Classifier
     weight: float
     feature_layer: str | None = None

@@ -83,7 +83,8 @@ class AttackNetwork(nn.Module):
         self.recompute = recompute
         table, widths = spec.table, spec.table.widths
         self.condition = None if spec.embedding is None else _Condition(spec)
-        self.stem = nn.Conv2d(COLOURS, widths[0], 3, table.stem_stride, padding=1)
+        reach = max(1, table.stem_stride - 1)  # so that the stem steps over no pixel
+        self.stem = nn.Conv2d(COLOURS, widths[0], 2 * reach + 1, table.stem_stride, padding=reach)
         self.encoder = nn.ModuleList(
             _blocks(width, table.blocks, spec.embedding) for width in widths
         )

@@ -1,27 +1,19 @@
-"""Ranks: who started them, how they find each other, and how they fail together.
+"""Ranks: how they find each other, share the work, and fail together.
 
-MPI starts the ranks, and so may torchrun or srun; torch.distributed moves the tensors (NCCL
-between GPUs, gloo between CPUs). Each launcher tells its ranks in its own way which they are:
-
-| launcher | told by                            | where rank 0 listens               |
-|----------|------------------------------------|------------------------------------|
-| torchrun | RANK, WORLD_SIZE                   | MASTER_ADDR, MASTER_PORT           |
-| mpiexec  | mpi4py                             | broadcast by mpi4py                |
-| srun     | SLURM_PROCID, SLURM_STEP_NUM_TASKS | first of SLURM_STEP_NODELIST, a    |
-|          |                                    | port made of SLURM_JOB_ID          |
+torch.distributed moves the tensors (NCCL between GPUs, gloo between CPUs); `launch.py` tells who
+started the ranks.
 
 Ranks form a grid, data x model. Every rank holds the network and its share of the batch; the
 ranks of a *group* (one row of the grid) put their shares together and split the target
 classifiers. An exception on one rank ends all: it says its message and its rank, and takes the
-job down by MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice; ranks
-that wait for it meanwhile lose their connection. No wait is longer than the recipe's timeout.
+job down by MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice. A rank
+that waits meanwhile for one that left, was killed or hangs loses touch with it, says so and leaves
+as well. No wait is longer than the recipe's timeout.
 """
 
 import os
-import re
-import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,31 +23,9 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
+from advcomp.attacknet.launch import Launch
+from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.ranks import sum_over_ranks
-
-_FIRST_PORT, _PORTS = 20_000, 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """What a launcher tells a rank.
-
-    Args:
-        rank, size: Which of how many.
-        local_rank: Which on this machine; chooses the GPU.
-        host, port: Where rank 0 listens; port 0 where it is to choose one and to tell by MPI.
-        serves: Whether rank 0 opens the port, or the launcher has done so.
-        mpi: mpi4py's communicator, where MPI started the ranks.
-    """
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    host: str = "127.0.0.1"
-    port: int = 0
-    serves: bool = True
-    mpi: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +77,8 @@ class Ranks:
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace every tensor by its sum over all ranks; all have one type."""
         if self.size > 1:
-            sum_over_ranks(tensors)
+            with _in_touch():
+                sum_over_ranks(tensors)
 
     def total(self, *numbers: float) -> list[float]:
         """The sum over all ranks of each of a few numbers."""
@@ -115,10 +86,15 @@ class Ranks:
         self.add_up([sums])
         return list(map(float, sums.tolist()))
 
+    def each(self, number: float) -> list[float]:
+        """This number of every rank."""
+        return self.total(*(number if rank == self.rank else 0.0 for rank in range(self.size)))
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:
-            distributed.barrier()
+            with _in_touch():
+                distributed.barrier()
 
 
 class _Gather(torch.autograd.Function):
@@ -131,20 +107,39 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
         parts = [torch.empty_like(x) for _ in range(ranks.model_ranks)]
-        distributed.all_gather(parts, x.contiguous(), group=ranks.group)
+        with _in_touch():
+            distributed.all_gather(parts, x.contiguous(), group=ranks.group)
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         ranks: Ranks = ctx.ranks
         gradient = gradient.contiguous()
-        distributed.all_reduce(gradient, group=ranks.group)
+        with _in_touch():
+            distributed.all_reduce(gradient, group=ranks.group)
         return gradient.chunk(ranks.model_ranks)[ranks.place], None
 
 
 def _gather(x: Tensor, ranks: Ranks) -> Tensor:
     gathered: Tensor = _Gather.apply(x, ranks)
     return gathered
+
+
+@contextmanager
+def _in_touch() -> Iterator[None]:
+    """Within it, a rank that left, was killed or hangs is told as such.
+
+    Raises:
+        AdvcompError: The connection is lost, or the recipe's timeout has passed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise AdvcompError(
+            "lost touch with another rank, which was killed, hangs, or says itself what is wrong; "
+            "the last checkpoint is intact and the same command goes on from it: "
+            f"{_first_line(error)}"
+        ) from error
 
 
 @contextmanager
@@ -202,42 +197,6 @@ def joined(
         distributed.destroy_process_group()
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> Launch:
-    """What the launcher says that started this process, if one did.
-
-    Raises:
-        MissingExtra: MPI did, and mpi4py is not installed.
-    """
-    if "WORLD_SIZE" in environment and "RANK" in environment:
-        return Launch(
-            rank=int(environment["RANK"]),
-            size=int(environment["WORLD_SIZE"]),
-            local_rank=int(environment.get("LOCAL_RANK", "0")),
-            host=environment.get("MASTER_ADDR", "127.0.0.1"),
-            port=int(environment.get("MASTER_PORT", "29500")),
-            serves=environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
-        )
-    if "OMPI_COMM_WORLD_SIZE" in environment or "PMI_SIZE" in environment:
-        return _from_mpi()
-    if "SLURM_STEP_NUM_TASKS" in environment and "SLURM_PROCID" in environment:
-        return Launch(
-            rank=int(environment["SLURM_PROCID"]),
-            size=int(environment["SLURM_STEP_NUM_TASKS"]),
-            local_rank=int(environment.get("SLURM_LOCALID", "0")),
-            host=first_host(environment["SLURM_STEP_NODELIST"]),
-            port=_FIRST_PORT + int(environment.get("SLURM_JOB_ID", "0")) % _PORTS,
-        )
-    return Launch()
-
-
-def first_host(nodes: str) -> str:
-    """The first host of Slurm's list, such as `gpu[03-05,9],login` (gpu03)."""
-    found = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", nodes)
-    if found is None:
-        raise InvalidConfig(f'SLURM_STEP_NODELIST: expected names of hosts; got "{nodes}"')
-    return "".join(filter(None, found.groups()))
-
-
 def device_of(name: str, local_rank: int = 0) -> torch.device:
     """The device that a recipe names, for one of the ranks of a machine.
 
@@ -253,25 +212,6 @@ def device_of(name: str, local_rank: int = 0) -> torch.device:
             f'got "{name}" on one with {gpus}'
         )
     return torch.device("cuda", local_rank % gpus)
-
-
-def _from_mpi() -> Launch:
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise MissingExtra(
-            "mpi4py is not installed, and MPI started this rank; install it with: "
-            "pip install 'advcomp[train]'"
-        ) from error
-    world = MPI.COMM_WORLD
-    hosts = world.allgather(socket.gethostname())
-    return Launch(
-        rank=world.rank,
-        size=world.size,
-        local_rank=hosts[: world.rank].count(hosts[world.rank]),
-        host=hosts[0] if len(set(hosts)) > 1 else "127.0.0.1",
-        mpi=world,
-    )
 
 
 def _store(launch: Launch, timeout: timedelta) -> Store:

@@ -1,6 +1,7 @@
 """What a run leaves behind besides checkpoints: losses as CSV, and files for TensorBoard."""
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from PIL import Image
 
 from advcomp.attacknet.progress import EvaluationReport, StepReport
 from advcomp.errors import MissingExtra
+from advcomp.rules.durable import write_durably
 
 LOSSES = "losses.csv"
 _COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "skipped")
@@ -36,11 +38,14 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / LOSSES
         kept = [row for row in read_losses(path) if int(row[0]) < first_step]
-        self._file = path.open("w", encoding="utf-8", newline="")
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *kept])
+        write_durably(path, text.getvalue().encode())
+        self._file = path.open("a", encoding="utf-8", newline="")
         self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerows([_COLUMNS, *kept])
-        self._file.flush()
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        # Its steps are counted when they are done, as evaluations and checkpoints are: what was
+        # written at the very step of the checkpoint stays.
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +62,7 @@ class Recorder:
         for name in ("loss", "gradient_norm", "learning_rate", "skipped"):
             value = float(getattr(report, name))
             if math.isfinite(value):
-                self._board.add_scalar(f"training/{name}", value, report.step)
+                self._board.add_scalar(f"training/{name}", value, report.step + 1)
 
     def evaluated(self, report: EvaluationReport) -> None:
         """One point for each classifier and epsilon, and the picture."""

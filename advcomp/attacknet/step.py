@@ -10,7 +10,7 @@ J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the glo
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ from advcomp.attacknet.assembly import (
     dtype_of,
     fitting_classifiers,
     fresh_generator,
+    names_of,
     one_image,
+    refuse_one_class,
     target_classifiers,
 )
 from advcomp.attacknet.config import HintMode, Precision, Recipe
@@ -74,7 +76,7 @@ class Run:
         return Generator(network, self.generator.hint, self.recipe.hint.mode)
 
     def named_classifiers(self, paths: Iterable[Path]) -> dict[str, Classifier]:
-        """Those of files of weights, on this rank's device, by the files' names.
+        """Those of files of weights, on this rank's device, by the names of `names_of`.
 
         Raises:
             InvalidConfig: All problems of all files.
@@ -82,15 +84,27 @@ class Run:
         paths = list(paths)
         classifiers = fitting_classifiers(paths, self.training)
         return {
-            path.stem: classifier.to(self.ranks.device, self.dtype)
-            for path, classifier in zip(paths, classifiers, strict=True)
+            name: classifier.to(self.ranks.device, self.dtype)
+            for name, classifier in zip(names_of(paths), classifiers, strict=True)
         }
 
     def costs(self) -> Costs:
-        """What an image costs; counted on a copy of the network, which is not compiled."""
+        """What an image costs; counted on a copy of the network, which is not compiled.
+
+        All ranks ask together: each counts the target classifiers that it holds.
+        """
         x, eps, targets = one_image(self.recipe, self.training, self.ranks.device)
-        classifiers = {target.name: target.classifier for target in self.targets.values()}
-        return costs_of(self.averaged(), classifiers, x, eps, targets)
+        held = {str(number): target.classifier for number, target in self.targets.items()}
+        own = costs_of(self.averaged(), held, x, eps, targets)
+        names = names_of(item.weights for item in self.recipe.targets)
+        counts = self.ranks.total(
+            *(own.classifiers.get(str(number), 0) for number in range(len(names)))
+        )
+        copies = self.ranks.size // self.ranks.model_ranks
+        all_of_them = {
+            name: round(count / copies) for name, count in zip(names, counts, strict=True)
+        }
+        return replace(own, classifiers=all_of_them)
 
 
 def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
@@ -100,6 +114,7 @@ def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
         InvalidConfig: A classifier or the precision does not fit.
     """
     _refuse_unknown_precision(recipe, ranks.device)
+    refuse_one_class(recipe, training)
     numbers = ranks.own_classifiers(len(recipe.targets))
     targets = dict(zip(numbers, target_classifiers(recipe, training, numbers), strict=True))
     generator = fresh_generator(recipe, training).to(ranks.device)
@@ -201,9 +216,16 @@ def _own_adversarial(run: Run, batch: Batch, step: int) -> Tensor:
     )
     mine = batch.rows(slice(own.start - first.start, own.stop - first.start))
     recurrent = run.recipe.hint.mode is HintMode.RECURRENT
-    adversarial: Tensor = run.generator(
-        mine.clean, mine.eps, mine.targets, 1 + step % 2 if recurrent else None
-    )
+    try:
+        adversarial: Tensor = run.generator(
+            mine.clean, mine.eps, mine.targets, 1 + step % 2 if recurrent else None
+        )
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidConfig(
+            "[device] compile: expected a machine on which torch.compile works; set it to false, "
+            f"or see to this: {reason}"
+        ) from error
     return adversarial
 
 
@@ -254,11 +276,9 @@ def _autocast(run: Run) -> torch.autocast:
 
 def _refuse_unknown_precision(recipe: Recipe, device: torch.device) -> None:
     precision = recipe.device.precision
-    lacks = device.type != "cuda" and precision is Precision.FP16
-    if device.type == "cuda" and precision is Precision.BF16:
-        lacks = not torch.cuda.is_bf16_supported()
-    if lacks:
+    asked = device.type == "cuda" and precision is Precision.BF16
+    if asked and not torch.cuda.is_bf16_supported():
         raise InvalidConfig(
             f'[device] precision: expected one that the device "{device}" has; got '
-            f'"{precision}"; take "float32"'
+            f'"{precision}"; take "fp16" or "float32"'
         )

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from advcomp.attacknet.checkpoint import (
     About,
@@ -13,6 +13,7 @@ from advcomp.attacknet.checkpoint import (
     identity_of,
     latest_checkpoint,
     load_checkpoint,
+    path_of_step,
     refuse_other_recipe,
     room_in,
     save_checkpoint,
@@ -21,11 +22,14 @@ from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
 from advcomp.attacknet.flops import described
-from advcomp.attacknet.parallel import Launch, Ranks, joined, launched, together
+from advcomp.attacknet.launch import Launch, launched
+from advcomp.attacknet.parallel import Ranks, joined, together
 from advcomp.attacknet.progress import Observer, Silence
 from advcomp.attacknet.recorder import Recorder
 from advcomp.attacknet.step import Run, prepared, train_step, whole_batch
 from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.rules.durable import write_durably
+from advcomp.rules.lock import locked
 
 PICTURES = "pictures"
 
@@ -69,14 +73,18 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
     training, held_out = load_images(recipe.data)
     run = prepared(recipe, ranks, training)
     judges = run.named_classifiers(item.weights for item in recipe.validation)
-    for line in _costs(run):
+    for line in described(run.costs()):
         observer.note(line)
     if not judges:
         observer.note("no [[validation]] classifiers: only pictures are made")
-    _go_on(run, folder, observer)
-    observer.started(run.done, recipe.training.steps, recipe.training.batch_size)
+    identity = identity_of(recipe)
     with room_in(folder), ExitStack() as stack:
-        recorder = stack.enter_context(Recorder(folder, run.done)) if ranks.is_first else None
+        if ranks.is_first:
+            stack.enter_context(locked(folder))
+        _go_on(run, folder, identity, observer)
+        observer.started(run.done, recipe.training.steps, recipe.training.batch_size)
+        records = ranks.is_first and run.done < recipe.training.steps
+        recorder = stack.enter_context(Recorder(folder, run.done)) if records else None
         while run.done < recipe.training.steps:
             report = train_step(run)
             observer.stepped(report)
@@ -96,16 +104,31 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
                 observer.evaluated(found)
                 if recorder:
                     recorder.evaluated(found)
-            if ranks.is_first and _is_due(run, recipe.output.checkpoint_every):
-                save_checkpoint(folder, _kept(run, text), recipe.output.keep)
+            due = _is_due(run, recipe.output.checkpoint_every) and _has_finite_weights(run)
+            if due and ranks.is_first:
+                save_checkpoint(folder, _kept(run, text, identity), recipe.output.keep)
     ranks.wait()
-    path = latest_checkpoint(folder)
-    assert path is not None
-    return path
+    return path_of_step(folder, run.done)
 
 
 def _is_due(run: Run, every: int) -> bool:
     return run.done % every == 0 or run.done == run.recipe.training.steps
+
+
+def _has_finite_weights(run: Run) -> bool:
+    """Whether they are worth keeping: with others no run can go on.
+
+    Raises:
+        AdvcompError: They are not, and this was the last step.
+    """
+    if all(value.isfinite().all() for value in run.network.state_dict().values()):
+        return True
+    if run.done == run.recipe.training.steps:
+        raise AdvcompError(
+            f"step {run.done - 1}: expected finite weights after the last step; training has "
+            "driven some to infinity; try a smaller learning_rate; the last checkpoint is intact"
+        )
+    return False
 
 
 def _stop_after_too_many(run: Run, folder: Path) -> None:
@@ -116,7 +139,7 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     tensors = whole_batch(run, step)
     path = folder / f"not-finite-step-{step:08d}.safetensors"
     if run.ranks.is_first:
-        save_file(tensors, path)
+        write_durably(path, save(tensors))
     run.ranks.wait()
     raise AdvcompError(
         f"step {step}: expected a finite loss and gradient; got none in {run.in_a_row} steps in a "
@@ -125,18 +148,24 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     )
 
 
-def _costs(run: Run) -> list[str]:
-    """What an image costs, on the first rank."""
-    return described(run.costs()) if run.ranks.is_first else []
-
-
-def _go_on(run: Run, folder: Path, observer: Observer) -> None:
-    """Take over the newest checkpoint, if there is one."""
+def _go_on(run: Run, folder: Path, identity: Mapping[str, str], observer: Observer) -> None:
+    """Take over the newest checkpoint, if there is one, and the same one on all ranks."""
     path = latest_checkpoint(folder)
-    if path is None:
-        return
+    if path is not None:
+        _take_over(run, path, identity)
+        observer.note(f"going on after step {run.done} of {path}")
+    found = run.ranks.each(run.done)
+    if len(set(found)) > 1:
+        raise AdvcompError(
+            f"{folder}: expected all ranks to see the same checkpoints; rank 0 goes on after step "
+            f"{found[0]:.0f}, this one after step {run.done}; the folder must be one that all "
+            "machines share (--out)"
+        )
+
+
+def _take_over(run: Run, path: Path, identity: Mapping[str, str]) -> None:
     checkpoint = load_checkpoint(path)
-    refuse_other_recipe(path, checkpoint.about.identity, run.recipe)
+    refuse_other_recipe(path, checkpoint.about.identity, identity)
     run.network.load_state_dict(checkpoint.states["network"])
     for name, value in run.average.items():
         value.copy_(checkpoint.states["average"][name])
@@ -145,16 +174,15 @@ def _go_on(run: Run, folder: Path, observer: Observer) -> None:
         run.scaler.load_state_dict(dict(checkpoint.states["scaler"]))
     run.done = checkpoint.about.step
     run.skipped, run.in_a_row = checkpoint.about.skipped, checkpoint.about.in_a_row
-    observer.note(f"going on after step {run.done} of {path}")
 
 
-def _kept(run: Run, text: str) -> Checkpoint:
+def _kept(run: Run, text: str, identity: dict[str, str]) -> Checkpoint:
     hint = run.recipe.hint
     about = About(
         step=run.done,
         skipped=run.skipped,
         in_a_row=run.in_a_row,
-        identity=identity_of(run.recipe),
+        identity=identity,
         recipe=text,
         spec=run.network.spec,
         hint_mode=hint.mode,

@@ -6,14 +6,12 @@ labels, int16, in the order of the shard). A folder whose checksums fail is no r
 again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves may refer to it.
 """
 
-import fcntl
 import hashlib
 import io
 import os
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -22,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from advcomp.errors import RunConflict
 from advcomp.rules.durable import sync_folder
+from advcomp.rules.lock import locked as locked
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.sealed import seal, unseal
 
@@ -185,25 +183,6 @@ def dump_labels(labels: NDArray[np.int16]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, labels.astype(np.int16), allow_pickle=False)
     return buffer.getvalue()
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process alone.
-
-    Raises:
-        RunConflict: Another process holds it.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunConflict(
-                f"{run}: another advcomp process is working on this run; wait until it has "
-                "finished, or choose another folder with --out"
-            ) from error
-        yield
 
 
 def _write_synced(path: Path, content: bytes) -> None:

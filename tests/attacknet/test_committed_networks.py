@@ -12,8 +12,9 @@ from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.flops import costs_of
 from advcomp.attacknet.generator import Generator, moved
+from advcomp.attacknet.launch import launched
 from advcomp.attacknet.model import AttackNetwork
-from advcomp.attacknet.parallel import joined, launched
+from advcomp.attacknet.parallel import joined
 from advcomp.attacknet.player import load_generator
 from advcomp.attacknet.step import prepared, train_step
 from advcomp.players.classifiers import Classifier, load_classifier

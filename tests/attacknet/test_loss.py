@@ -63,9 +63,7 @@ def test_an_image_s_loss_falls_when_its_classifier_is_led_astray(name: str) -> N
     classifier = Classifier("conv_net", 10).freeze()
     clean = torch.rand(4, 3, 32, 32)
     labels = classifier(clean).argmax(1)
-    target = TargetClassifier(
-        name="c", classifier=classifier, weight=1.0, feature_layer="network.2"
-    )
+    target = TargetClassifier(classifier=classifier, weight=1.0, feature_layer="network.2")
     x = clean + 0.01 * torch.rand_like(clean)
     found = []
     for _ in range(30):
@@ -85,7 +83,7 @@ def test_sums_and_weights_add_up() -> None:
     labels = torch.arange(4)
 
     def losses(weight: float, **table: float) -> Tensor:
-        target = TargetClassifier(name="c", classifier=classifier, weight=weight)
+        target = TargetClassifier(classifier=classifier, weight=weight)
         return target.losses(x, clean, labels, table=LossTable(**table), targeted=False)
 
     one, other = losses(1, cross_entropy=1.0), losses(1, margin=1.0)
@@ -99,7 +97,7 @@ def test_labels_are_the_classifier_s_own() -> None:
     one.load_state_dict(zero.state_dict())
     x = torch.rand(4, 3, 32, 32)
     found = [
-        TargetClassifier(name="c", classifier=c.freeze(), weight=1.0).losses(
+        TargetClassifier(classifier=c.freeze(), weight=1.0).losses(
             x, x, torch.arange(4) + c.label_offset, table=LossTable(margin=1.0), targeted=False
         )
         for c in (zero, one)
@@ -110,9 +108,7 @@ def test_labels_are_the_classifier_s_own() -> None:
 def test_clean_and_adversarial_image_go_through_the_same_transforms() -> None:
     """So an unchanged image has no distance to itself, whatever was drawn."""
     classifier = Classifier("conv_net", 10).freeze()
-    target = TargetClassifier(
-        name="c", classifier=classifier, weight=1.0, feature_layer="network.1"
-    )
+    target = TargetClassifier(classifier=classifier, weight=1.0, feature_layer="network.1")
     clean = torch.rand(3, 3, 32, 32)
     moved = target.losses(
         clean,
@@ -136,7 +132,7 @@ def test_a_classifier_that_is_sure_still_gives_a_gradient() -> None:
     classifier = Classifier("conv_net", 3)
     classifier.network = Sure()
     x = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).requires_grad_()
-    target = TargetClassifier(name="c", classifier=classifier, weight=1.0)
+    target = TargetClassifier(classifier=classifier, weight=1.0)
     loss = target.losses(
         x, x.detach(), torch.tensor([0]), table=LossTable(cross_entropy=1.0), targeted=False
     )

@@ -131,7 +131,7 @@ def test_rounding_gives_levels_and_passes_gradients_through() -> None:
 def test_a_hint_reaches_the_network_and_no_gradient_flows_through_it(mode: HintMode) -> None:
     surrogate = Classifier("conv_net", 10).freeze()
     hint = GradientHint(surrogate, ["network.0", "network.2"])
-    layers = hint.spec(32, (1, 2, 4))
+    layers = hint.spec((32, 32), (1, 2, 4))
     assert [layer.level for layer in layers] == [1, 2]
     assert [layer.channels for layer in layers] == [32, 128]
     net = network(spec(widths=(8, 8, 8), hint=layers))
@@ -150,7 +150,7 @@ def test_a_hint_reaches_the_network_and_no_gradient_flows_through_it(mode: HintM
 def test_the_second_pass_is_told_the_gradient_at_the_first_one_s_image() -> None:
     """As a dumb loop writes it; a hint at x + p without eps, as in 2017, is another image."""
     hint = GradientHint(Classifier("conv_net", 10).freeze(), ["network.1"])
-    net = network(spec(hint=hint.spec(32, (1, 2))))
+    net = network(spec(hint=hint.spec((32, 32), (1, 2))))
     x, eps = images(2, 32, 32), torch.tensor([8, 16]) / 255
     first = net(x, eps, hints=hint(x))
     between = (x + eps.view(-1, 1, 1, 1) * first).clamp(0, 1)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.parallel import Launch, Ranks, first_host, launched
+from advcomp.attacknet.launch import Launch, first_host, launched
+from advcomp.attacknet.parallel import Ranks
 from advcomp.errors import InvalidConfig
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +138,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_message(
 @pytest.mark.parametrize(("present", "missing"), [("0", "rank 1"), ("1", "rank 0 to listen")])
 def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -> None:
     program = (
-        "import sys; from advcomp.attacknet.parallel import *\n"
+        "from advcomp.attacknet.launch import launched; from advcomp.attacknet.parallel import *\n"
         "launch = launched()\n"
         "with together(launch), joined(launch, device='cpu', timeout_s=3): print('joined')"
     )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from advcomp.attacknet.config import load_recipe
 from advcomp.attacknet.data import load_images
-from advcomp.attacknet.parallel import joined, launched, together
+from advcomp.attacknet.launch import launched
+from advcomp.attacknet.parallel import joined, together
 from advcomp.attacknet.step import Run, prepared, train_step
 
 
