@@ -39,6 +39,11 @@ def test_train_then_export_give_a_submission(
     again = CliRunner().invoke(main, ["export", str(checkpoint), "entry"])
     assert again.exit_code == 1
     assert "entry: expected a new or an empty folder" in again.stderr
+    Path("c0.safetensors").unlink()
+    broken = CliRunner().invoke(main, ["export", str(checkpoint), "other"])
+    assert broken.exit_code == 1
+    assert "c0.safetensors: expected the surrogate that the hint was trained with" in broken.stderr
+    assert not Path("other").exists()
 
 
 def test_a_wrong_recipe_is_answered_without_a_traceback(toy: Toy) -> None:

@@ -81,6 +81,20 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
             f"{MINIMAL}[training]\nsteps = 50\n",
             ["[training] warm_up_steps: expected fewer than steps, 50; got 50"],
         ),
+        (f'{MINIMAL}[hint]\nlayers = ["x"]\n', [":8: hint: layers: goes only with mode = "]),
+        (f'{MINIMAL}[device]\nname = "gpu"\n', ["name: expected one of auto, cpu, cuda"]),
+        (f"{MINIMAL}[parallel]\ntimeout_s = 1e300\n", ["seconds that ranks wait for each other"]),
+        (
+            MINIMAL.replace("margin = 1.0", "cross_entropy = 1.0\nconfidence = 2.0"),
+            [":4: loss: confidence: goes only with margin above 0"],
+        ),
+        (
+            f'{MINIMAL}[[targets]]\nweights = "./a.safetensors"\n[network]\nembedding = 8\n',
+            [
+                "[targets] [1] weights: expected each classifier once; ",
+                '[network] embedding: goes only with epsilon = "condition" or "both"',
+            ],
+        ),
         (f"{MINIMAL}[network]\nwidths = [32, 20]\n", [":9: [network] widths[1]: expected the"]),
         (f"{MINIMAL}[network]\nwidths = [32]\n", [":9: [network] widths: expected the channels"]),
         (f"{MINIMAL}[threat]\nmax_epsilons = [8, 8]\n", ["expected one or more pixel levels"]),

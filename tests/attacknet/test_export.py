@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from advcomp.attacknet.export import Format, export_checkpoint
@@ -19,7 +20,10 @@ from advcomp.players.datasets import Part, digits
 
 Toy = Callable[..., Path]
 
-NO_HINT = ('mode = "recurrent"\nsurrogate = "c0.safetensors"\n', 'mode = "none"\n')
+NO_HINT = (
+    'mode = "recurrent"\nsurrogate = "c0.safetensors"\nlayers = ["network.0", "network.1"]\n',
+    'mode = "none"\n',
+)
 FLOAT32 = ('precision = "float64"', 'precision = "float32"')
 ONE_STEP = ("steps = 4\nbatch_size = 8", "steps = 3\nbatch_size = 8")
 AIMED = ("[threat]\n", "[threat]\ntargeted = true\n")
@@ -79,9 +83,13 @@ def test_both_formats_give_the_same_pixels_within_the_budget(
     assert (pytorch != onnx).mean() <= 0.001
 
 
-def test_an_occupied_folder_and_a_strange_checkpoint_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", torch.zeros(2), [1], {"about": 3}])
+def test_a_strange_checkpoint_is_refused(content: object, tmp_path: Path) -> None:
     strange = tmp_path / "x.pt"
-    strange.write_bytes(b"no checkpoint")
+    if isinstance(content, bytes):
+        strange.write_bytes(content)
+    else:
+        torch.save(content, strange)
     with pytest.raises(InvalidConfig, match="expected a checkpoint of `advcomp train`"):
         export_checkpoint(strange, tmp_path / "new", Format.PYTORCH)
     assert not (tmp_path / "new").exists()

@@ -80,6 +80,16 @@ def test_an_image_s_perturbation_depends_on_it_and_its_epsilon_alone(
     assert not torch.allclose(together, net(x, eps.flip(0)))
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_the_network_sees_every_pixel(stride: int) -> None:
+    stem = network(spec(stem_stride=stride)).stem
+    x = images(1, 24, 36).requires_grad_()
+    seen = stem(x)
+    assert seen.shape[-2:] == (24 // stride, 36 // stride)
+    (gradient,) = torch.autograd.grad(seen.square().sum(), x)
+    assert (gradient != 0).all()
+
+
 def test_the_head_of_the_nearest_epsilon_is_taken() -> None:
     net = network(spec(EpsilonInput.HEADS))
     x = images(1, 8, 8).expand(6, -1, -1, -1)

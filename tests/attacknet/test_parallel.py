@@ -77,18 +77,28 @@ def assert_same(found: Steps, expected: Steps) -> None:
 @pytest.mark.mpi
 @pytest.mark.slow
 def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -> None:
-    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way."""
+    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way.
+
+    With five classifiers, which no two ranks share evenly, and with all that could come between.
+    """
     require("mpi")
-    recipe = toy()
+    recipe = toy(
+        ("[[validation]]", '[[targets]]\nweights = "v.safetensors"\n[[validation]]'),
+        ("[[targets]]\n", '[[targets]]\nfeature_layer = "network.1"\n'),
+        ("margin = 1.0\n", "margin = 1.0\nfeature_distance = 0.3\n"),
+        ("clip_norm = 1000.0", "clip_norm = 0.5"),
+        ('"float64"', '"float64"\nrecompute = true\nchannels_last = true'),
+        ('"block_shuffle"', '"block_shuffle"\n[[transforms]]\nname = "scale"'),
+    )
     (alone,) = steps(recipe)
-    assert [held for _, _, held in alone] == [[0, 1, 2, 3]] * 4
+    assert [held for _, _, held in alone] == [[0, 1, 2, 3, 4]] * 4
     losses = [loss for loss, _, _ in alone]
     assert len(set(losses)) == 4
     assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in alone)
     for ranks, grids in [(1, [1]), (2, [1, 2]), (4, [1, 2, 4])]:
         for count, found in zip(grids, steps(recipe, grids, mpiexec(ranks)), strict=True):
             assert_same(found, alone)
-            assert [held for _, _, held in found] == [list(range(0, 4, count))] * 4
+            assert [held for _, _, held in found] == [list(range(0, 5, count))] * 4
 
 
 @pytest.mark.slow
@@ -160,6 +170,63 @@ def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -
     assert missing in done.stderr
     assert "Traceback" not in done.stderr
     assert "joined" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_told_by_the_others() -> None:
+    program = (
+        "import os; from advcomp.attacknet.launch import launched\n"
+        "from advcomp.attacknet.parallel import *\n"
+        "launch = launched()\n"
+        "with together(launch), joined(launch, device='cpu', timeout_s=30) as ranks:\n"
+        "    ranks.wait()\n"
+        "    os.kill(os.getpid(), 9) if ranks.rank else ranks.total(1.0)"
+    )
+    variables = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_JOB_ID": str(os.getpid() + 2),
+    }
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            env=environment() | variables | {"SLURM_PROCID": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    assert second.wait(100) == -9
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "advcomp: rank 0: lost touch with another rank, which was killed" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_an_mpiexec_of_another_mpi_is_told(require: Require) -> None:
+    """Each of its ranks would else train alone, all into one folder."""
+    require("mpi")
+    program = (
+        "import os; from advcomp.attacknet.launch import launched; launched({'PMI_SIZE': '2'})"
+    )
+    done = launch([sys.executable, "-c", program], 100)
+    assert done.returncode == 1
+    assert "expected 2 ranks, as mpiexec says; mpi4py sees 1: it belongs to another" in done.stderr
+
+
+def test_srun_that_speaks_pmi_needs_no_mpi() -> None:
+    told = {
+        "PMI_SIZE": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_PROCID": "1",
+        "SLURM_STEP_NODELIST": "a,b",
+        "SLURM_JOB_ID": "7",
+    }
+    first, second = (launched({**told, "SLURM_STEP_ID": step}) for step in "01")
+    assert (first.rank, first.size, first.host, first.mpi) == (1, 2, "a", None)
+    assert first.port != second.port
 
 
 def test_shares_cover_every_image_and_every_classifier_once() -> None:

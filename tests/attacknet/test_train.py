@@ -15,14 +15,20 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from advcomp.attacknet.assembly import names_of
 from advcomp.attacknet.checkpoint import latest_checkpoint, load_checkpoint
-from advcomp.attacknet.config import TrainingTable
+from advcomp.attacknet.config import TrainingTable, load_recipe
+from advcomp.attacknet.data import load_images, validation_batch
+from advcomp.attacknet.parallel import Ranks
 from advcomp.attacknet.progress import EvaluationReport, Silence, StepReport
-from advcomp.attacknet.recorder import read_losses
+from advcomp.attacknet.recorder import Recorder, read_losses
 from advcomp.attacknet.schedule import learning_rate, move_average
+from advcomp.attacknet.step import prepared, train_step
 from advcomp.attacknet.train import train
-from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.errors import AdvcompError, InvalidConfig, RunConflict
 from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.rules.dataset import LabelledImage, write_dataset
+from advcomp.rules.lock import locked
 
 ROOT = Path(__file__).parents[2]
 MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe")
@@ -111,6 +117,8 @@ def test_finished_training_is_not_repeated(toy: Toy, tmp_path: Path) -> None:
     first = train(recipe, Silence(), out=out)
     stamp, before = first.stat().st_mtime_ns, losses(out)
     watcher = Watcher()
+    with locked(out), pytest.raises(RunConflict, match="another advcomp process"):
+        train(recipe, watcher, out=out)
     assert train(recipe, watcher, out=out) == first
     assert first.stat().st_mtime_ns == stamp
     assert watcher.first == 4
@@ -180,6 +188,65 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_key(toy: Toy, tmp_path: Pa
     assert "values of targets[2].weights, training.learning_rate; undo" in str(caught.value)
 
 
+def test_what_went_on_after_a_checkpoint_stands_once_in_the_files(tmp_path: Path) -> None:
+    """An evaluation at the checkpoint's own step stays; steps after it are told again."""
+    event_file = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    picture = tmp_path / "examples.png"
+    Image.new("RGB", (4, 4)).save(picture)
+
+    def record(first: int, last: int) -> None:
+        with Recorder(tmp_path / "run", first) as recorder:
+            for step in range(first, last):
+                recorder.stepped(
+                    StepReport(
+                        step=step, loss=1.5, gradient_norm=1.0, learning_rate=0.1, skipped=0
+                    )
+                )
+                evaluation = EvaluationReport(
+                    step=step + 1,
+                    rates={("v", 8): 0.5},
+                    clean_rates={"v": 0.0},
+                    picture=picture,
+                    targeted=False,
+                )
+                recorder.evaluated(evaluation)
+
+    record(0, 5)
+    record(3, 6)
+    assert [row[0] for row in read_losses(tmp_path / "run" / "losses.csv")] == list("012345")
+    board = event_file.EventAccumulator(
+        str(tmp_path / "run" / "tensorboard"), size_guidance={"images": 0, "scalars": 0}
+    ).Reload()
+    for tag in ("training/loss", "misclassification/v/8"):
+        assert [event.step for event in board.Scalars(tag)] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in board.Images("examples")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_class_is_enough_unless_the_network_aims(toy: Toy, tmp_path: Path) -> None:
+    folder = ('source = "digits"', 'source = "folder"\npath = "images"')
+    image = np.zeros((24, 32, 3), np.uint8)
+    write_dataset(
+        tmp_path / "images",
+        [LabelledImage(image_id=f"i{i}", image=image + i, label=3) for i in range(20)],
+    )
+    recipe = load_recipe(toy(folder))
+    training, held_out = load_images(recipe.data)
+    run = prepared(recipe, Ranks(), training)
+    assert np.isfinite(train_step(run).loss)
+    assert validation_batch(recipe, held_out, slice(0, 2), 8, torch.float64).labels.tolist() == [
+        3,
+        3,
+    ]
+    with pytest.raises(InvalidConfig, match=r"\[threat\] targeted: expected images of two"):
+        train(toy(folder, ("[threat]", "[threat]\ntargeted = true")), Silence(), out=tmp_path)
+
+
+def test_classifiers_of_one_file_name_are_told_apart() -> None:
+    assert names_of([Path("/w/a/net.safetensors"), Path("/w/b.safetensors")]) == ["net", "b"]
+    same = [Path("/w/a/net.safetensors"), Path("/w/b/net.safetensors"), Path("/w/c/other.pt")]
+    assert names_of(same) == ["a/net", "b/net", "c/other"]
+
+
 def test_classifiers_that_do_not_fit_are_all_named(toy: Toy, tmp_path: Path) -> None:
     recipe = toy()
     Classifier("conv_net", 7).save(tmp_path / "c0.safetensors")
@@ -201,8 +268,6 @@ def test_classifiers_that_do_not_fit_are_all_named(toy: Toy, tmp_path: Path) -> 
 
 def test_a_classifier_of_another_input_size_is_named(toy: Toy, tmp_path: Path) -> None:
     recipe = toy(('source = "digits"', 'source = "folder"\npath = "images"'))
-    from advcomp.rules.dataset import LabelledImage, write_dataset
-
     image = np.zeros((16, 16, 3), np.uint8)
     write_dataset(
         tmp_path / "images",
@@ -240,6 +305,7 @@ def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch
     path = tmp_path / "run" / f"not-finite-step-{last.step:08d}.safetensors"
     assert str(path) in str(caught.value)
     saved = load_file(path)
+    assert latest_checkpoint(tmp_path / "run") is None  # none of weights that are not finite
     assert saved["clean"].shape == saved["adversarial"].shape == (8, 3, 32, 32)
     assert torch.isfinite(saved["clean"]).all()
 
@@ -293,14 +359,32 @@ def test_the_average_forgets_its_beginning_and_then_moves_slowly() -> None:
     assert average["w"].item() == pytest.approx(1.01, abs=1e-4)
 
 
-def test_precisions_that_a_processor_lacks_are_refused(toy: Toy, tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match='the device "cpu" has; got "fp16"'):
-        train(toy(('"float64"', '"fp16"')), Silence(), out=tmp_path / "run")
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "scaled"), [("bf16", False), ("fp16", True)])
+def test_16_bits_channels_last_and_recomputation_train(
+    precision: str, scaled: bool, toy: Toy, tmp_path: Path
+) -> None:
+    watcher = Watcher()
+    recipe = toy(('"float64"', f'"{precision}"\nchannels_last = true\nrecompute = true'))
+    checkpoint = train(recipe, watcher, out=tmp_path / "run")
+    assert all(np.isfinite(report.gradient_norm) for report in watcher.steps)
+    assert ("scale" in load_checkpoint(checkpoint).states["scaler"]) is scaled
 
 
 @pytest.mark.slow
-def test_bf16_channels_last_and_recomputation_train(toy: Toy, tmp_path: Path) -> None:
-    watcher = Watcher()
-    recipe = toy(('"float64"', '"bf16"\nchannels_last = true\nrecompute = true'))
-    train(recipe, watcher, out=tmp_path / "run")
-    assert all(np.isfinite(report.gradient_norm) for report in watcher.steps)
+def test_a_compiled_network_takes_the_same_steps(toy: Toy) -> None:
+    reports = []
+    for compiles in (False, True):
+        recipe = load_recipe(
+            toy(
+                ('"float64"', f'"float32"\ncompile = {str(compiles).lower()}'),
+                ('mode = "recurrent"\nsurrogate = "c0.safetensors"\n', 'mode = "none"\n'),
+                ('layers = ["network.0", "network.1"]\n', ""),
+            )
+        )
+        run = prepared(recipe, Ranks(), load_images(recipe.data)[0])
+        assert (run.generator.network is run.network) is not compiles
+        reports.append([train_step(run) for _ in range(2)])
+    for eager, compiled in zip(*reports, strict=True):
+        assert compiled.loss == pytest.approx(eager.loss, rel=1e-4)
+        assert compiled.gradient_norm == pytest.approx(eager.gradient_norm, rel=1e-3)
