@@ -2,9 +2,11 @@
 
 Every grid of every number of ranks takes the recipe's first steps under a real mpiexec; the batch
 grows with the ranks (weak scaling), so that each rank's work stays the same where no classifier is
-split. Printed for each grid: images per second, the most memory of a rank, and the efficiency: its
-images per second and rank, over those of one rank. On a GPU also the share of the peak in FLOP/s
-that is asked for with --peak.
+split. One rank alone is always measured, first. Printed for each grid: images per second, the most
+memory of any rank, the efficiency (its images per second and rank, over those of one rank), and
+the FLOP/s with their share of the peak of as many devices: --peak, or what one rank reaches with a
+large multiplication of matrices in the recipe's precision. Ranks on one processor share its cores,
+so there the share of several ranks says little.
 
 Then what 8 and 128 GPUs would give, by this model of a step, t = c + g(r):
 
@@ -22,15 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from advcomp.attacknet.assembly import one_image
-from advcomp.attacknet.config import Recipe, load_recipe
+from advcomp.attacknet.config import Precision, Recipe, load_recipe
 from advcomp.attacknet.data import load_images
-from advcomp.attacknet.flops import flops
 from advcomp.attacknet.launch import launched
 from advcomp.attacknet.parallel import joined, together
 from advcomp.attacknet.step import Run, prepared, train_step
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--images-per-rank", type=int, default=8)
     parser.add_argument("--bandwidth", type=float, default=25.0, help="GB/s between GPUs")
-    parser.add_argument("--peak", type=float, help="TFLOP/s that the device can do")
+    parser.add_argument("--peak", type=float, help="TFLOP/s that a device can do")
     parser.add_argument("--grid", nargs=2, metavar=("MODEL_RANKS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.grid:
@@ -65,9 +65,9 @@ def measure(options: argparse.Namespace, model_ranks: int, out: Path) -> None:
         device = recipe.device.name
         with joined(launch, model_ranks=model_ranks, device=device) as ranks:
             run = prepared(recipe, ranks, training)
-            seconds = timed(run, options.steps)
+            row = found(run, timed(run, options.steps))
             if ranks.is_first:
-                out.write_text(json.dumps(found(run, seconds)), encoding="utf-8")
+                out.write_text(json.dumps(row), encoding="utf-8")
 
 
 def enlarged(recipe: Recipe, batch_size: int) -> Recipe:
@@ -103,43 +103,57 @@ def found(run: Run, seconds: float) -> dict[str, float]:
     return {
         "seconds": seconds,
         "batch": run.recipe.training.batch_size,
-        "memory_bytes": memory,
+        "memory_bytes": max(run.ranks.each(memory)),
         "gradient_bytes": sum(p.numel() * p.element_size() for p in run.network.parameters()),
-        "flops_an_image": cost(run),
+        "flops_an_image": flops_of_a_step(run) / run.recipe.training.batch_size,
+        "peak": peak(run) if run.ranks.size == 1 else 0.0,
     }
 
 
-def cost(run: Run) -> float:
-    """FLOPs of an image in a step: forward and backward through network and own classifiers.
+def flops_of_a_step(run: Run) -> float:
+    """Forward and backward, over all ranks, recomputation included.
 
-    Backward through the network costs two forwards, through frozen classifiers one.
+    The counter sees nothing of a compiled network, so the step takes the one it was made of.
     """
-    x, eps, targets = one_image(run.recipe, run.training, run.ranks.device)
-    network = flops(lambda: run.generator(x, eps, targets))
-    classifiers = sum(flops(partial(t.classifier, x)) for t in run.targets.values())
-    return 3.0 * network + 2.0 * classifiers * run.ranks.model_ranks
+    run.generator.network = run.network
+    with FlopCounterMode(display=False) as counter:
+        train_step(run)
+    return run.ranks.total(counter.get_total_flops())[0]
+
+
+def peak(run: Run, side: int = 2048, rounds: int = 5) -> float:
+    """FLOP/s that a multiplication of matrices reaches on this device."""
+    kinds = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+    kind = kinds.get(run.recipe.device.precision, run.dtype)
+    a = torch.rand(side, side, device=run.ranks.device, dtype=kind)
+    _ = a @ a
+    synchronise(run)
+    start = time.perf_counter()
+    for _ in range(rounds):
+        _ = a @ a
+    synchronise(run)
+    return 2 * side**3 * rounds / (time.perf_counter() - start)
 
 
 def compare(options: argparse.Namespace) -> None:
-    alone: dict[str, float] | None = None
+    alone: dict[str, float] = {}
     targets = len(load_recipe(options.recipe).targets)
-    print("ranks  data x model  images/s  memory of a rank  efficiency  FLOP/s")
-    for size in options.ranks:
+    print("ranks  data x model  images/s  memory of a rank  efficiency  FLOP/s (share of peak)")
+    for size in sorted({1, *options.ranks}):
         splits = [m for m in range(1, size + 1) if size % m == 0 and m <= targets]
         for model_ranks in splits:
             row = launched_grid(options, size, model_ranks)
             alone = alone or row
             rate = row["batch"] / row["seconds"]
-            efficiency = rate / size / (alone["batch"] / alone["seconds"] / options.ranks[0])
+            efficiency = rate / size / (alone["batch"] / alone["seconds"])
             speed = rate * row["flops_an_image"]
-            share = f" ({speed / size / 1e12 / options.peak:.1%} of peak)" if options.peak else ""
+            most = options.peak * 1e12 if options.peak else alone["peak"]
             print(
                 f"{size:5}  {size // model_ranks:4} x {model_ranks:<5}  {rate:8.1f}  "
                 f"{row['memory_bytes'] / 1e6:13.0f} MB  {efficiency:10.0%}"
-                f"  {speed / 1e9:.3g} G{share}",
+                f"  {speed / 1e9:.3g} G ({speed / size / most:.1%})",
                 flush=True,
             )
-    assert alone is not None
     project(options, alone)
 
 
