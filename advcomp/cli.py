@@ -350,7 +350,10 @@ def train(file: Path, out: Path | None, model_ranks: int | None) -> None:
 @FOLDER
 @click.option("--format", "form", type=click.Choice(EXPORTS), default="pytorch", show_default=True)
 def export(checkpoint: Path, folder: Path, form: str) -> None:
-    """Write the network of CHECKPOINT to DIR, as a submission that is ready to play."""
+    """Write the network of CHECKPOINT to DIR, as a submission that is ready to play.
+
+    As pytorch it takes images of any size; as onnx, of the size that it was trained on.
+    """
     from advcomp.terminal.training import export_in_terminal
 
     export_in_terminal(checkpoint, folder, form)
