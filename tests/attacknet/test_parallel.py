@@ -196,8 +196,9 @@ def test_a_rank_that_is_killed_is_told_by_the_others() -> None:
         )
         for rank in "01"
     )
-    assert second.wait(100) == -9
-    _, told = first.communicate(timeout=60)
+    second.communicate(timeout=100)
+    _, told = first.communicate(timeout=100)
+    assert second.returncode == -9
     assert first.returncode == 1
     assert "advcomp: rank 0: lost touch with another rank, which was killed" in told
     assert "Traceback" not in told
