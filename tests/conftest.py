@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def _program_obstacle(*names: str) -> str | None:
     return None if found else f"none of {', '.join(names)} is installed"
 
 
+def _compiler_obstacle() -> str | None:
+    """What `torch.compile` builds kernels with: a C++ compiler, and Python's headers."""
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not headers.exists():
+        return f"{headers} is not installed"
+    return _program_obstacle("g++", "clang++")
+
+
 def _slurm_obstacle() -> str | None:
     if obstacle := _program_obstacle("srun"):
         return obstacle
@@ -50,6 +59,7 @@ OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "docker": lambda: _sandbox_obstacle("docker"),
     "podman": lambda: _sandbox_obstacle("podman"),
     "gvisor": lambda: _sandbox_obstacle("gvisor"),
+    "compiler": _compiler_obstacle,
     "mpi": lambda: _program_obstacle("mpiexec"),
     "slurm": _slurm_obstacle,
 }

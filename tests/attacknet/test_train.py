@@ -372,7 +372,11 @@ def test_16_bits_channels_last_and_recomputation_train(
 
 
 @pytest.mark.slow
-def test_a_compiled_network_takes_the_same_steps(toy: Toy) -> None:
+def test_a_compiled_network_takes_the_same_steps(
+    toy: Toy, require: Require, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
     reports = []
     for compiles in (False, True):
         recipe = load_recipe(
