@@ -1,6 +1,7 @@
 # make demo    install what is needed and play a whole tournament
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
+# make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
 #
 # Python packages go into .venv, in the exact versions of constraints.txt. The package itself is
@@ -11,16 +12,18 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
-.PHONY: demo test clean bubblewrap chromium
+.PHONY: demo test check clean bubblewrap chromium
 
 demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
 
-test: bubblewrap chromium .venv/installed-test
+test: bubblewrap chromium check
+	$(BIN)/pytest
+
+check: .venv/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CHECKED)
-	$(BIN)/pytest
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
