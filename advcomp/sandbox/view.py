@@ -7,6 +7,7 @@ editable install points at that very path), and a checkout around the package is
 """
 
 import math
+import site
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,8 +104,13 @@ def environment(program_path: str, cpus: float) -> dict[str, str]:
 
 
 def interpreter_versions() -> dict[str, str]:
-    """The interpreter and its packages, by name."""
-    found = {d.metadata["Name"].lower(): d.version for d in distributions()}
+    """The interpreter and its packages, by name.
+
+    Not what else is on this process's path: boxes do not see it, and setuptools, where something
+    imports it, puts packages of its own there.
+    """
+    installed = distributions(path=site.getsitepackages())
+    found = {d.metadata["Name"].lower(): d.version for d in installed}
     return dict(sorted({**found, "python": ".".join(map(str, sys.version_info[:3]))}.items()))
 
 
