@@ -193,12 +193,12 @@ def test_an_engine_that_starts_no_container_does_not_work_whatever_images_it_has
     require(name)
     client = tmp_path / name
     client.write_text(
-        f'#!/bin/sh\ncase " $* " in *" start "*) echo no newuidmap >&2; exit 1; esac\n'
+        '#!/bin/sh\ncase " $* " in *" start "*) echo no newuidmap >&2; exit 1;;\n'
+        '*" image inspect advcomp/"*) exit 1; esac\n'
         f'exec {shutil.which(name)} "$@"\n'
     )
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("advcomp.sandbox.probe.OWN_IMAGES", ("advcomp/absent",))
     with pytest.raises(SandboxUnavailable, match="no newuidmap") as told:
         open_backend(name)
     assert any(problem.startswith("remedy: ") for problem in told.value.problems)
