@@ -144,6 +144,15 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_message(
     assert "rank 0:" not in done.stderr
 
 
+def two_of_slurm(job: int) -> dict[str, str]:
+    """What srun tells each of two ranks; jobs of different numbers take different ports."""
+    return {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_JOB_ID": str(os.getpid() + job),
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("present", "missing"), [("0", "rank 1"), ("1", "rank 0 to listen")])
 def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -> None:
@@ -152,12 +161,7 @@ def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -
         "launch = launched()\n"
         "with together(launch), joined(launch, device='cpu', timeout_s=3): print('joined')"
     )
-    variables = {
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "127.0.0.1",
-        "SLURM_JOB_ID": str(os.getpid() + 1),
-        "SLURM_PROCID": present,
-    }
+    variables = two_of_slurm(1) | {"SLURM_PROCID": present}
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment() | variables,
@@ -182,11 +186,7 @@ def test_a_rank_that_is_killed_is_told_by_the_others() -> None:
         "    ranks.wait()\n"
         "    os.kill(os.getpid(), 9) if ranks.rank else ranks.total(1.0)"
     )
-    variables = {
-        "SLURM_STEP_NUM_TASKS": "2",
-        "SLURM_STEP_NODELIST": "127.0.0.1",
-        "SLURM_JOB_ID": str(os.getpid() + 2),
-    }
+    variables = two_of_slurm(2)
     first, second = (
         subprocess.Popen(
             [sys.executable, "-c", program],
