@@ -122,7 +122,7 @@ def run(
     What is stored is not run again: a new entry costs only its own runs. Ctrl-C once finishes the
     jobs that run and stops; the same command goes on later.
     """
-    from advcomp.terminal.running import run_in_terminal
+    from advcomp.terminal.run_command import run_in_terminal
     from advcomp.tournament.runner import RunOptions
 
     options = RunOptions(
@@ -141,7 +141,7 @@ def run(
 @RUN
 def score(run_folder: Path) -> None:
     """Rebuild the results of RUN from what is stored; runs nothing."""
-    from advcomp.terminal.running import rescore_in_terminal
+    from advcomp.terminal.run_command import rescore_in_terminal
 
     sys.exit(rescore_in_terminal(run_folder))
 
@@ -151,7 +151,7 @@ def score(run_folder: Path) -> None:
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
 def leaderboard(run_folder: Path, form: str) -> None:
     """Print the leaderboard of RUN."""
-    from advcomp.terminal.tables import print_leaderboard
+    from advcomp.terminal.console_tables import print_leaderboard
 
     print_leaderboard(run_folder, form)
 
@@ -200,7 +200,7 @@ def logs(run_folder: Path, name: str | None, for_competitor: bool) -> None:
 @JOBS
 def rerun(run_folder: Path, names: tuple[str, ...], trusting: bool, jobs: int | None) -> None:
     """Take a submission's results out of RUN, and run it again."""
-    from advcomp.terminal.running import rerun_in_terminal
+    from advcomp.terminal.run_command import rerun_in_terminal
 
     sys.exit(rerun_in_terminal(run_folder, names, jobs, trusting=trusting))
 

@@ -51,7 +51,7 @@ def test_the_first_process_of_containers_can_be_executed_when_installed(
 ) -> None:
     """pip keeps the exec bits that the wheel has."""
     for architecture in ("x86_64", "aarch64"):
-        member = wheel.getinfo(f"advcomp/sandbox/first/first-{architecture}")
+        member = wheel.getinfo(f"advcomp/sandbox/engine/first/first-{architecture}")
         assert member.external_attr >> 16 & 0o111 == 0o111
 
 

@@ -13,15 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from advcomp.rules.image_config import InspectedImage
 from advcomp.rules.verdict import Verdict
-from advcomp.sandbox.images import Images
 
 __all__ = [
     "UNWALLED",
+    "BoxRun",
+    "ContainerImages",
     "LimitTier",
     "Limits",
     "OutputFolder",
-    "Run",
     "RunResult",
     "RunSpec",
     "Sandbox",
@@ -137,7 +138,7 @@ class OutputFolder(Protocol):
         ...
 
 
-class Run(Protocol):
+class BoxRun(Protocol):
     """A finished run; closing it frees what the box held (its output is gone then)."""
 
     @property
@@ -154,6 +155,48 @@ class Run(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class ContainerImages(Protocol):
+    """The container images that a sandbox can run programs in."""
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that holds them."""
+        ...
+
+    def find(self, name: str) -> InspectedImage | None:
+        """The image that a name or an ID means here and now; None where there is none.
+
+        Raises:
+            SandboxError: The engine does not answer, or its answer is not understood.
+        """
+        ...
+
+    def pull(self, name: str) -> InspectedImage:
+        """Fetch an image from its registry.
+
+        Raises:
+            SandboxError: It cannot be fetched.
+        """
+        ...
+
+    def load(self, parts: Path) -> InspectedImage:
+        """Give the engine an image that it may not have yet; afterwards `parts` is empty.
+
+        Raises:
+            InvalidSubmission: The engine refuses it.
+            SandboxError: The engine does not answer.
+        """
+        ...
+
+    def empty(self) -> InspectedImage:
+        """An image without any file, which is given to the engine where it is not there.
+
+        Raises:
+            AdvcompError: The engine does not answer, or refuses it.
+        """
+        ...
 
 
 class Sandbox(Protocol):
@@ -180,11 +223,11 @@ class Sandbox(Protocol):
         ...
 
     @property
-    def images(self) -> Images | None:
+    def images(self) -> ContainerImages | None:
         """The container images that it can run programs in; None where it uses none."""
         ...
 
-    def run(self, spec: RunSpec) -> Run:
+    def run(self, spec: RunSpec) -> BoxRun:
         """Run one program to its end, under its limits, and kill all it leaves.
 
         Raises:

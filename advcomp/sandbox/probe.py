@@ -12,21 +12,21 @@ from functools import partial
 from pathlib import Path
 
 from advcomp.errors import AdvcompError, InvalidConfig, SandboxError, SandboxUnavailable
+from advcomp.sandbox.backends.bubblewrap import Bubblewrap, version_of
+from advcomp.sandbox.backends.container import OWN_IMAGES, Containers
+from advcomp.sandbox.backends.gvisor import Gvisor
+from advcomp.sandbox.backends.unwalled import Unwalled
 from advcomp.sandbox.base import UNWALLED, Limits, LimitTier, RunSpec, Sandbox
-from advcomp.sandbox.bubblewrap import Bubblewrap, version_of
-from advcomp.sandbox.container import OWN_IMAGES, Containers
-from advcomp.sandbox.engine import ENGINES, GVISOR, Engine, open_engines
-from advcomp.sandbox.gvisor import Gvisor
-from advcomp.sandbox.hardening import FIRST
-from advcomp.sandbox.images import Images
+from advcomp.sandbox.engine.client import ENGINES, GVISOR, Engine, open_engines
+from advcomp.sandbox.engine.hardening import FIRST
+from advcomp.sandbox.engine.image_supply import EngineImages
+from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.obstacles import (
     explained,
     namespace_obstacle,
     subuid_obstacle,
     system_obstacle,
 )
-from advcomp.sandbox.tiers import choose
-from advcomp.sandbox.unwalled import Unwalled
 
 __all__ = ["BACKENDS", "DEFAULT", "open_backend", "open_sandbox"]
 
@@ -151,7 +151,7 @@ def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
             f"{name}: only root can hold the output folders of its containers",
             "remedy: run advcomp as root, or choose docker or podman",
         )
-    there = map(Images(engine).find, OWN_IMAGES)
+    there = map(EngineImages(engine).find, OWN_IMAGES)
     images = [image.id for image in there if image is not None]
     try:
         own: Sandbox | str = _open_bubblewrap(hidden)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advcomp.errors import AdvcompError, RunConflict
-from advcomp.sandbox.garbage import Garbage, find_garbage, remove_all
-from advcomp.terminal.running import near
+from advcomp.sandbox.doctor.garbage import Garbage, find_garbage, remove_all
+from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, one_line, size
-from advcomp.tournament.copies import old_copies, runs_below
+from advcomp.tournament.entry.copies import old_copies, runs_below
 
 RUNS = Path("runs")
 

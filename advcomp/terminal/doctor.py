@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.rules.printable import printable
-from advcomp.sandbox.checks import Check, check_machine
+from advcomp.sandbox.doctor.checks import Check, check_machine
 from advcomp.sandbox.probe import DEFAULT
 
 

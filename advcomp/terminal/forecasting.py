@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from advcomp.terminal.tables import show, table_of
+from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.text import count, duration, one_line, size
-from advcomp.tournament.forecast import Disk, Forecast, Row, forecast
+from advcomp.tournament.outcome.forecast import Disk, Forecast, Row, forecast
 
 HEADINGS = {
     "entry": False,

@@ -4,14 +4,13 @@ import shlex
 from pathlib import Path
 
 from advcomp.rules.printable import printable
-from advcomp.terminal.progress import ending, job_line
-from advcomp.terminal.running import near, options_of, resume_line
-from advcomp.terminal.tables import show, table_of
+from advcomp.terminal.console_tables import show, table_of
+from advcomp.terminal.run_command import near, options_of, resume_line
+from advcomp.terminal.run_progress import ending, job_line
 from advcomp.terminal.text import count, duration, one_line, size
 from advcomp.tournament.config import LogPolicy
-from advcomp.tournament.disclosure import for_competitor
-from advcomp.tournament.state import load_state
-from advcomp.tournament.status import (
+from advcomp.tournament.outcome.disclosure import for_competitor
+from advcomp.tournament.outcome.status import (
     EntryStatus,
     JobLog,
     RunStatus,
@@ -20,6 +19,7 @@ from advcomp.tournament.status import (
     remarks,
     status_of,
 )
+from advcomp.tournament.store.state import load_state
 
 ENTRY_HEADINGS = {"entry": False, "type": False, "team": False, "done": True, "verdict": False}
 JOB_HEADINGS = {"job": False, "verdict": False, "time": True, "memory": True, "ending": False}

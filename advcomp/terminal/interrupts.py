@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
 
 INTERRUPTED = 130
 """Exit code of a run that was stopped."""

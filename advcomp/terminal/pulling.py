@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advcomp.errors import AdvcompError, SandboxError
-from advcomp.sandbox.images import Images
+from advcomp.sandbox.base import ContainerImages
 from advcomp.tournament.config import Backend, load_tournament
-from advcomp.tournament.containers import listed
-from advcomp.tournament.runner import opened_sandbox
+from advcomp.tournament.entry.containers import listed
+from advcomp.tournament.opening import opened_sandbox
 
 ENGINES = (Backend.DOCKER, Backend.PODMAN, Backend.GVISOR)
 
@@ -41,7 +41,7 @@ def _tell_unused(sandbox: str, names: Sequence[str]) -> None:
     print("\n".join(f"  {name}" for name in names) or "  the file lists none either")
 
 
-def _fetch(images: Images, name: str) -> tuple[str, ...]:
+def _fetch(images: ContainerImages, name: str) -> tuple[str, ...]:
     """Fetch one image and say which it is; returns why it cannot be had."""
     try:
         image = images.find(name)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from advcomp.terminal.running import near
-from advcomp.tournament.report import write_competitor_report, write_report
+from advcomp.terminal.run_command import near
+from advcomp.tournament.outcome.reports import write_competitor_report, write_report
 
 
 def report_in_terminal(run: Path, name: str | None, out: Path | None) -> None:

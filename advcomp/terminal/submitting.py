@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from advcomp.terminal.running import near
+from advcomp.terminal.run_command import near
 from advcomp.terminal.validating import INVALID, VALID, validate_entry
-from advcomp.tournament.starter import Starter, Template, write_starter
-from advcomp.tournament.submit import keep, make_offer, refuse_unplayable
-from advcomp.tournament.validate import validator_of
+from advcomp.tournament.competitor.starter import Starter, Template, write_starter
+from advcomp.tournament.competitor.submit import keep, make_offer, refuse_unplayable
+from advcomp.tournament.competitor.validate import validator_of
 
 
 def init_in_terminal(kind: str, folder: Path, template: str) -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from advcomp.attacknet.progress import EvaluationReport, StepReport
 from advcomp.errors import MissingExtra
 from advcomp.terminal.interrupts import INTERRUPTED
-from advcomp.terminal.running import near
+from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, duration, one_line
 
 _LINE_EVERY_S = 10.0

@@ -30,10 +30,10 @@ from advcomp.rules.toml_fields import (
 )
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.sandbox.base import Limits
-from advcomp.sandbox.gpus import Gpus
+from advcomp.sandbox.limits.gpus import Gpus
 from advcomp.scoring.scores import Absence
+from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.sizes import parse_size
-from advcomp.tournament.views import View
 
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
@@ -46,7 +46,7 @@ ENTRY_RULE = (
 )
 
 
-class Source(StrEnum):
+class DatasetSource(StrEnum):
     """Where a tournament's images come from."""
 
     DIGITS = "digits"
@@ -109,7 +109,7 @@ Size = Annotated[int, BeforeValidator(parse_size)]
 class DatasetTable(Table):
     """[dataset]: the images that every entry meets. Paths are absolute."""
 
-    source: Source = Field(strict=False, description=one_of(Source))
+    source: DatasetSource = Field(strict=False, description=one_of(DatasetSource))
     images: int | None = Field(
         default=None, ge=1, description="an integer, at least 1 (left out: all images)"
     )
@@ -126,10 +126,10 @@ class DatasetTable(Table):
     def _only_with_folder(cls, value: object, info: ValidationInfo) -> Path | None:
         source = info.data.get("source")  # None where it is itself wrong
         if value is None:
-            if source is Source.FOLDER:
+            if source is DatasetSource.FOLDER:
                 raise problem('missing; source = "folder" needs it')
             return None
-        if source is Source.DIGITS:
+        if source is DatasetSource.DIGITS:
             raise problem('goes only with source = "folder": take it out, or change the source')
         if not isinstance(value, str) or not value:
             raise ValueError("not a path")
@@ -220,7 +220,9 @@ class LimitsTable(Table):
 class DefenseTable(Table):
     """[defense]: what one run of a defense sees."""
 
-    view: View = Field(default=View.LATIN, strict=False, description=one_of(View))
+    view: DefenseView = Field(
+        default=DefenseView.LATIN, strict=False, description=one_of(DefenseView)
+    )
 
 
 class ScoringTable(Table):

@@ -5,33 +5,45 @@ shards of every wave. So an attack and a defense never run at the same time, wha
 What the store holds already is not run again.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from advcomp.errors import InvalidConfig, InvalidDataset, RunConflict
+from advcomp.errors import InvalidConfig, InvalidDataset
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.sandbox.base import Sandbox
-from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.publish import write_results
-from advcomp.tournament.collect import Collected, collect, collect_finished, current_columns
-from advcomp.tournament.config import Tournament, check_machine, difference, load_tournament
-from advcomp.tournament.containers import ImageChooser, pins, refuse_moved
-from advcomp.tournament.entries import EntrySource, load_entries
-from advcomp.tournament.executors import Stop, run_local
-from advcomp.tournament.exposure import labelled_folders, refuse_exposed
-from advcomp.tournament.intake import take_entries
+from advcomp.tournament.config import Tournament, check_machine, load_tournament
+from advcomp.tournament.entry.containers import pins, refuse_moved
+from advcomp.tournament.entry.entries import EntrySource, load_entries
+from advcomp.tournament.entry.intake import take_entries
+from advcomp.tournament.exposure import refuse_exposed
+from advcomp.tournament.job.executors import Stop, run_local
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.plan import Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.job.staging import staging_for
+from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
+from advcomp.tournament.job.work import Worker
 from advcomp.tournament.machine import cores
-from advcomp.tournament.manifest import manifest_of
-from advcomp.tournament.opaque import open_key
-from advcomp.tournament.plan import Job, attack_jobs, cost_of, defense_jobs
-from advcomp.tournament.report import REPORT, publish_report
+from advcomp.tournament.opening import (
+    containers_of,
+    default_jobs,
+    folder_of,
+    opened_sandbox,
+    refuse_another,
+)
+from advcomp.tournament.outcome.collect import (
+    Collected,
+    collect,
+    collect_finished,
+    current_columns,
+)
+from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.source import open_dataset
-from advcomp.tournament.staging import staging_for
-from advcomp.tournament.state import (
+from advcomp.tournament.store.job_results import JobResult, Store, locked
+from advcomp.tournament.store.manifest import manifest_of
+from advcomp.tournament.store.state import (
     ENTRIES,
     FILE_NAME,
     KEY_FILE,
@@ -43,12 +55,9 @@ from advcomp.tournament.state import (
     save_state,
     state_of,
 )
-from advcomp.tournament.store import JobResult, Store, locked
-from advcomp.tournament.waves import WaveImages, load_waves, plan_waves, save_waves
-from advcomp.tournament.work import Worker
 
 
-class Observer(Protocol):
+class RunObserver(Protocol):
     """Whoever watches a run: the terminal."""
 
     def note(self, text: str) -> None:
@@ -95,7 +104,7 @@ class Finished:
     provisional: bool = False
 
 
-def run_tournament(options: RunOptions, observer: Observer, stop: Stop) -> Finished:
+def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Finished:
     """Do all that is missing of a tournament, then write its results.
 
     Raises:
@@ -185,61 +194,6 @@ def take_out(run: Path, submission: str) -> int:
     return len(own)
 
 
-def folder_of(tournament: Tournament, out: Path | None) -> Path:
-    """Where a tournament's run is kept."""
-    return (out or Path("runs") / tournament.name).resolve()
-
-
-def refuse_another(run: Path, identity: dict[str, object]) -> None:
-    """Refuse a run folder that was made with other settings.
-
-    Raises:
-        RunConflict: All that differs.
-    """
-    if not (run / FILE_NAME).exists():
-        return
-    changes = difference(load_state(run).identity, identity)
-    if changes:
-        raise RunConflict(
-            f"{run}: this run was made with other settings; change them back, or choose another "
-            "folder with --out",
-            *(f"  {change}" for change in changes),
-        )
-
-
-def default_jobs(tournament: Tournament) -> int:
-    """Sandboxes at once: as many as the limits' cpus go into the machine's."""
-    return max(1, int(cores() // tournament.limits.cpus))
-
-
-@contextmanager
-def opened_sandbox(
-    tournament: Tournament, backend: str | None, *, trusting: bool = False
-) -> Iterator[Sandbox]:
-    """The sandbox that a tournament runs in."""
-    name = backend or tournament.sandbox.backend
-    sandbox = open_sandbox(name, hidden=labelled_folders(), trusting=trusting)
-    try:
-        yield sandbox
-    finally:
-        sandbox.close()
-
-
-def containers_of(
-    tournament: Tournament, sandbox: Sandbox, *, any_local: bool = False
-) -> ImageChooser | None:
-    """What chooses the entries' images; None where the sandbox uses none.
-
-    Raises:
-        InvalidConfig: An image of the tournament file is not here.
-    """
-    if sandbox.images is None:
-        return None
-    containers = ImageChooser(tournament, sandbox, sandbox.images, any_local=any_local)
-    containers.refuse_absent()
-    return containers
-
-
 def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:
     """The images of a run by name; refuses to go on where a name has moved."""
     old = load_state(run).images if (run / FILE_NAME).exists() else {}
@@ -252,7 +206,7 @@ class _Stages:
     """The two stages of one run."""
 
     def __init__(
-        self, run: Path, worker: Worker, workers: int, observer: Observer, stop: Stop
+        self, run: Path, worker: Worker, workers: int, observer: RunObserver, stop: Stop
     ) -> None:
         self.run, self.worker, self.workers = run, worker, workers
         self.observer, self.stop = observer, stop

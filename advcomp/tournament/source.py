@@ -6,7 +6,7 @@ from pathlib import Path
 from advcomp.errors import AdvcompError
 from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_dataset
 from advcomp.sandbox.trusted import run_module
-from advcomp.tournament.config import Source, Tournament
+from advcomp.tournament.config import DatasetSource, Tournament
 
 DATASETS_PROGRAM = "advcomp.players.datasets"
 
@@ -18,7 +18,7 @@ def open_dataset(tournament: Tournament) -> Dataset:
         InvalidDataset: All that is wrong with it.
     """
     table = tournament.dataset
-    if table.source is Source.FOLDER:
+    if table.source is DatasetSource.FOLDER:
         assert table.images_dir is not None
         assert table.csv is not None
         dataset = load_dataset(table.images_dir, table.csv)
@@ -36,7 +36,7 @@ def write_source(source: str, folder: Path, *options: str) -> str:
     return run_module(DATASETS_PROGRAM, source, str(folder), *options)
 
 
-def _cached(source: Source, seed: int) -> Path:
+def _cached(source: DatasetSource, seed: int) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "advcomp" / f"{source}-seed{seed}"
     if not folder.exists():

@@ -16,11 +16,11 @@ from PIL import Image
 from support.contest import Contest
 
 from advcomp.scoring.results import Results
-from advcomp.tournament.collect import collect
-from advcomp.tournament.opaque import open_key
-from advcomp.tournament.state import load_state
-from advcomp.tournament.store import LOG, Store
-from advcomp.tournament.waves import load_waves
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.waves import load_waves
+from advcomp.tournament.outcome.collect import collect
+from advcomp.tournament.store.job_results import LOG, Store
+from advcomp.tournament.store.state import load_state
 
 HARNESS = Path(__file__).with_name("harness.py")
 SECRET = "canary-of-the-organiser"

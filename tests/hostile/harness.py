@@ -18,9 +18,9 @@ from pathlib import Path
 
 from support.contest import Watcher
 
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import RunOptions, run_tournament
-from advcomp.tournament.store import JobResult
+from advcomp.tournament.store.job_results import JobResult
 
 PR_SET_CHILD_SUBREAPER = 36
 ENGINES = ("conmon", "podman", "exe")

@@ -1,4 +1,4 @@
-"""Public images as datasets: what competition-rules says of the digits, digit by digit."""
+"""Public images as datasets: what the rulebook says of the digits, digit by digit."""
 
 from io import BytesIO
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from advcomp.sandbox.advisories import Version, changelog_of, warnings
+from advcomp.sandbox.doctor.advisories import Version, changelog_of, warnings
 
 RUNC_OF_DEBIAN_12 = """runc version 1.1.5+ds1
 commit: 1.1.5+ds1-1+deb12u1

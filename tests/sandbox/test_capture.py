@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from advcomp.sandbox.capture import Log, Messages, Sinks, Stream
+from advcomp.sandbox.box.capture import Log, Messages, Sinks, Stream
 
 
 @pytest.mark.parametrize(("cap", "chunk"), list(product([0, 1, 2, 7, 8], [1, 3, 5, 40])))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from advcomp.sandbox.checks import Check, check_machine
+from advcomp.sandbox.doctor.checks import Check, check_machine
 from advcomp.terminal.doctor import as_json, as_lines
 
 BACKENDS = ["bubblewrap", "docker", "podman", "gvisor"]

@@ -31,8 +31,8 @@ from support.backends import BACKENDS, mark_of
 
 import advcomp
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
-from advcomp.sandbox.engine import open_engine
-from advcomp.sandbox.orphans import owned
+from advcomp.sandbox.engine.client import open_engine
+from advcomp.sandbox.engine.orphans import owned
 
 pytestmark = pytest.mark.slow
 
@@ -365,7 +365,7 @@ def test_processes_tell_nothing_of_the_harness(host: Host) -> None:
     )
     commands, environment = outcome.json()
     assert len(commands) <= 2
-    harmless = {str(PACKAGE / "sandbox/launcher.py"), sys.executable, "/.advcomp-first"}
+    harmless = {str(PACKAGE / "sandbox/box/launcher.py"), sys.executable, "/.advcomp-first"}
     paths = {word for line in commands for word in line.split("\0") if word.startswith("/")}
     assert paths <= harmless
     assert [text.strip("\0") for text in environment] == [""]

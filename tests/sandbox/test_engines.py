@@ -13,14 +13,14 @@ import pytest
 from support.backends import marked
 
 from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.sandbox.backends.container import Containers
 from advcomp.sandbox.base import Limits, RunSpec
-from advcomp.sandbox.cgroups import owner_tag
-from advcomp.sandbox.container import Containers
-from advcomp.sandbox.engine import Engine, open_engine, open_engines
-from advcomp.sandbox.hardening import walls
-from advcomp.sandbox.identity import UidLease
-from advcomp.sandbox.labels import OWNER
-from advcomp.sandbox.orphans import owned, reap
+from advcomp.sandbox.box.identity import UidLease
+from advcomp.sandbox.engine.client import Engine, open_engine, open_engines
+from advcomp.sandbox.engine.hardening import walls
+from advcomp.sandbox.engine.orphans import owned, reap
+from advcomp.sandbox.engine.ownership import OWNER
+from advcomp.sandbox.limits.cgroups import owner_tag
 from advcomp.sandbox.probe import open_backend
 
 IMAGE = "advcomp/base"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from advcomp.sandbox.attached import new_mark, order
-from advcomp.sandbox.entry_stream import bytes_in_tmpfs, entry_stream
-from advcomp.sandbox.hardening import FIRST_FOLDER, first_process
-from advcomp.sandbox.seccomp import filter_program
+from advcomp.sandbox.box.entry_stream import bytes_in_tmpfs, entry_stream
+from advcomp.sandbox.engine.attached import new_mark, order
+from advcomp.sandbox.engine.hardening import FIRST_FOLDER, first_process
+from advcomp.sandbox.limits.seccomp import filter_program
 
 MARK = new_mark()
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")

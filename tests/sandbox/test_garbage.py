@@ -11,10 +11,10 @@ import pytest
 from support.backends import marked
 
 from advcomp.errors import AdvcompError
-from advcomp.sandbox import traces
-from advcomp.sandbox.cgroups import owner_tag
-from advcomp.sandbox.garbage import Garbage, find_garbage, folder_garbage, remove_all
-from advcomp.sandbox.labels import IMAGE, OWNER
+from advcomp.sandbox.box import traces
+from advcomp.sandbox.doctor.garbage import Garbage, find_garbage, folder_garbage, remove_all
+from advcomp.sandbox.engine.ownership import IMAGE, OWNER
+from advcomp.sandbox.limits.cgroups import owner_tag
 from advcomp.terminal.collecting import collect_garbage
 
 NOBODYS_PID = 4_194_305

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox import gpus as module
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
-from advcomp.sandbox.gpus import (
+from advcomp.sandbox.limits import gpus as module
+from advcomp.sandbox.limits.gpus import (
     Gpu,
     Gpus,
     bubblewrap_arguments,

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from advcomp.errors import SandboxUnavailable
-from advcomp.sandbox.bundle import clear_abandoned
-from advcomp.sandbox.cgroups import owner_tag
-from advcomp.sandbox.checks import check_machine
+from advcomp.sandbox.box.traces import MARK
+from advcomp.sandbox.doctor.checks import check_machine
+from advcomp.sandbox.engine.bundle import clear_abandoned
+from advcomp.sandbox.limits.cgroups import owner_tag
 from advcomp.sandbox.probe import open_backend
-from advcomp.sandbox.traces import MARK
 
 pytestmark = pytest.mark.gvisor
 

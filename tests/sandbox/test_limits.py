@@ -12,8 +12,8 @@ import pytest
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, LimitTier
-from advcomp.sandbox.cgroups import CgroupV2, Usage, Weak, is_own, new_name, reap
-from advcomp.sandbox.tiers import choose, divide, groups_by_hand, own_groups
+from advcomp.sandbox.limits.cgroups import CgroupV2, Usage, Weak, is_own, new_name, reap
+from advcomp.sandbox.limits.tiers import choose, divide, groups_by_hand, own_groups
 
 LIMITS = Limits(wall_s=1, memory_bytes=1 << 30, cpus=1.5, pids=100)
 V2_FILES = {

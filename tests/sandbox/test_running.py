@@ -3,7 +3,7 @@
 import pytest
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.running import Running
+from advcomp.sandbox.box.running import Running
 
 
 def test_closing_kills_what_has_not_ended_and_takes_nothing_more() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, RunResult, RunSpec, Sandbox
-from advcomp.sandbox.seccomp import (
+from advcomp.sandbox.limits.seccomp import (
     DENIALS,
     INT,
     Condition,
@@ -232,7 +232,7 @@ WITHOUT_LIBSECCOMP = """
     found = ctypes.util.find_library
     ctypes.util.find_library = lambda name: None if name == "seccomp" else found(name)
     from advcomp.errors import SandboxUnavailable
-    from advcomp.sandbox.seccomp import filter_program
+    from advcomp.sandbox.limits.seccomp import filter_program
     try:
         filter_program()
     except SandboxUnavailable as error:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from advcomp.errors import InvalidConfig, SandboxError
+from advcomp.sandbox.backends.unwalled import Unwalled
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
 from advcomp.sandbox.probe import BACKENDS, open_sandbox
-from advcomp.sandbox.unwalled import Unwalled
 
 MIB = 1 << 20
 

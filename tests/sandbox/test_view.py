@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advcomp.sandbox.view import interpreter_versions
+from advcomp.sandbox.box.shown import interpreter_versions
 
 
 def test_versions_are_those_of_installed_packages_whatever_else_is_on_the_path(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from advcomp.rules.predictions import parse_predictions
-from advcomp.sandbox.base import Limits, Run, RunSpec, Sandbox
+from advcomp.sandbox.base import BoxRun, Limits, RunSpec, Sandbox
 
 
 def write_images(folder: Path, levels: NDArray[np.uint8]) -> list[str]:
@@ -20,7 +20,7 @@ def write_images(folder: Path, levels: NDArray[np.uint8]) -> list[str]:
     return names
 
 
-def run_in_a_box(sandbox: Sandbox, submission: Path, inputs: Path) -> Run:
+def run_in_a_box(sandbox: Sandbox, submission: Path, inputs: Path) -> BoxRun:
     return sandbox.run(
         RunSpec(
             argv=("./run_defense.sh", "/input_images", "/output_data/result.csv"),

@@ -1,6 +1,7 @@
 """The recipe of the model in the ONNX starter: ten levels of brightness, in some 400 bytes.
 
-    python tests/support/brightness_model.py >advcomp/tournament/starters/onnx/model.onnx
+    cd advcomp/tournament/competitor/starters/onnx
+    python ../../../../../tests/support/brightness_model.py >model.onnx
 
 An image's brightness b is the mean of its values in [0, 1]. Class c stands for p = (c + 0.5) / 10;
 the nearest p has the largest 2 b p - p^2, which is linear in b.

@@ -9,9 +9,9 @@ from textwrap import dedent
 import numpy as np
 
 from advcomp.rules.dataset import LabelledImage, write_dataset
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import Finished, RunOptions, run_tournament
-from advcomp.tournament.store import JobResult
+from advcomp.tournament.store.job_results import JobResult
 
 IMAGES, HEIGHT, WIDTH = 6, 5, 7
 

@@ -14,7 +14,7 @@ from advcomp.cli import BACKENDS, main
 from advcomp.rules.dataset import load_dataset
 from advcomp.sandbox.base import UNWALLED
 from advcomp.tournament.config import Backend, LogPolicy, LogsTable
-from advcomp.tournament.state import load_state, save_state
+from advcomp.tournament.store.state import load_state, save_state
 
 HEAVY = "rich pydantic numpy pandas jinja2 PIL torch sklearn advcomp.tournament advcomp.sandbox"
 COMMANDS = "dataset validate run plan status logs rerun score leaderboard doctor gc"

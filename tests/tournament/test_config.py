@@ -8,14 +8,14 @@ from advcomp.sandbox.base import Limits
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.config import (
     Backend,
+    DatasetSource,
     LogPolicy,
-    Source,
     Tournament,
     check_machine,
     difference,
     load_tournament,
 )
-from advcomp.tournament.views import View
+from advcomp.tournament.job.defense_views import DefenseView
 
 SMALLEST = 'name = "t"\n[dataset]\nsource = "digits"\n'
 
@@ -87,7 +87,7 @@ def test_the_defaults_are_those_of_the_rules(tmp_path: Path) -> None:
     assert tournament.sandbox.backend is Backend.AUTO
     assert tournament.sandbox.images == ()
     assert tournament.sandbox.image_map == {}
-    assert tournament.defense.view is View.LATIN
+    assert tournament.defense.view is DefenseView.LATIN
     assert tournament.scoring.absence is Absence.PAPER
     assert tournament.scoring.bootstrap == 1000
     assert tournament.logs.show is LogPolicy.SMOKE
@@ -107,7 +107,7 @@ def test_every_key_of_the_rules_is_read(tmp_path: Path) -> None:
     plain, table = tournament.entries.attacks
     assert tournament.path == tmp_path / "t.toml"
     assert tournament.name == "final.round-2"
-    assert tournament.dataset.source is Source.FOLDER
+    assert tournament.dataset.source is DatasetSource.FOLDER
     assert tournament.dataset.images == 300
     assert tournament.dataset.seed == 7
     assert tournament.threat.max_epsilons == (48, 0, 255)
@@ -119,7 +119,7 @@ def test_every_key_of_the_rules_is_read(tmp_path: Path) -> None:
     assert tournament.sandbox.backend is Backend.PODMAN
     assert tournament.sandbox.images == ("advcomp/runtime",)
     assert tournament.sandbox.image_map == {"iwiwi/nips17-adversarial": "advcomp/runtime"}
-    assert tournament.defense.view is View.PER_ATTACK
+    assert tournament.defense.view is DefenseView.PER_ATTACK
     assert tournament.scoring.absence is Absence.DEV_TOOLKIT
     assert tournament.scoring.bootstrap == 10
     assert tournament.logs.show is LogPolicy.FULL

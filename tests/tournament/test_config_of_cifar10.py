@@ -15,8 +15,8 @@ from advcomp.players.defense_catalogue import DEFENSES
 from advcomp.players.recipe import read_recipe
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.tournament.config import Tournament, load_tournament
-from advcomp.tournament.entries import load_entries
-from advcomp.tournament.forecast import forecast
+from advcomp.tournament.entry.entries import load_entries
+from advcomp.tournament.outcome.forecast import forecast
 
 ROOT = Path(__file__).resolve().parents[2]
 CIFAR10 = ROOT / "tournament" / "cifar10"

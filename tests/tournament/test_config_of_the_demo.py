@@ -2,7 +2,7 @@ import tomllib
 from pathlib import Path
 
 from advcomp.tournament.config import load_tournament
-from advcomp.tournament.entries import load_entries
+from advcomp.tournament.entry.entries import load_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "tournament" / "digits"

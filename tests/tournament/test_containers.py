@@ -27,13 +27,13 @@ from support.tiny_image import (
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.metadata import Metadata
 from advcomp.rules.verdict import Verdict
-from advcomp.sandbox.images import Images
+from advcomp.sandbox.base import ContainerImages
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.terminal.pulling import pull_in_terminal
+from advcomp.tournament.competitor.validate import opened_validator
 from advcomp.tournament.config import load_tournament
-from advcomp.tournament.containers import ImageChooser, canonical
-from advcomp.tournament.state import load_state
-from advcomp.tournament.validate import opened_validator
+from advcomp.tournament.entry.containers import ImageChooser, canonical
+from advcomp.tournament.store.state import load_state
 
 NAME = f"advcomp/test-images:{os.getpid()}"
 """Of this process: tests may run side by side."""
@@ -81,14 +81,14 @@ def tag(backend: str, folder: Path, word: str) -> str:
 
 
 @cache
-def images_of(backend: str) -> Images:
+def images_of(backend: str) -> ContainerImages:
     """What the engine holds that serves a backend."""
     with closing(open_sandbox(backend)) as sandbox:
         assert sandbox.images is not None
         return sandbox.images
 
 
-def client(images: Images, *words: str) -> None:
+def client(images: ContainerImages, *words: str) -> None:
     subprocess.run([images.engine, *words], check=True, capture_output=True)
 
 

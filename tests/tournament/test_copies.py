@@ -9,10 +9,10 @@ import pytest
 from support.contest import CONSTANT, COPY, Contest
 
 from advcomp.errors import RunConflict
-from advcomp.sandbox.garbage import remove_all
-from advcomp.tournament.copies import old_copies, runs_below
+from advcomp.sandbox.doctor.garbage import remove_all
+from advcomp.tournament.entry.copies import old_copies, runs_below
 from advcomp.tournament.runner import rescore
-from advcomp.tournament.store import locked
+from advcomp.tournament.store.job_results import locked
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from support.contest import Watcher
 
 from advcomp.rules.verdict import Verdict
-from advcomp.tournament.collect import collect_finished
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
+from advcomp.tournament.outcome.collect import collect_finished
 from advcomp.tournament.runner import RunOptions, run_tournament
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"

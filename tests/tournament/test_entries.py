@@ -6,7 +6,7 @@ import pytest
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.config import load_tournament
-from advcomp.tournament.entries import EntryList, EntrySource, Role, load_entries
+from advcomp.tournament.entry.entries import EntryList, EntrySource, Role, load_entries
 
 SUBMITTED = """
 [[entry]]

@@ -6,8 +6,8 @@ import pytest
 from support.contest import COPY, DARKER, Contest, write_greys
 
 from advcomp.errors import RunConflict
-from advcomp.tournament.forecast import Forecast, forecast
-from advcomp.tournament.outlook import makespan
+from advcomp.tournament.outcome.forecast import Forecast, forecast
+from advcomp.tournament.outcome.outlook import makespan
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 

@@ -6,7 +6,7 @@ import pytest
 
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import RunResult
-from advcomp.tournament.judge import judge
+from advcomp.tournament.job.judge import judge
 
 KILLED: dict[str, Any] = {"exit_code": None, "signal": 9}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.tournament.opaque import Key, open_key
+from advcomp.tournament.job.opaque import Key, open_key
 
 
 def test_a_new_key_is_random_private_and_kept(tmp_path: Path) -> None:

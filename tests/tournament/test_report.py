@@ -10,9 +10,9 @@ from support.contest import BRIGHTNESS, COPY, IMAGES, Contest, write_greys
 from advcomp.cli import main
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.tournament.config import LogPolicy, LogsTable
-from advcomp.tournament.report import write_competitor_report, write_report
+from advcomp.tournament.outcome.reports import write_competitor_report, write_report
 from advcomp.tournament.runner import rescore, take_out
-from advcomp.tournament.state import load_state, save_state
+from advcomp.tournament.store.state import load_state, save_state
 
 CRASHING = f'{COPY}; rm "$2"/*.png; echo "read <b>$(ls $1 | wc -l)</b> images"; exit 3'
 

@@ -13,9 +13,12 @@ from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import Absence
-from advcomp.tournament import disclosure, ingest, plan, validate, views, work
+from advcomp.tournament.competitor import validate
 from advcomp.tournament.config import LimitsTable, LogPolicy, Tournament
-from advcomp.tournament.entries import SubmittedEntries
+from advcomp.tournament.entry.entries import SubmittedEntries
+from advcomp.tournament.job import defense_views as views
+from advcomp.tournament.job import ingest, plan, work
+from advcomp.tournament.outcome import disclosure
 from advcomp.tournament.sizes import parse_size
 
 TEXT = (Path(__file__).resolve().parents[2] / "tournament" / "README.md").read_text()
@@ -80,7 +83,7 @@ def test_the_columns_of_the_tables_are_right(columns: str) -> None:
 
 def test_every_choice_is_explained() -> None:
     assert re.findall(r"^\* \*\*`([a-z-]+)`\*\*", section("Views and waves"), re.MULTILINE) == (
-        list(views.View)
+        list(views.DefenseView)
     )
     assert f"| | {' | '.join(f'`{rule}`' for rule in Absence)} |" in section("7. Scores")
     assert [policy for policy in LogPolicy if f"| `{policy}`" in TEXT] == list(LogPolicy)

@@ -14,8 +14,8 @@ from support.contest import Watcher
 
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.probe import open_sandbox
-from advcomp.tournament.collect import collect_finished
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
+from advcomp.tournament.outcome.collect import collect_finished
 from advcomp.tournament.runner import RunOptions, run_tournament
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits" / "digits.toml"

@@ -11,7 +11,7 @@ from PIL import Image
 from support.command import advcomp
 
 from advcomp.cli import STARTERS, TEMPLATES
-from advcomp.tournament.starter import Starter, Template
+from advcomp.tournament.competitor.starter import Starter, Template
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ import pytest
 from support.contest import COPY, Contest
 
 from advcomp.rules.verdict import Verdict
-from advcomp.tournament.disclosure import TAIL_BYTES, tail
-from advcomp.tournament.executors import Stop
+from advcomp.tournament.job.executors import Stop
+from advcomp.tournament.outcome.disclosure import TAIL_BYTES, tail
+from advcomp.tournament.outcome.status import is_busy, remarks, status_of
 from advcomp.tournament.runner import RunOptions, run_tournament
-from advcomp.tournament.status import is_busy, remarks, status_of
-from advcomp.tournament.store import JobResult, locked
+from advcomp.tournament.store.job_results import JobResult, locked
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 

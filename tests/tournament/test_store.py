@@ -10,7 +10,7 @@ import pytest
 
 from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
-from advcomp.tournament.store import (
+from advcomp.tournament.store.job_results import (
     IMAGES,
     LABELS,
     LOG,
@@ -108,7 +108,8 @@ def test_the_archive_of_images_has_the_same_bytes_every_time(tmp_path: Path) -> 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from advcomp.tournament.store import locked\n"
+        "import sys; from pathlib import Path\n"
+        "from advcomp.tournament.store.job_results import locked\n"
         "with locked(Path(sys.argv[1])): pass"
     )
     with locked(tmp_path):

@@ -17,11 +17,11 @@ from advcomp.errors import InvalidConfig
 from advcomp.rules.folders import digest_folder
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
+from advcomp.tournament.competitor.submit import Offer, keep
+from advcomp.tournament.competitor.validate import Target
 from advcomp.tournament.config import load_tournament
-from advcomp.tournament.entries import EntrySource
-from advcomp.tournament.state import EntryState
-from advcomp.tournament.submit import Offer, keep
-from advcomp.tournament.validate import Target
+from advcomp.tournament.entry.entries import EntrySource
+from advcomp.tournament.store.state import EntryState
 
 FAILING = "exit 3"
 

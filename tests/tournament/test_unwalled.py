@@ -8,10 +8,10 @@ import pytest
 from support.contest import BRIGHTNESS, DARKER, Contest
 
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.terminal.running import options_of, rerun_in_terminal, resume_line
-from advcomp.terminal.tables import print_leaderboard
+from advcomp.terminal.console_tables import print_leaderboard
+from advcomp.terminal.run_command import options_of, rerun_in_terminal, resume_line
+from advcomp.tournament.outcome.status import remarks
 from advcomp.tournament.runner import take_out
-from advcomp.tournament.status import remarks
 
 
 def test_results_without_walls_are_marked_and_kept_apart(

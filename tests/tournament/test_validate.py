@@ -10,7 +10,7 @@ from support.command import advcomp
 from support.contest import BRIGHTNESS, COPY, DARKER, Contest
 
 from advcomp.errors import InvalidConfig
-from advcomp.tournament.validate import drawn_images, find_target
+from advcomp.tournament.competitor.validate import drawn_images, find_target
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 SIZES = """\

@@ -22,7 +22,7 @@ NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class BoardColumn:
     """A column behind those of rank, submission, score and rank range."""
 
     field: str
@@ -33,7 +33,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class ScoreBar:
     """A score with its interval, in hundredths of the board's scale."""
 
     score: float
@@ -51,7 +51,7 @@ class BoardRow:
     score: str
     interval: str
     ranks: str
-    bar: Bar | None
+    bar: ScoreBar | None
     cells: tuple[tuple[Cell, str], ...]
 
 
@@ -60,7 +60,7 @@ class Board:
     """The leaderboard of one track."""
 
     track: SubmissionType
-    columns: tuple[Column, ...]
+    columns: tuple[BoardColumn, ...]
     rows: tuple[BoardRow, ...]
 
     @property
@@ -103,48 +103,48 @@ def seconds(value: Cell) -> str:
 _ATTACKS = frozenset({SubmissionType.ATTACK, SubmissionType.TARGETED_ATTACK})
 _DEFENSES = frozenset({SubmissionType.DEFENSE})
 _COLUMNS = (
-    Column(
+    BoardColumn(
         field="worst_case",
         heading="Worst case",
         meaning="lowest rate against any one opponent",
         show=rate,
     ),
-    Column(
+    BoardColumn(
         field="gain_over_clean",
         heading="Gain",
         meaning="what the attack adds to the defenses' errors on clean images",
         show=signed,
         tracks=_ATTACKS,
     ),
-    Column(
+    BoardColumn(
         field="clean_accuracy",
         heading="Clean accuracy",
         meaning="share of clean images answered rightly",
         show=rate,
         tracks=_DEFENSES,
     ),
-    Column(field="nash", heading="Nash", meaning="Nash averaging", show=rate),
-    Column(field="pagerank", heading="PageRank", meaning="PageRank, damping 0.85", show=rate),
-    Column(
+    BoardColumn(field="nash", heading="Nash", meaning="Nash averaging", show=rate),
+    BoardColumn(field="pagerank", heading="PageRank", meaning="PageRank, damping 0.85", show=rate),
+    BoardColumn(
         field="pagerank_2017",
         heading="PageRank 2017",
         meaning="the iteration that a participant of 2017 used",
         show=rate,
     ),
-    Column(
+    BoardColumn(
         field="median_seconds_per_100_images",
         heading="s / 100",
         meaning="median seconds per 100 images, start-up included",
         show=seconds,
     ),
-    Column(
+    BoardColumn(
         field="coverage",
         heading="Coverage",
         meaning="share of the images with a valid result",
         show=percent,
     ),
-    Column(field="images", heading="Images", meaning="images that it had to do", show=rate),
-    Column(
+    BoardColumn(field="images", heading="Images", meaning="images that it had to do", show=rate),
+    BoardColumn(
         field="projected_images",
         heading="Projected",
         meaning="images that left the budget and were projected back",
@@ -206,18 +206,18 @@ def _board(
     )
 
 
-def _cell(row: LeaderboardRow, column: Column) -> tuple[Cell, str]:
+def _cell(row: LeaderboardRow, column: BoardColumn) -> tuple[Cell, str]:
     value: Cell = getattr(row, column.field)
     return value, column.show(value)
 
 
-def _bar(row: LeaderboardRow, scale: float) -> Bar | None:
+def _bar(row: LeaderboardRow, scale: float) -> ScoreBar | None:
     if row.score is None:
         return None
     low, high = (
         None if bound is None else 100 * bound / scale for bound in (row.score_low, row.score_high)
     )
-    return Bar(score=100 * row.score / scale, low=low, high=high)
+    return ScoreBar(score=100 * row.score / scale, low=low, high=high)
 
 
 def _range(low: str, high: str) -> str:

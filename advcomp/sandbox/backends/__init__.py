@@ -1,0 +1,1 @@
+"""The four sandboxes: bubblewrap, a container engine's, gVisor, and none."""

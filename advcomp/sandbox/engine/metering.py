@@ -1,0 +1,68 @@
+"""What a container used, as its engine's control group or our own watchdog tells."""
+
+import contextlib
+
+from advcomp.sandbox.base import Limits
+from advcomp.sandbox.limits.cgroups import Usage, Weak
+from advcomp.sandbox.limits.tiers import meter_of
+
+__all__ = ["KernelsCount", "Watchdog"]
+
+UNKNOWN = Usage(peak_bytes=None, oom_kills=0)
+
+
+class KernelsCount:
+    """What the kernel counted for the control group that an engine made; gone with it.
+
+    Args:
+        pid: The first process of the container, on the host.
+        container: Its ID, which the group's name has; a group without it is another's.
+
+    Attributes:
+        usage: What was counted when it was read last.
+        is_read: Whether it was ever read.
+    """
+
+    def __init__(self, pid: int, container: str) -> None:
+        meter = meter_of(pid)
+        self._meter = meter if meter and container in str(meter.oom_counter) else None
+        self.usage = UNKNOWN
+        self.is_read = False
+
+    def read(self) -> None:
+        """Take what is counted now, if the group still exists."""
+        if self._meter is not None:
+            with contextlib.suppress(OSError):
+                self.usage = self._meter.usage()
+                self.is_read = True
+
+    def excess(self, tmpfs_bytes: int) -> str | None:
+        """None: the kernel sees to it."""
+        return None
+
+
+class Watchdog:
+    """What we see ourselves, where an engine keeps no limits.
+
+    Args:
+        limits: What the container may use.
+        pid: Its first process, on the host.
+    """
+
+    is_read = True
+
+    def __init__(self, limits: Limits, pid: int) -> None:
+        self._group = Weak().open(limits)
+        self._group.add(pid)
+
+    @property
+    def usage(self) -> Usage:
+        """What was seen up to now."""
+        return self._group.usage()
+
+    def read(self) -> None:
+        """Nothing: it has been looked at all the time."""
+
+    def excess(self, tmpfs_bytes: int) -> str | None:
+        """Why the container must be killed now, or None."""
+        return self._group.excess(tmpfs_bytes)

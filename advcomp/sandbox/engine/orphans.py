@@ -1,0 +1,46 @@
+"""What dead harnesses left with an engine: found by its labels, and removed.
+
+A harness that is killed leaves no running container (its end of the streams closes), but may
+leave one that was made and never started, one that has ended, or a volume. Those of living
+harnesses, and of harnesses in another pid namespace, which we cannot look at, are left alone.
+"""
+
+import re
+
+from advcomp.sandbox.engine.client import Engine
+from advcomp.sandbox.engine.ownership import OWNER
+from advcomp.sandbox.limits.cgroups import is_dead
+
+__all__ = ["orphans", "owned", "reap"]
+
+LINE = re.compile(rf"^(\S+) .*{re.escape(OWNER)}[=:]([0-9-]+)", re.MULTILINE)
+"""A name and its labels: `key=value,...` as Docker prints them, `map[key:value ...]` as Podman."""
+
+
+def owned(engine: Engine, kind: str) -> dict[str, str]:
+    """All containers (`container`) or volumes (`volume`) with an owner: name -> owner."""
+    name = "{{.ID}}" if kind == "container" else "{{.Name}}"
+    every = ["--all"] if kind == "container" else []
+    listed = engine.call(
+        *(kind, "ls", *every, "--filter", f"label={OWNER}", "--format", f"{name} {{{{.Labels}}}}")
+    )
+    return {found[1]: found[2] for found in LINE.finditer(listed)}
+
+
+def orphans(engine: Engine, kind: str) -> list[str]:
+    """Names of the containers (`container`) or volumes (`volume`) of dead harnesses."""
+    return [name for name, owner in owned(engine, kind).items() if is_dead(owner)]
+
+
+def reap(engine: Engine) -> list[str]:
+    """Remove what dead harnesses left; what it was.
+
+    Raises:
+        SandboxError: The engine does not.
+    """
+    containers, volumes = (orphans(engine, kind) for kind in ("container", "volume"))
+    if containers:
+        engine.call("rm", "--force", "--volumes", *containers)
+    if volumes:
+        engine.call("volume", "rm", "--force", *volumes)
+    return containers + volumes

@@ -1,0 +1,69 @@
+"""Tables on standard output."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from advcomp.scoring.leaderboard import (
+    LeaderboardRow,
+    as_csv,
+    as_json,
+    as_markdown,
+    as_table,
+    read_rows,
+)
+from advcomp.terminal.text import one_line
+from advcomp.tournament.outcome.status import remarks, results_of
+
+
+def show(table: RenderableType) -> None:
+    """Print a table; where no terminal sets a width, as wide as it has to be."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = console.measure(
+            table, options=console.options.update(width=10_000)
+        ).maximum
+    console.print(table)
+
+
+def table_of(headings: Mapping[str, bool], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of plain cells.
+
+    Args:
+        headings: Heading -> whether its column holds numbers, which stand at the right.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading, is_number in headings.items():
+        table.add_column(heading, justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table
+
+
+def print_leaderboard(run: Path, form: str) -> None:
+    """Print the leaderboard of a run as `table`, `csv`, `json` or `md`.
+
+    Raises:
+        RunConflict: The folder is no run, or has no results yet.
+    """
+    rows = read_rows(results_of(run))
+    match form:
+        case "csv":
+            text = as_csv(rows)
+        case "json":
+            text = as_json(rows)
+        case "md":
+            text = as_markdown(rows) + "".join(f"\n{remark}\n" for remark in remarks(run))
+        case _:
+            show_leaderboard(rows)
+            text = "".join(f"{remark}\n" for remark in remarks(run))
+    print(text, end="")
+
+
+def show_leaderboard(rows: Sequence[LeaderboardRow]) -> None:
+    """Print the leaderboard."""
+    show(as_table(rows))

@@ -1,0 +1,1 @@
+"""A competitor's commands: begin a submission, try it, hand it in."""

@@ -1,0 +1,1 @@
+"""Entries: who takes part, taken in, checked, and given a container image."""

@@ -1,0 +1,1 @@
+"""Jobs: planned under names that say nothing, staged, run, read and judged."""

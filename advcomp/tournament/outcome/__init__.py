@@ -1,0 +1,1 @@
+"""From what is stored to what people read: collected labels, reports, status, forecasts."""

@@ -1,0 +1,219 @@
+"""From the store to the arrays that are scored; runs nothing."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from advcomp.errors import RunConflict
+from advcomp.rules.verdict import Verdict
+from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
+from advcomp.tournament.job.defense_views import CLEAN
+from advcomp.tournament.job.opaque import Key, open_key
+from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, attack_jobs, defense_jobs
+from advcomp.tournament.job.waves import (
+    Column,
+    ColumnSource,
+    Wave,
+    WaveImages,
+    columns_of,
+    load_waves,
+    plan_waves,
+)
+from advcomp.tournament.store.job_results import JobResult, Store
+from advcomp.tournament.store.state import KEY_FILE, EntryState, RunState, load_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What the store holds of a run, and which jobs it lacks."""
+
+    results: Results
+    jobs: tuple[JobRecord, ...]
+    unfinished: tuple[Job, ...]
+
+    @property
+    def provisional(self) -> bool:
+        """Whether something lacks a result because of us."""
+        return any(job.verdict is Verdict.INFRA for job in self.jobs)
+
+
+def current_columns(state: RunState, store: Store) -> list[Column]:
+    """The columns that the attacks' results make now, in the order of the tables."""
+    results = ((job, store.load(job.id)) for job in attack_jobs(state))
+    return columns_from(state, ((job, result) for job, result in results if result is not None))
+
+
+def columns_from(state: RunState, results: Iterable[tuple[AttackJob, JobResult]]) -> list[Column]:
+    """The columns that these results of attacks make, in the order of the jobs."""
+    by_attack: dict[str, list[tuple[ColumnSource, JobResult]]] = {}
+    for job, result in results:
+        source = ColumnSource(
+            job=job.id,
+            outputs=result.outputs,
+            max_epsilon=job.max_epsilon,
+            images=job.images,
+        )
+        by_attack.setdefault(job.entry.name, []).append((source, result))
+    return [column for name, jobs in by_attack.items() for column in columns_of(state, name, jobs)]
+
+
+def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> Collected:
+    """Read every stored result of a run's present entries."""
+    planned = [(wave, WaveImages(state, store, wave)) for wave in waves]
+    attacks = {job: store.load(job.id) for job in attack_jobs(state)}
+    defenses = {job: store.load(job.id) for job in defense_jobs(state, key, planned)}
+    jobs: list[tuple[Job, JobResult | None]] = [*attacks.items(), *defenses.items()]
+    results = _Arrays(state, store, waves).fill(attacks, defenses)
+    records = (_record(result) for _, result in jobs if result is not None)
+    return Collected(
+        results=results,
+        jobs=tuple(sorted(records, key=lambda record: (record.stage, record.submission))),
+        unfinished=tuple(job for job, result in jobs if result is None),
+    )
+
+
+def collect_finished(run: Path) -> tuple[RunState, Collected]:
+    """The state and the results of a run in which nothing is left to do.
+
+    Raises:
+        RunConflict: The folder is no run, or its run is not finished.
+    """
+    state = load_state(run)
+    store, waves = Store(run), load_waves(run)
+    collected = collect(state, store, open_key(run / KEY_FILE), waves)
+    if collected.unfinished:
+        raise RunConflict(
+            f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
+            f"result; `advcomp run {state.file} --out {run}` runs them"
+        )
+    if plan_waves(waves, current_columns(state, store)) != waves:
+        raise RunConflict(
+            f"{run}: expected a finished run; there are images that no defense was shown yet; "
+            f"`advcomp run {state.file} --out {run}` goes on"
+        )
+    return state, collected
+
+
+class _Arrays:
+    """The arrays of `Results`, while they are filled."""
+
+    def __init__(self, state: RunState, store: Store, waves: Sequence[Wave]) -> None:
+        self.state, self.store = state, store
+        attacks, defenses = len(state.attacks), len(state.defenses)
+        images, pairs = len(state.dataset.image_ids), len(state.pairs)
+        self.attack_index = {entry.name: i for i, entry in enumerate(state.attacks)}
+        self.defense_index = {entry.name: i for i, entry in enumerate(state.defenses)}
+        self.exists = np.zeros((attacks, pairs), np.bool_)
+        self.predictions = np.full((defenses, attacks, pairs), MISSING, np.int16)
+        self.clean_predictions = np.full((defenses, images), MISSING, np.int16)
+        self.infra_pairs = np.zeros(pairs, np.bool_)
+        self.infra_images = np.zeros(images, np.bool_)
+        self.cells = dict(self._live_cells(waves))
+        self.wave_of: dict[str, int] = {}
+        for (wave, _, _), (attack, _) in self.cells.items():
+            name = state.attacks[attack].name
+            self.wave_of[name] = max(wave + 1, self.wave_of.get(name, 0))
+
+    def _live_cells(
+        self, waves: Sequence[Wave]
+    ) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
+        """(wave, column, image) -> (attack, pair), for the columns that count today."""
+        live = set(current_columns(self.state, self.store))
+        for number, wave in enumerate(waves):
+            for index, column in enumerate(wave.columns):
+                if column in live:
+                    attack = self.attack_index[column.attack]
+                    for source in column.sources:
+                        for image in source.images:
+                            pair = self.state.pair_index[image, source.max_epsilon]
+                            yield (number, index, image), (attack, pair)
+
+    def fill(
+        self,
+        attacks: Mapping[AttackJob, JobResult | None],
+        defenses: Mapping[DefenseJob, JobResult | None],
+    ) -> Results:
+        for attack_job, result in attacks.items():
+            if result is not None:
+                self._take_attack(attack_job, result)
+        for defense_job, result in defenses.items():
+            if result is not None:
+                self._take_defense(defense_job, result)
+        done = [result for result in (*attacks.values(), *defenses.values()) if result]
+        return Results(
+            image_ids=self.state.dataset.image_ids,
+            labels=self.state.labels_array(),
+            target_classes=self.state.target_classes_array(),
+            pair_image=np.array([pair.image for pair in self.state.pairs], np.intp),
+            pair_max_epsilon=np.array([pair.max_epsilon for pair in self.state.pairs], np.int64),
+            attacks=tuple(self._entry(entry, done) for entry in self.state.attacks),
+            defenses=tuple(self._entry(entry, done) for entry in self.state.defenses),
+            exists=self.exists,
+            predictions=self.predictions,
+            clean_predictions=self.clean_predictions,
+            infra_pairs=self.infra_pairs,
+            infra_images=self.infra_images,
+        )
+
+    def _take_attack(self, job: AttackJob, result: JobResult) -> None:
+        pairs = [self.state.pair_index[image, job.max_epsilon] for image in job.images]
+        if result.verdict is Verdict.INFRA:
+            self.infra_pairs[pairs] = True
+            return
+        attack = self.attack_index[job.entry.name]
+        self.exists[attack, pairs] = [bool(digest) for digest in result.png_digests]
+
+    def _take_defense(self, job: DefenseJob, result: JobResult) -> None:
+        defense = self.defense_index[job.entry.name]
+        self.wave_of.setdefault(job.entry.name, job.wave + 1)  # jobs come wave by wave
+        failed = result.verdict is Verdict.INFRA
+        labels = [MISSING] * len(job.items) if failed else self.store.labels(job.id).tolist()
+        for item, label in zip(job.items, labels, strict=True):
+            cell = self.cells.get((job.wave, item.column, item.image))
+            if cell is not None:
+                attack, pair = cell
+                self.predictions[defense, attack, pair] = label
+                self.infra_pairs[pair] |= failed
+            elif item.column == CLEAN and job.wave == 0:
+                self.clean_predictions[defense, item.image] = label
+                self.infra_images[item.image] |= failed
+
+    def _entry(self, entry: EntryState, done: Iterable[JobResult]) -> Entry:
+        own = [result for result in done if result.submission == entry.name]
+        verdicts = [result.verdict for result in own]
+        return Entry(
+            name=entry.name,
+            type=entry.type,
+            digest=entry.digest,
+            team=entry.team,
+            baseline=entry.baseline,
+            verdict=Verdict.REJECTED if entry.rejected else Verdict.first(verdicts),
+            wave=self.wave_of.get(entry.name),
+            seconds_per_100_images=tuple(
+                100 * result.wall_seconds / result.images
+                for result in own
+                if result.verdict is not Verdict.INFRA
+            ),
+            projected_images=sum(result.projected_images for result in own),
+            notes=entry.notes,
+        )
+
+
+def _record(result: JobResult) -> JobRecord:
+    return JobRecord(
+        job=result.job,
+        submission=result.submission,
+        stage="attack" if result.stage == "attack" else "defense",
+        epsilon=result.max_epsilon,
+        shard=result.shard,
+        images=result.images,
+        valid=result.valid,
+        verdict=result.verdict,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        wall_seconds=result.wall_seconds,
+        max_rss_bytes=result.max_rss_bytes,
+        note="; ".join(result.notes),
+    )

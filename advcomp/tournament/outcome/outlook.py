@@ -1,0 +1,140 @@
+"""The jobs of a run that may not have begun, and how long they may take.
+
+Every attack that has no result yet is taken to write every image.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advcomp.rules.verdict import Verdict
+from advcomp.tournament.job.defense_views import cut
+from advcomp.tournament.job.ingest import images_at_once
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.plan import (
+    AttackJob,
+    DefenseJob,
+    Job,
+    attack_jobs,
+    cost_of,
+    defense_jobs,
+    images_of,
+)
+from advcomp.tournament.job.waves import Wave, WaveImages, load_waves, plan_waves
+from advcomp.tournament.outcome.collect import columns_from
+from advcomp.tournament.store.job_results import JobResult, Store
+from advcomp.tournament.store.state import KEY_FILE, EntryState, RunState
+
+
+class Outlook:
+    """The jobs of a run that may not have begun."""
+
+    def __init__(self, run: Path, state: RunState) -> None:
+        self.state = state
+        store = Store(run)
+        attacks = list(attack_jobs(state))
+        self.jobs: list[Job] = [*attacks, *_defense_jobs(run, state, store, attacks)]
+        self.missing = [job for job in self.jobs if not store.is_done(job.id)]
+        self._seconds: dict[str, list[float]] = {}
+        for job in self.jobs:
+            result = store.load(job.id)
+            if result is not None and result.verdict is not Verdict.INFRA:
+                seconds = 100 * result.wall_seconds / result.images
+                self._seconds.setdefault(job.entry.name, []).append(seconds)
+
+    def limit_s(self, job: Job) -> float:
+        """What a job may take."""
+        return cost_of(self.state, job)
+
+    def is_measured(self, entry: EntryState) -> bool:
+        """Whether anything of an entry has run before."""
+        return entry.name in self._seconds
+
+    def expected_s(self, job: Job) -> float:
+        """What a job of a measured entry will take, if it is like the entry's others."""
+        return median(self._seconds[job.entry.name]) * images_of(job) / 100
+
+    def starts(self, job: Job) -> int:
+        """Sandboxes to start for a job: its own, and those that decode an attack's images."""
+        if isinstance(job, DefenseJob):
+            return 1
+        size = self.state.dataset.height, self.state.dataset.width
+        return 1 + -(-len(job.images) // images_at_once(*size))
+
+    def wall_s(self, seconds: Callable[[Job], float], workers: int) -> float:
+        """Wall time of the two stages, one after the other, longest jobs first."""
+        stages = (AttackJob, DefenseJob)
+        return sum(
+            makespan([seconds(job) for job in self.missing if isinstance(job, stage)], workers)
+            for stage in stages
+        )
+
+    def expected_wall_s(self, workers: int) -> float | None:
+        """Wall time from what was measured; None where an entry never ran."""
+        if not all(self.is_measured(job.entry) for job in self.missing):
+            return None
+        return self.wall_s(self.expected_s, workers)
+
+
+def _defense_jobs(
+    run: Path, state: RunState, store: Store, attacks: Sequence[AttackJob]
+) -> Iterator[DefenseJob]:
+    """The jobs of all defenses, where every attack that has no result yet writes every image."""
+    results = {job.id: _result(store, job) for job in attacks}
+    columns = columns_from(state, ((job, results[job.id]) for job in attacks))
+    old = load_waves(run)
+    waves = plan_waves(old, columns)
+    planned = [(wave, WaveImages(state, store, wave)) for wave in waves if wave in old]
+    if planned:
+        yield from defense_jobs(state, open_key(run / KEY_FILE), planned)
+    for number, wave in enumerate(waves[len(planned) :], start=len(planned)):
+        # Sizes and numbers of shards do not depend on the secret offsets.
+        offsets = [0] * len(state.dataset.image_ids)
+        shards = cut(state.view, _exists(wave, results, offsets), offsets, first_wave=number == 0)
+        for entry in state.defenses:
+            for shard, items in shards.items():
+                name = f"{entry.name}-wave{number + 1}-{shard}"
+                yield DefenseJob(
+                    id=f"{name}?", name=name, entry=entry, wave=number, shard=shard, items=items
+                )
+
+
+def _result(store: Store, job: AttackJob) -> JobResult:
+    """The result of an attack's job; a full one where there is none."""
+    result = store.load(job.id)
+    if result is not None and store.is_done(job.id):
+        return result
+    return JobResult(
+        job=job.name,
+        submission=job.entry.name,
+        stage="attack",
+        max_epsilon=job.max_epsilon,
+        shard=job.shard,
+        images=len(job.images),
+        valid=len(job.images),
+        verdict=Verdict.OK,
+        png_digests=("?",) * len(job.images),
+    )
+
+
+def _exists(
+    wave: Wave, results: Mapping[str, JobResult], images: Sequence[int]
+) -> NDArray[np.bool_]:
+    exists = np.zeros((len(wave.columns), len(images)), np.bool_)
+    for number, column in enumerate(wave.columns):
+        for source in column.sources:
+            digests = results[source.job].png_digests
+            exists[number, list(source.images)] = [bool(digest) for digest in digests]
+    return exists
+
+
+def makespan(seconds: Iterable[float], workers: int) -> float:
+    """When the last job ends, if each of `workers` takes the longest one that is left."""
+    ends = [0.0] * workers
+    for job_s in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + job_s)
+    return max(ends)

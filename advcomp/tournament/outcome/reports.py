@@ -1,0 +1,149 @@
+"""The reports of a run: takes from the run folder what the scoring layer turns into a page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from advcomp.errors import InvalidImage
+from advcomp.rules.durable import write_durably
+from advcomp.rules.images import Pixels, decode_png
+from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.base import LimitTier
+from advcomp.scoring.report.gallery import choose_samples
+from advcomp.scoring.report.material import Facts, Material, Sample
+from advcomp.scoring.report.page import competitor_report, organiser_report
+from advcomp.scoring.standings import Standings, judge
+from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
+from advcomp.tournament.job.waves import load_waves
+from advcomp.tournament.outcome.collect import Collected, collect_finished
+from advcomp.tournament.outcome.disclosure import for_competitor, tail
+from advcomp.tournament.outcome.status import planned_jobs
+from advcomp.tournament.store.job_results import Store, locked
+from advcomp.tournament.store.manifest import manifest_of
+from advcomp.tournament.store.state import RESULTS, RunState
+
+REPORT, REPORTS = "report.html", "reports"
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the organiser's report of a finished run, by default among its results.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+    """
+    with locked(run):
+        state, collected = collect_finished(run)
+        standings = judge(collected.results, state.scoring_options)
+        path = out or run / RESULTS / REPORT
+        publish_report(path, run, state, collected, standings)
+    return path
+
+
+def publish_report(
+    path: Path, run: Path, state: RunState, collected: Collected, standings: Standings
+) -> None:
+    """Write the organiser's report, with the gallery's images and the ends of failures' logs."""
+    store = Store(run)
+    samples, without_samples = _samples(state, store, standings)
+    material = Material(
+        facts=_facts(state),
+        standings=standings,
+        jobs=collected.jobs,
+        manifest=manifest_of(state, load_waves(run)),
+        logs={job.name: tail(store.log(job.id)) for job in _failed(run, state)},
+        samples=samples,
+        without_samples=without_samples,
+    )
+    _write(path, organiser_report(material))
+
+
+def write_competitor_report(run: Path, name: str, out: Path | None = None) -> Path:
+    """Write what one competitor may see of a finished run, by default apart from its results.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+        InvalidConfig: It has no entry of this name.
+    """
+    with locked(run):
+        state, collected = collect_finished(run)
+        store = Store(run)
+        logs = {
+            job.name: for_competitor(store.log(job.id), state.logs.show)
+            for job in _failed(run, state)
+            if job.entry.name == name
+        }
+        material = Material(
+            facts=_facts(state),
+            standings=judge(collected.results, state.scoring_options),
+            jobs=collected.jobs,
+            manifest=manifest_of(state, load_waves(run)),
+            logs={job: log for job, log in logs.items() if log is not None},
+        )
+        html = competitor_report(material, name)
+    path = out or run / REPORTS / f"{name}.html"
+    _write(path, html)
+    return path
+
+
+def _facts(state: RunState) -> Facts:
+    return Facts(
+        tournament=state.name,
+        view=state.view,
+        schedule=state.schedule,
+        sandbox=state.sandbox.name,
+        limit_tier=state.sandbox.limit_tier,
+        weak_limits=state.sandbox.limit_tier is LimitTier.WEAK,
+        official=state.official,
+    )
+
+
+def _failed(run: Path, state: RunState) -> list[Job]:
+    return [
+        job
+        for job, result in planned_jobs(run, state)
+        if result is not None and result.verdict is not Verdict.OK
+    ]
+
+
+def _samples(state: RunState, store: Store, standings: Standings) -> tuple[Sequence[Sample], str]:
+    """The gallery's images; without the tournament's clean images, why there are none."""
+    jobs = {
+        (job.entry.name, job.max_epsilon, image): job
+        for job in attack_jobs(state)
+        for image in job.images
+    }
+    height, width = state.dataset.height, state.dataset.width
+    chosen = choose_samples(standings.results, standings.scores, height, width)
+    try:
+        return [_sample(state, store, jobs, attack, pair) for attack, pair in chosen], ""
+    except (OSError, InvalidImage) as error:
+        return (), f"The gallery needs the tournament's clean images: {error}"
+
+
+def _sample(
+    state: RunState,
+    store: Store,
+    jobs: Mapping[tuple[str, int, int], AttackJob],
+    attack: int,
+    pair: int,
+) -> Sample:
+    image, max_epsilon = state.pairs[pair].image, state.pairs[pair].max_epsilon
+    name = f"{state.dataset.image_ids[image]}.png"
+    clean = _decode(state, (Path(state.dataset.images_dir) / name).read_bytes())
+    job = jobs[state.attacks[attack].name, max_epsilon, image]
+    with store.images(job.id) as archive:
+        adversarial = _decode(state, archive.read(name))
+    distance = np.abs(adversarial.astype(np.int16) - clean.astype(np.int16)).max()
+    if distance > max_epsilon:
+        raise InvalidImage(f"{name} in {state.dataset.images_dir} has changed since the run")
+    return Sample(attack=attack, pair=pair, clean=clean, adversarial=adversarial)
+
+
+def _decode(state: RunState, png: bytes) -> Pixels:
+    return decode_png(png, state.dataset.height, state.dataset.width)
+
+
+def _write(path: Path, html: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, html.encode())

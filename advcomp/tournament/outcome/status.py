@@ -1,0 +1,173 @@
+"""What a run folder holds: how far the run is, and what its jobs printed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.verdict import Verdict
+from advcomp.sandbox.base import UNWALLED, LimitTier
+from advcomp.tournament.job.defense_views import DefenseView
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
+from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.store.job_results import JobResult, Store
+from advcomp.tournament.store.state import KEY_FILE, RESULTS, EntryState, RunState, load_state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryStatus:
+    """How far one entry is.
+
+    Args:
+        jobs: Its jobs that are planned by now; a defense has none before the attacks are done.
+        results: Those of them that have ended.
+    """
+
+    entry: EntryState
+    jobs: int
+    results: tuple[JobResult, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Its verdict as it stands; None where nothing of it has ended."""
+        if self.entry.rejected:
+            return Verdict.REJECTED
+        return Verdict.first([result.verdict for result in self.results]) if self.results else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """How far a run is.
+
+    Args:
+        entries: Attacks, then defenses, in the order of the tables.
+        waves: How many waves are planned.
+        busy: Whether a process works on it now.
+        results: The folder of its results, once it was finished.
+    """
+
+    state: RunState
+    entries: tuple[EntryStatus, ...]
+    waves: int
+    busy: bool
+    results: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLog:
+    """What one job printed; raw bytes, to be escaped before they are shown."""
+
+    result: JobResult
+    log: bytes
+
+
+def status_of(run: Path) -> RunStatus:
+    """Look at a run folder; it may be in use.
+
+    Raises:
+        RunConflict: The folder is no run.
+    """
+    state = load_state(run)
+    jobs = list(planned_jobs(run, state))
+    results = run / RESULTS
+    return RunStatus(
+        state=state,
+        entries=tuple(_entry_status(entry, jobs) for entry in (*state.attacks, *state.defenses)),
+        waves=len(load_waves(run)),
+        busy=is_busy(run),
+        results=results if (results / "results.json").is_file() else None,
+    )
+
+
+def planned_jobs(run: Path, state: RunState) -> Iterator[tuple[Job, JobResult | None]]:
+    """Every job that is planned by now, with its result where it has one."""
+    store = Store(run)
+    planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
+    yield from ((job, store.load(job.id)) for job in attack_jobs(state))
+    if planned:
+        key = open_key(run / KEY_FILE)
+        yield from ((job, store.load(job.id)) for job in defense_jobs(state, key, planned))
+
+
+def logs_of(run: Path, name: str) -> list[JobLog]:
+    """What a job printed, or every job of an entry.
+
+    Args:
+        name: The name of an entry, or of a job as `verdicts.csv` has it.
+
+    Raises:
+        RunConflict: The folder is no run.
+        InvalidConfig: It has no entry and no job of this name.
+    """
+    state = load_state(run)
+    jobs = list(planned_jobs(run, state))
+    names = {entry.name for entry in state.entries}
+    own = [(job, result) for job, result in jobs if name in (job.name, job.entry.name)]
+    if not own and name not in names:
+        raise InvalidConfig(
+            f'{run}: there is no entry and no job "{name}"; there are the entries '
+            f"{', '.join(sorted(names))}, and their jobs as `advcomp logs {run}` lists them"
+        )
+    store = Store(run)
+    return [
+        JobLog(result=result, log=store.log(job.id)) for job, result in own if result is not None
+    ]
+
+
+def results_of(run: Path) -> Path:
+    """The folder of a run's results.
+
+    Raises:
+        RunConflict: The folder is no run, or has no results yet.
+    """
+    state = load_state(run)
+    results = run / RESULTS
+    if not (results / "results.json").is_file():
+        raise RunConflict(
+            f"{run}: expected a finished run; there are no results yet; "
+            f"`advcomp run {state.file} --out {run}` goes on with it"
+        )
+    return results
+
+
+def remarks(run: Path) -> list[str]:
+    """What must be said wherever the results of a run are shown.
+
+    Raises:
+        RunConflict: The folder is no run.
+    """
+    state = load_state(run)
+    lines = []
+    if state.sandbox.name == UNWALLED:
+        lines.append("sandbox: none (unofficial: submissions ran as plain processes)")
+    if state.sandbox.limit_tier is LimitTier.WEAK:
+        lines.append(
+            "limits: weak (no control groups here: memory and processes are only watched)"
+        )
+    if state.view is DefenseView.POOLED:
+        lines.append("unofficial (pooled view: a defense sees all versions of an image together)")
+    return lines
+
+
+def is_busy(run: Path) -> bool:
+    """Whether a process holds the lock of a run folder.
+
+    Asks the kernel's list: trying the lock itself could refuse a run that starts just now.
+    """
+    lock = run / "lock"
+    if not lock.exists():
+        return False
+    held = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    return any(
+        line.split()[5].endswith(f":{lock.stat().st_ino}") for line in held if "->" not in line
+    )
+
+
+def _entry_status(entry: EntryState, jobs: Sequence[tuple[Job, JobResult | None]]) -> EntryStatus:
+    own = [result for job, result in jobs if job.entry.name == entry.name]
+    return EntryStatus(
+        entry=entry,
+        jobs=len(own),
+        results=tuple(result for result in own if result is not None),
+    )

@@ -1,0 +1,192 @@
+"""Results on disk: one folder a job, written under a temporary name, fsynced, then renamed.
+
+`jobs/<id>/` holds `result.json` (with its own checksum and those of the other files), `log`, and
+`images.zip` (an attack's projected images, canonical PNGs, stored) or `labels.npy` (a defense's
+labels, int16, in the order of the shard). A folder whose checksums fail is no result: the job runs
+again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves may refer to it.
+"""
+
+import hashlib
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from advcomp.rules.durable import sync_folder
+from advcomp.rules.lock import locked as locked
+from advcomp.rules.verdict import Verdict
+from advcomp.tournament.store.sealed import seal, unseal
+
+RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """How one job ended.
+
+    Args:
+        png_digests: An attack's: for each image of the job the SHA-256 of its canonical PNG, ""
+            where there is no valid image.
+        projected_images: An attack's: images in which the projection changed a pixel.
+    """
+
+    job: str
+    submission: str
+    stage: str
+    max_epsilon: int | None
+    shard: int
+    images: int
+    valid: int
+    verdict: Verdict
+    exit_code: int | None = None
+    signal: int | None = None
+    wall_seconds: float = 0.0
+    max_rss_bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    png_digests: tuple[str, ...] = ()
+    projected_images: int = 0
+
+    @property
+    def outputs(self) -> str:
+        """What identifies the images of an attack's job: SHA-256 over their digests."""
+        return hashlib.sha256("\n".join(self.png_digests).encode()).hexdigest()
+
+
+_ADAPTER = TypeAdapter(JobResult)
+
+
+class Store:
+    """The job results of one run folder."""
+
+    def __init__(self, run: Path) -> None:
+        self._jobs = run / "jobs"
+        self._checked: dict[str, JobResult] = {}
+
+    def save(self, job_id: str, result: JobResult, files: Mapping[str, bytes]) -> None:
+        """Keep a result; the files are on disk before the verdict is."""
+        partial = self._jobs / f".{job_id}.partial"
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            _write_synced(partial / name, content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+        record = seal({"result": asdict(result), "files": digests})
+        _write_synced(partial / RESULT, record)
+        sync_folder(partial)
+        self.delete(job_id)
+        partial.rename(self._jobs / job_id)
+        sync_folder(self._jobs)
+
+    def load(self, job_id: str) -> JobResult | None:
+        """The result of a job; None where there is none, or it is torn or corrupted.
+
+        Checksums are compared at the first call for a job.
+        """
+        if job_id not in self._checked:
+            result = self._read(job_id)
+            if result is None:
+                return None
+            self._checked[job_id] = result
+        return self._checked[job_id]
+
+    def is_done(self, job_id: str) -> bool:
+        """Whether a job need not run: it has a result, and none that is missing for our fault."""
+        result = self.load(job_id)
+        return result is not None and result.verdict is not Verdict.INFRA
+
+    def _read(self, job_id: str) -> JobResult | None:
+        try:
+            record = unseal((self._jobs / job_id / RESULT).read_bytes())
+            for name, digest in record["files"].items():
+                with (self._jobs / job_id / name).open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                        return None
+            return _ADAPTER.validate_python(record["result"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
+            return None
+
+    def find(self, job_id: str, outputs: str) -> str | None:
+        """The name of the folder with these outputs of an attack's job, taken out or not."""
+        for folder in (job_id, *self._taken_out(job_id)):
+            result = self.load(folder)
+            if result is not None and result.outputs == outputs:
+                return folder
+        return None
+
+    def _taken_out(self, job_id: str) -> Iterator[str]:
+        """The folders of what `take_out` set aside."""
+        for number in count(1):
+            folder = f"{job_id}~{number}"
+            if not (self._jobs / folder).exists():
+                return
+            yield folder
+
+    def labels(self, job_id: str) -> NDArray[np.int16]:
+        """The labels of a defense's job, int16, in the order of its shard."""
+        array: NDArray[np.int16] = np.load(self._jobs / job_id / LABELS, allow_pickle=False)
+        return array
+
+    def images(self, folder: str) -> zipfile.ZipFile:
+        """The archive of an attack's job, one `<ImageId>.png` for each valid image."""
+        return zipfile.ZipFile(self._jobs / folder / IMAGES)
+
+    def log(self, job_id: str) -> bytes:
+        """What the submission printed, raw: escape before showing."""
+        path = self._jobs / job_id / LOG
+        return path.read_bytes() if path.exists() else b""
+
+    def delete(self, job_id: str) -> None:
+        """Remove a result; a crash on the way leaves a folder without a valid checksum."""
+        self._checked.pop(job_id, None)
+        folder = self._jobs / job_id
+        if folder.exists():
+            (folder / RESULT).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+    def take_out(self, job_id: str) -> None:
+        """Set an attack's result aside: waves that hold its images go on using them."""
+        folder = self._jobs / job_id
+        if not folder.exists():
+            return
+        self._checked.pop(job_id, None)
+        taken = sum(1 for _ in self._taken_out(job_id))
+        folder.rename(self._jobs / f"{job_id}~{taken + 1}")
+        sync_folder(self._jobs)
+
+    def sweep(self) -> None:
+        """Remove what a killed run left half written."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        for partial in self._jobs.glob(".*.partial"):
+            shutil.rmtree(partial)
+
+
+def zip_images(images: Iterable[tuple[str, bytes]]) -> bytes:
+    """An archive of `<ImageId>.png` files, stored, the same bytes for the same images."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for image_id, png in images:
+            archive.writestr(zipfile.ZipInfo(f"{image_id}.png"), png)
+    return buffer.getvalue()
+
+
+def dump_labels(labels: NDArray[np.int16]) -> bytes:
+    """The content of `labels.npy`."""
+    buffer = io.BytesIO()
+    np.save(buffer, labels.astype(np.int16), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
