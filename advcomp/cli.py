@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from advcomp import __version__
+from advcomp import __version__, plugins
 from advcomp.errors import AdvcompError
 
 BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor", "none")
@@ -26,6 +26,19 @@ _REFUSALS = {
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
 
+
+class _SandboxName(click.Choice[str]):
+    """A sandbox of ours, or one that another package adds."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name, if there is a sandbox of that name."""
+        if value not in BACKENDS and value in plugins.names(plugins.Group.SANDBOXES):
+            return str(value)
+        return super().convert(str(value), param, ctx)
+
+
 FILE = click.argument("file", type=click.Path(path_type=Path))
 RUN = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
 OUT = click.option(
@@ -37,7 +50,7 @@ OUT = click.option(
 SANDBOX = click.option(
     "--sandbox",
     metavar="NAME",
-    type=click.Choice(BACKENDS),
+    type=_SandboxName(BACKENDS),
     help=f"Instead of the file's: {', '.join(BACKENDS)}.",
 )
 TRUST = click.option(
@@ -91,8 +104,13 @@ def _complain(*problems: str) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="advcomp", message="%(prog)s %(version)s")
-def main() -> None:
+@click.option("-v", "--verbose", count=True, help="Say on standard error what is done; -vv: all.")
+def main(verbose: int) -> None:
     """Run adversarial attack/defense competitions, safely, on your own machine."""
+    if verbose:
+        from advcomp.terminal.verbosity import log_to_stderr
+
+        log_to_stderr(verbose)
 
 
 @main.command()
@@ -107,6 +125,13 @@ def main() -> None:
     type=click.Path(path_type=Path),
     help="Key of the opaque names [default: a new one, kept in the run folder].",
 )
+@click.option(
+    "--executor",
+    metavar="NAME",
+    default="local",
+    show_default=True,
+    help="What carries the jobs to where they run: this machine, or what another package adds.",
+)
 @click.option("--replan", is_flag=True, help="Classify all attacks together, in one new wave.")
 def run(
     file: Path,
@@ -115,6 +140,7 @@ def run(
     trusting: bool,
     jobs: int | None,
     key: Path | None,
+    executor: str,
     replan: bool,
 ) -> None:
     """Run the tournament FILE, or go on where it stopped.
@@ -132,6 +158,7 @@ def run(
         trusting=trusting,
         jobs=jobs,
         key=key,
+        executor=executor,
         replan=replan,
     )
     sys.exit(run_in_terminal(options))

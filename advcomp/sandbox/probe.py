@@ -1,6 +1,7 @@
 """Sandboxes by name: each is made ready, or says why it cannot work and what to do about it.
 
-A backend is an entry in `BACKENDS`: a function that makes it ready or says why it cannot work.
+A backend is an entry in `BACKENDS`, or an entry point of another package: a function that makes it
+ready or says why it cannot work.
 "Works" means that a program was run in it, here, now.
 """
 
@@ -10,7 +11,9 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+from advcomp import plugins
 from advcomp.errors import AdvcompError, InvalidConfig, SandboxError, SandboxUnavailable
 from advcomp.sandbox.backends.bubblewrap import Bubblewrap, version_of
 from advcomp.sandbox.backends.container import OWN_IMAGES, Containers
@@ -28,7 +31,10 @@ from advcomp.sandbox.obstacles import (
     system_obstacle,
 )
 
-__all__ = ["BACKENDS", "DEFAULT", "open_backend", "open_sandbox"]
+__all__ = ["BACKENDS", "DEFAULT", "OpenBackend", "backend_names", "open_backend", "open_sandbox"]
+
+OpenBackend = Callable[[Sequence[Path]], Sandbox]
+"""Makes a backend ready, with these folders hidden; or raises SandboxUnavailable."""
 
 AUTO = "auto"
 DEFAULT = "bubblewrap"
@@ -57,7 +63,7 @@ def open_sandbox(
     try:
         return open_backend(wanted, hidden)
     except SandboxUnavailable as error:
-        working = ", ".join(name for name in BACKENDS if name != wanted and _works(name))
+        working = ", ".join(name for name in backend_names() if name != wanted and _works(name))
         raise SandboxUnavailable(
             *error.problems, f"sandboxes that work here: {working or 'none'}"
         ) from error
@@ -71,8 +77,17 @@ def open_backend(name: str, hidden: Sequence[Path] = ()) -> Sandbox:
     """
     if name in BACKENDS:
         return BACKENDS[name](hidden)
-    known = ", ".join([AUTO, *BACKENDS])
-    raise SandboxUnavailable(f"sandbox must be one of {known}; got {name}")
+    added = plugins.load(plugins.Group.SANDBOXES, name)
+    if added is None:
+        raise SandboxUnavailable(
+            f"sandbox must be one of {', '.join([AUTO, *backend_names()])}; got {name}"
+        )
+    return cast(OpenBackend, added)(hidden)
+
+
+def backend_names() -> tuple[str, ...]:
+    """Every backend: ours, then those that other packages add."""
+    return *BACKENDS, *plugins.names(plugins.Group.SANDBOXES, BACKENDS)
 
 
 def _open_unwalled(*, trusting: bool) -> Sandbox:
@@ -204,7 +219,7 @@ def _open_gvisor(hidden: Sequence[Path]) -> Sandbox:
     return sandbox
 
 
-BACKENDS: Mapping[str, Callable[[Sequence[Path]], Sandbox]] = {
+BACKENDS: Mapping[str, OpenBackend] = {
     "bubblewrap": _open_bubblewrap,
     **{name: partial(_open_containers, name) for name in ENGINES},
     "gvisor": _open_gvisor,

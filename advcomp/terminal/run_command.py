@@ -18,7 +18,7 @@ from advcomp.terminal.interrupts import INTERRUPTED, stopping
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count
 from advcomp.tournament.config import load_tournament
-from advcomp.tournament.job.executors import Stop
+from advcomp.tournament.job.executors import LOCAL, Stop
 from advcomp.tournament.opening import folder_of
 from advcomp.tournament.outcome.status import remarks, results_of
 from advcomp.tournament.runner import (
@@ -105,6 +105,8 @@ def resume_line(options: RunOptions) -> str:
         words += ["--i-trust-these-submissions"] if options.backend == UNWALLED else []
     if options.jobs is not None:
         words += ["--jobs", str(options.jobs)]
+    if options.executor != LOCAL:
+        words += ["--executor", options.executor]
     if options.key is not None:
         words += ["--key", near(options.key)]
     if options.replan:

@@ -18,6 +18,7 @@ from pydantic import (
     field_validator,
 )
 
+from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission import NAME_RULE
 from advcomp.rules.threat import Schedule
@@ -179,10 +180,22 @@ class EntriesTable(Table):
     )
 
 
+def _backend(name: object) -> Backend | str:
+    """A sandbox of ours, or one that another package adds."""
+    if isinstance(name, str):
+        if name in [*Backend]:
+            return Backend(name)
+        if name in plugins.names(plugins.Group.SANDBOXES):
+            return name
+    raise ValueError("unknown")
+
+
 class SandboxTable(Table):
     """[sandbox]: the box that submissions run in, and the container images it may use."""
 
-    backend: Backend = Field(default=Backend.AUTO, strict=False, description=one_of(Backend))
+    backend: Annotated[Backend | str, BeforeValidator(_backend)] = Field(
+        default=Backend.AUTO, description=one_of(Backend)
+    )
     images: tuple[ImageName, ...] = Field(
         default=(), strict=False, description=f"a list of {IMAGE_RULE}"
     )

@@ -5,6 +5,7 @@ shards of every wave. So an attack and a defense never run at the same time, wha
 What the store holds already is not run again.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
 from advcomp.tournament.exposure import refuse_exposed
-from advcomp.tournament.job.executors import Stop, run_local
+from advcomp.tournament.job.executors import LOCAL, Executor, Stop, executor_named
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, cost_of, defense_jobs
 from advcomp.tournament.job.staging import staging_for
@@ -43,6 +44,7 @@ from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.job_results import JobResult, Store, locked
 from advcomp.tournament.store.manifest import manifest_of
+from advcomp.tournament.store.run_log import referee_log
 from advcomp.tournament.store.state import (
     ENTRIES,
     FILE_NAME,
@@ -55,6 +57,8 @@ from advcomp.tournament.store.state import (
     save_state,
     state_of,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class RunObserver(Protocol):
@@ -82,6 +86,7 @@ class RunOptions:
         backend: A sandbox instead of the tournament file's.
         trusting: The submissions are one's own: the sandbox may be `none`.
         jobs: Sandboxes at once; by default as many as the limits' cpus go into the machine's.
+        executor: What carries the jobs to where they run.
         key: A key file to use for a new run.
         replan: Make one wave of everything.
     """
@@ -91,6 +96,7 @@ class RunOptions:
     backend: str | None = None
     trusting: bool = False
     jobs: int | None = None
+    executor: str = LOCAL
     key: Path | None = None
     replan: bool = False
 
@@ -112,6 +118,7 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
     """
     tournament = load_tournament(options.file)
     check_machine(tournament, cores())
+    executor = executor_named(options.executor)
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
     with opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox:
@@ -120,7 +127,7 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
         refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
         for note in listed.notes:
             observer.note(note)
-        with locked(run), staging_for(run) as staging:
+        with locked(run), referee_log(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
             entries = take_entries(listed.sources, sandbox, run / ENTRIES, containers)
@@ -131,6 +138,7 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             save_state(run, state)
+            _log_beginning(state, options)
             store = Store(run)
             store.sweep()
             worker = Worker(
@@ -142,11 +150,21 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
                 key=key,
                 entries=run / ENTRIES,
             )
-            workers = options.jobs or default_jobs(tournament)
-            collected = _Stages(run, worker, workers, observer, stop).all(replan=options.replan)
-        if collected is None:
-            return Finished(run=run, results=None)
-        return publish(run, state, collected)
+            stages = _Stages(
+                run,
+                worker,
+                executor=executor,
+                workers=options.jobs or default_jobs(tournament),
+                observer=observer,
+                stop=stop,
+            )
+            collected = stages.all(replan=options.replan)
+            if collected is None:
+                logger.info("stopped before the end")
+                return Finished(run=run, results=None)
+            finished = publish(run, state, collected)
+            logger.info("results written%s", ", provisional" if finished.provisional else "")
+            return finished
 
 
 def rescore(run: Path) -> Finished:
@@ -206,9 +224,16 @@ class _Stages:
     """The two stages of one run."""
 
     def __init__(
-        self, run: Path, worker: Worker, workers: int, observer: RunObserver, stop: Stop
+        self,
+        run: Path,
+        worker: Worker,
+        *,
+        executor: Executor,
+        workers: int,
+        observer: RunObserver,
+        stop: Stop,
     ) -> None:
-        self.run, self.worker, self.workers = run, worker, workers
+        self.run, self.worker, self.executor, self.workers = run, worker, executor, workers
         self.observer, self.stop = observer, stop
         self.state, self.store, self.key = worker.state, worker.store, worker.key
 
@@ -230,15 +255,33 @@ class _Stages:
         # Waves with the same images share jobs.
         missing = list({job.id: job for job in jobs if not self.store.is_done(job.id)}.values())
         costs = {job.name: cost_of(self.state, job) for job in missing}
-        self.observer.stage(title, len(missing), len(jobs) - len(missing), sum(costs.values()))
-        for result in run_local(
+        stored = len(jobs) - len(missing)
+        logger.info("%s: %d jobs to run, %d stored", title, len(missing), stored)
+        self.observer.stage(title, len(missing), stored, sum(costs.values()))
+        for result in self.executor(
             missing,
             self.worker.work,
             cost=lambda job: costs[job.name],
             workers=self.workers,
             stop=self.stop,
         ):
+            logger.info("%s: %s in %.1f s", result.job, result.verdict, result.wall_seconds)
             self.observer.finished(result, costs[result.job])
+
+
+def _log_beginning(state: RunState, options: RunOptions) -> None:
+    logger.info(
+        "advcomp %s: %s on %d images, sandbox %s, limits %s, executor %s",
+        state.advcomp_version,
+        state.file,
+        len(state.dataset.image_ids),
+        state.sandbox.name,
+        state.sandbox.limit_tier,
+        options.executor,
+    )
+    for entry in state.entries:
+        fate = f"REJECTED: {'; '.join(entry.notes)}" if entry.rejected else entry.digest
+        logger.info("%s %s: %s", entry.type, entry.name, fate)
 
 
 def _refuse_missing_targets(state: RunState, place: Path) -> None:

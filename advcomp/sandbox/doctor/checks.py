@@ -10,7 +10,7 @@ from advcomp.sandbox.base import LimitTier
 from advcomp.sandbox.doctor.advisories import changelog_of, warnings
 from advcomp.sandbox.limits.gpus import Gpus, parse_cdi
 from advcomp.sandbox.limits.tiers import choose
-from advcomp.sandbox.probe import BACKENDS, open_backend
+from advcomp.sandbox.probe import backend_names, open_backend
 
 __all__ = ["Check", "check_machine"]
 
@@ -53,7 +53,7 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at everything."""
-    return [*map(_check_backend, BACKENDS), _check_limits(), _check_gpus()]
+    return [*map(_check_backend, backend_names()), _check_limits(), _check_gpus()]
 
 
 def _check_backend(name: str) -> Check:

@@ -1,5 +1,6 @@
 """Run one job: stage its inputs, run the submission, read what it left, keep the result."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -42,6 +43,8 @@ from advcomp.tournament.store.state import RunState
 
 Thing = TypeVar("Thing")
 
+logger = logging.getLogger(__name__)
+
 TRIES = 3
 """How often a job is tried when the sandbox, not the submission, fails."""
 
@@ -83,12 +86,15 @@ class Worker:
     def work(self, job: Job) -> JobResult:
         """Run a job and store its result; three failures of the sandbox are the verdict INFRA."""
         failures: list[str] = []
-        for _ in range(TRIES):
+        for attempt in range(1, TRIES + 1):
             try:
                 result, files = self._run(job)
                 break
             except SandboxError as error:
                 failures.append(str(error))
+                logger.warning(
+                    "%s: try %d of %d: the sandbox failed", job.name, attempt, TRIES, exc_info=True
+                )
         else:
             result, files = _blank(job, Verdict.INFRA), {LOG: b""}
         result = replace(result, notes=(*result.notes, *failures))
