@@ -29,11 +29,9 @@ backend = "{backend}"
 """
 
 
-def python(
-    program: str, path: Path | None = None, *arguments: str
-) -> subprocess.CompletedProcess[str]:
+def python(program: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-    words = [sys.executable, "-c", program, *arguments]
+    words = [sys.executable, "-c", program]
     return subprocess.run(
         words, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,13 @@ def test_nothing_is_written_after_the_run(tmp_path: Path) -> None:
         logger.info("during")
     logger.warning("after")
     assert "after" not in (tmp_path / FILE_NAME).read_text()
+
+
+def test_verbose_shows_it_on_standard_error(contest: Contest) -> None:
+    attack, defense = contest.entry("copy", COPY), contest.entry("bright", BRIGHTNESS, "defense")
+    file = contest.file([attack], [defense])
+    out = contest.run(file).run
+    words = [sys.executable, "-m", "advcomp", "-v", "run", str(file), "--out", str(out)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    assert "INFO advcomp.tournament.runner: attacks: 0 jobs to run, 2 stored\n" in done.stderr
+    assert "INFO" not in done.stdout
