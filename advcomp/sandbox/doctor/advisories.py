@@ -1,8 +1,8 @@
 """Known ways out of sandboxes, by version: what `advcomp doctor` warns about.
 
-`advisories.toml` is a snapshot with a date, not a scanner. Distributions fix old
-versions and keep their numbers, so a number alone proves little: where a package's changelog names the flaw, it is fixed; where it does not, the
-package "may have" it.
+`advisories.toml` is a snapshot with a date, not a scanner. Distributions fix old versions and keep
+their numbers, so a number alone proves little: where a package's changelog names the flaw, it is
+fixed; where it does not, the package "may have" it.
 """
 
 import datetime
