@@ -5,6 +5,11 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 """
 
 import os
+
+# Before torch is imported, here and in what tests start: its threads wait by spinning, and whatever
+# else runs beside them then waits in earnest (a test of 2 s took 71 s).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import subprocess
 import sys
