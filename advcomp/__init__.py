@@ -3,7 +3,7 @@
 What users need is here by name, and imported when it is first used: `import advcomp` costs
 nothing, and the names of players (attacks, defenses, classifiers) need the extra `players`.
 
-Example:
+Examples:
     >>> import advcomp
     >>> sorted(advcomp.ATTACKS)[:3]
     ['admix', 'autopgd_ce', 'autopgd_dlr']
