@@ -114,7 +114,7 @@ REFUSED_ALWAYS = {
     """,
     "ENOSYS": "clone3 flock inotify_init inotify_init1 socketcall",
 }
-"""What no argument makes good, written out: who takes a call out of the table does it here, too."""
+"""What no argument makes good; who takes a call out of the table does it here, too."""
 
 
 def test_what_is_always_refused_is_written_out() -> None:
