@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -103,14 +104,18 @@ def test_a_killed_command_goes_on_to_the_identical_weights(recipe: Path) -> None
     assert all(torch.equal(unbroken[name], each) for name, each in tensors(recipe.parent).items())
 
 
-def on_two_ranks(*command: str) -> None:
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable)
+SRUN = ("srun", "--overcommit", "--kill-on-bad-exit", "-n", "2", sys.executable)
+
+
+def on_two_ranks(*command: str, launcher: Sequence[str] = TORCHRUN) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *command),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [*launcher, *command],
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
         check=True,
+        timeout=300,
     )
 
 
@@ -177,10 +182,25 @@ with joined_ranks(launched(), device="cpu") as ranks:
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_gradients_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "backend"),
+    [
+        pytest.param(TORCHRUN, None, id="torchrun"),
+        pytest.param(MPIEXEC, "mpi", id="mpiexec", marks=pytest.mark.mpi),
+        pytest.param(SRUN, "slurm", id="srun", marks=pytest.mark.slurm),
+    ],
+)
+def test_two_ranks_have_the_gradients_of_one_process(
+    launcher: Sequence[str],
+    backend: str | None,
+    require: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
     """Of the mean over a batch of odd size: neither their mean over the ranks nor twice that."""
+    if backend is not None:
+        require(backend)
     (tmp_path / "gradients.py").write_text(GRADIENTS)
-    on_two_ranks(str(tmp_path / "gradients.py"))
+    on_two_ranks(str(tmp_path / "gradients.py"), launcher=launcher)
 
 
 @pytest.mark.parametrize(
