@@ -23,9 +23,10 @@ LEARNERS = {"training", "players", "attacknet"}
 BELOW: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
-        *("terminal", "tournament", "scoring", "sandbox"),
+        *("notebook", "terminal", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "training", "rules", "plugins", "errors"),
     },
+    "notebook": {"terminal", "tournament", "scoring", "sandbox", "rules", "errors"},
     "terminal": {"attacknet", "training", "tournament", "scoring", "sandbox", "rules", "errors"},
     "tournament": {"scoring", "sandbox", "rules", "plugins", "errors"},
     "attacknet": {"players", "training", "rules", "errors"},
