@@ -24,11 +24,8 @@ from pydantic import Field
 from torch import Tensor
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
-from advcomp.players.autopgd import autopgd, autopgd_targets
-from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
-from advcomp.players.transfer import (
+from advcomp.players.attack.autopgd import autopgd, autopgd_targets
+from advcomp.players.attack.transfer import (
     Loop,
     admix,
     bsr,
@@ -44,16 +41,19 @@ from advcomp.players.transfer import (
     vmi_fgsm,
     vni_fgsm,
 )
+from advcomp.players.attack.universal import universal
+from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
+from advcomp.players.classifier.weights import read_weights
+from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.tsail import tsail
-from advcomp.players.universal import universal
-from advcomp.players.weights import read_weights
 from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml, where
+from advcomp.rules.toml_parameters import Value, kinds, parameter_problems, unknown_name
 
-Attack = Callable[..., Tensor]
+AttackFunction = Callable[..., Tensor]
 """`attack(classifier, clean, labels, *, eps, targeted=False, **parameters) -> adversarial`."""
 
-ATTACKS: Mapping[str, Attack] = MappingProxyType(
+ATTACKS: Mapping[str, AttackFunction] = MappingProxyType(
     {
         "fgsm": fgsm,
         "i_fgsm": iterative_fgsm,
@@ -82,11 +82,11 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
 """With the paper's defaults; `admix` and `universal` need tensors, `autopgd_targets` is
 untargeted only."""
 
-SETTINGS, TENSORS = "attack.toml", "attack.safetensors"
+ATTACK_FILE, TENSORS = "attack.toml", "attack.safetensors"
 SURROGATES = "surrogate*"
 
 
-def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
+def settings_of(attack: AttackFunction) -> dict[str, inspect.Parameter]:
     """What a file may say about an attack: its numbers, words and tensors, but no hooks.
 
     Where an attack hands on the settings of the loop, they are among them.
@@ -105,7 +105,7 @@ def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
     }
 
 
-class Settings(Table):
+class AttackSettings(Table):
     """The content of `attack.toml`."""
 
     attack: str = Field(description=one_of(ATTACKS))
@@ -118,7 +118,7 @@ class Settings(Table):
 class LibraryAttack:
     """An attack of the library with its settings and surrogates."""
 
-    attack: Attack
+    attack: AttackFunction
     surrogates: Ensemble
 
     def untargeted(self, clean: Tensor, eps: float) -> Tensor:
@@ -142,8 +142,8 @@ def load_attack(folder: Path) -> LibraryAttack:
     Raises:
         InvalidConfig: Lists all that is wrong.
     """
-    path = folder / SETTINGS
-    settings = read_toml(path, Settings)
+    path = folder / ATTACK_FILE
+    settings = read_toml(path, AttackSettings)
     tensors = _read_tensors(folder / TENSORS)
     if problems := [*_problems(path, settings, tensors)]:
         raise InvalidConfig(*problems)
@@ -161,7 +161,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {n: t / 255 if t.dtype is torch.uint8 and t.dim() == 4 else t for n, t in tensors}
 
 
-def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+def _problems(
+    path: Path, settings: AttackSettings, tensors: Mapping[str, Tensor]
+) -> Iterator[str]:
     """What does not fit together in a folder, though each file by itself can be read."""
     if settings.attack not in ATTACKS:
         yield unknown_name(path, "attack", settings.attack, ATTACKS)

@@ -19,6 +19,8 @@ from pydantic import Field
 from torch import Tensor
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.frozen import Model
+from advcomp.players.defense.smoothing import smoothed
 from advcomp.players.defenses import (
     average_over,
     barrage,
@@ -31,16 +33,14 @@ from advcomp.players.defenses import (
     wavelet,
 )
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.objectives import Model
-from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
-from advcomp.players.smoothing import smoothed
 from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml
+from advcomp.rules.toml_parameters import Value, kinds, parameter_problems, unknown_name
 
 Defended = Callable[..., Tensor]
 """`defended(model, images, **parameters)`: scores (N, classes), whose largest is the answer."""
 
-SETTINGS = "defense.toml"
+DEFENSE_FILE = "defense.toml"
 CLASSIFIERS = "classifier*"
 
 
@@ -89,7 +89,7 @@ DEFENSES: Mapping[str, Defended] = MappingProxyType(
 )
 
 
-class Settings(Table):
+class DefenseSettings(Table):
     """The content of `defense.toml`."""
 
     defense: str = Field(description=one_of(DEFENSES))
@@ -116,8 +116,8 @@ def load_defense(folder: Path) -> LibraryDefense:
     Raises:
         InvalidConfig: Lists all that is wrong.
     """
-    path = folder / SETTINGS
-    settings = read_toml(path, Settings)
+    path = folder / DEFENSE_FILE
+    settings = read_toml(path, DefenseSettings)
     if problems := [*_problems(path, settings)]:
         raise InvalidConfig(*problems)
     return LibraryDefense(
@@ -126,7 +126,7 @@ def load_defense(folder: Path) -> LibraryDefense:
     )
 
 
-def _problems(path: Path, settings: Settings) -> Iterator[str]:
+def _problems(path: Path, settings: DefenseSettings) -> Iterator[str]:
     if settings.defense not in DEFENSES:
         yield unknown_name(path, "defense", settings.defense, DEFENSES)
         return
