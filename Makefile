@@ -2,6 +2,7 @@
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
 # make test-all  the same and the long set: further products of cases that `make test` proves
+# make docs    build the site in build/site, with warnings as errors
 # make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
 #
@@ -15,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
-.PHONY: demo test test-all check clean bubblewrap chromium
+.PHONY: demo test test-all docs check clean bubblewrap chromium
 
 demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
@@ -31,6 +32,9 @@ check: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CHECKED)
 
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -41,6 +45,10 @@ clean:
 
 .venv/installed-test: .venv/installed-all
 	$(PIP_INSTALL) --editable '.[all,test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed-all
+	$(PIP_INSTALL) --editable '.[all,docs]'
 	@touch $@
 
 $(BIN)/pip:

@@ -38,7 +38,9 @@ def written(file: Path) -> list[str]:
     """The tests that stand in a file, as pytest would call them without parameters."""
     module = file.relative_to(ROOT).as_posix()
     defined = (n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef))
-    return [f"{module}::{function.name}" for function in defined if function.name.startswith("test")]
+    return [
+        f"{module}::{function.name}" for function in defined if function.name.startswith("test")
+    ]
 
 
 @pytest.fixture(scope="module")
