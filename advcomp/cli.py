@@ -288,13 +288,17 @@ def pull(file: Path, sandbox: str | None) -> None:
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
 )
-def doctor(form: str) -> None:
+@click.option("--packages", is_flag=True, help="List what python3 has in boxes without images.")
+def doctor(form: str, packages: bool) -> None:
     """Say which sandboxes and limits work on this machine, and how to get those that do not.
 
     Versions with known ways out are named by their CVE numbers.
     """
-    from advcomp.terminal.doctor import examine
+    from advcomp.terminal.doctor import examine, print_packages
 
+    if packages:
+        print_packages(form)
+        return
     sys.exit(examine(form))
 
 

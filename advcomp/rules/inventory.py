@@ -142,9 +142,17 @@ def _moved_up(member: Member, prefix: str) -> Member:
 
 
 def _path_problems(members: Iterable[Member]) -> Iterator[str]:
+    split = [member.path for member in members if "\\" in member.path]
+    if split:
+        more = f" and {len(split) - 1:,} more" if len(split) > 1 else ""
+        yield (
+            f"{shown(split[0])}{more}: a backslash in a path, where expected is / between folders "
+            "(some Windows programs pack so); pack it again, e.g. with: python3 -m zipfile -c "
+            "NAME.zip FOLDER"
+        )
     for member in members:
         fault = path_fault(member.path)
-        if fault is not None:
+        if fault is not None and "\\" not in member.path:
             yield f"{shown(member.path)}: {fault}"
 
 

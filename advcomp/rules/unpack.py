@@ -45,6 +45,16 @@ _HEADERS_BYTES = MAX_MEMBERS * 4096
 """Ample for what stands between the files of a tar."""
 
 _BLOCK = 512
+_STARTS = (
+    (b"\xfd7zXZ", "an .xz file, whatever its name; pack it as .tar.gz"),
+    (b"BZh", "a .bz2 file, whatever its name; pack it as .tar.gz"),
+    (b"\x28\xb5\x2f\xfd", "a .zst file, whatever its name; pack it as .tar.gz"),
+    (b"7z\xbc\xaf", "a .7z file, whatever its name; pack it as .zip"),
+    (b"Rar!", "a .rar file, whatever its name; pack it as .zip"),
+    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself: git lfs pull"),
+    (b"<", "a page of HTML or XML; the download went wrong"),
+)
+"""What is taken for an archive, by its first bytes."""
 _MAX_TARGET = 4096
 DAMAGE = (
     OSError,
@@ -120,7 +130,10 @@ def _open(file: BinaryIO, limit: int) -> Archive:
         return TarArchive(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
     if len(head) == _BLOCK and (head[257:262] == b"ustar" or _is_old_tar(head)):
         return TarArchive(file, limit)
-    raise InvalidSubmission("expected a .zip, .tar or .tar.gz archive, got something else")
+    got = next((kind for start, kind in _STARTS if head.startswith(start)), "something else")
+    raise InvalidSubmission(
+        f"expected a .zip, .tar or .tar.gz archive, got {got if head else 'an empty file'}"
+    )
 
 
 def _is_old_tar(head: bytes) -> bool:

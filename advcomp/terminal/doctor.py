@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.rules.printable import printable
+from advcomp.sandbox.box.shown import interpreter_versions
 from advcomp.sandbox.doctor.checks import Check, check_machine
 from advcomp.sandbox.probe import DEFAULT
 
@@ -21,6 +22,17 @@ def examine(form: str) -> int:
     if any(check.works for check in checks if check.name == DEFAULT):
         return 0
     return SandboxUnavailable.exit_code
+
+
+def print_packages(form: str) -> None:
+    """Print the interpreter of boxes without container images, and its packages."""
+    versions = interpreter_versions()
+    if form == "json":
+        print(json.dumps(versions, indent=2))
+        return
+    print(f"python3 in boxes without images: Python {versions.pop('python')}, with")
+    for name, version in versions.items():
+        print(printable(f"  {name} {version}"))
 
 
 def as_json(checks: Sequence[Check]) -> str:

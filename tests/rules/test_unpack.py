@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.folders import copy_folder, digest_folder, pack_folder
+from advcomp.rules.inventory import Kind, Listing, Member, settle
 from advcomp.rules.receive import receive
 from advcomp.rules.unpack import unpack
 
@@ -709,3 +710,14 @@ def test_digest_covers_names_contents_exec_bits_and_folders(tmp_path: Path) -> N
     (folder / "a").chmod(0o600)
     os.utime(folder / "a", (1, 1))
     assert digest_folder(folder) == digests[0]
+
+
+def test_a_zip_with_backslashes_gets_one_line_with_the_remedy() -> None:
+    members = [Member(path=f"sub\\file{n}", kind=Kind.FILE) for n in range(30)]
+    with pytest.raises(InvalidSubmission) as caught:
+        settle(Listing(members=members), wrapped=True)
+    (told,) = caught.value.problems
+    assert told.startswith(
+        '"sub\\\\file0" and 29 more: a backslash in a path, where expected is /'
+    )
+    assert "python3 -m zipfile -c NAME.zip FOLDER" in told

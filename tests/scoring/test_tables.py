@@ -188,6 +188,7 @@ JOB = JobRecord(
     verdict=Verdict.PARTIAL,
     exit_code=0,
     wall_seconds=1.25,
+    cpu_seconds=0.5,
     max_rss_bytes=1024,
 )
 
@@ -207,9 +208,9 @@ def test_verdicts_csv_byte_by_byte() -> None:
     )
     assert verdicts_csv([JOB, other]) == (
         "job,submission,stage,epsilon,shard,images,valid,verdict,exit_code,signal,"
-        "wall_seconds,max_rss_bytes,note\n"
-        "zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,1024,\n"
-        'oak 1,oak,defense,,1,3,0,CRASHED,,9,0.300000,,"killed, by signal"\n'
+        "wall_seconds,cpu_seconds,max_rss_bytes,note\n"
+        "zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,0.500000,1024,\n"
+        'oak 1,oak,defense,,1,3,0,CRASHED,,9,0.300000,,,"killed, by signal"\n'
     )
 
 
@@ -226,7 +227,7 @@ def test_verdicts_csv_byte_by_byte() -> None:
 )
 def test_a_note_is_one_printable_line_and_no_formula(note: str, written: str) -> None:
     line = verdicts_csv([replace(JOB, note=note)]).splitlines()[1]
-    assert line == f"zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,1024,{written}"
+    assert line == f"zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,0.500000,1024,{written}"
     line.encode()
 
 

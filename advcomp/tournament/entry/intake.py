@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidSubmission
+from advcomp.rules.entry_point import start_notes
 from advcomp.rules.folders import copy_folder, copy_plain_files, digest_folder
 from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
@@ -136,7 +137,7 @@ def _take(
     lay_over(copy, source.files)
     metadata, notes = _read_metadata(source, sandbox, copy)
     _check_role(source, metadata)
-    healed = heal(copy, metadata.entry_point)
+    healed = (*heal(copy, metadata.entry_point), *start_notes(copy, metadata.entry_point))
     digest = digest_folder(copy)
     delivered = _set_aside(copy / IMAGE_TAR, copy.with_name(IMAGE_TAR))
     if containers is None:
