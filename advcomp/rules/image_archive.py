@@ -28,7 +28,8 @@ from advcomp.rules.inventory import Listing, Member, settle
 from advcomp.rules.layer import Budget, read_layer
 from advcomp.rules.paths import shown
 from advcomp.rules.receive import MAX_RECORD_BYTES
-from advcomp.rules.unpack import TarArchive, told, unpacked_limit, write_record
+from advcomp.rules.sizes import unpacked_limit
+from advcomp.rules.unpack import TarArchive, told, write_record
 
 IMAGE_TAR = "image.tar"
 """Where an entry delivers its image, at its root."""
@@ -85,7 +86,7 @@ class _Manifest(_Strict):
 def check(archive: Path, out: BinaryIO) -> None:
     """Write an image archive as records: what an engine needs of it, or what is wrong with it."""
     with told(out), archive.open("rb") as file:
-        limit = unpacked_limit(archive)
+        limit = unpacked_limit(archive.stat().st_size)
         _Image(TarArchive(file, limit), limit).write(out)
 
 

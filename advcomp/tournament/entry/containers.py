@@ -16,7 +16,8 @@ from advcomp.errors import InvalidConfig, InvalidSubmission, RunConflict
 from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.image_config import InspectedImage
 from advcomp.rules.metadata import Metadata
-from advcomp.rules.paths import MAX_UNPACKED_BYTES, shown
+from advcomp.rules.paths import shown
+from advcomp.rules.sizes import unpacked_limit
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import ContainerImages, Sandbox
 from advcomp.tournament.config import IMAGE_PATTERN, SandboxTable, Tournament
@@ -180,7 +181,7 @@ class ImageChooser:
             parts,
             name=f"{name}/{IMAGE_TAR}",
             sandbox=self._sandbox,
-            max_bytes=MAX_UNPACKED_BYTES + ROOM_FOR_CONFIG,
+            max_bytes=unpacked_limit(delivered.stat().st_size) + ROOM_FOR_CONFIG,
         )
         try:
             return self._images.load(parts)
