@@ -69,7 +69,7 @@ class ImageChooser:
     ) -> None:
         self._tournament, self._sandbox, self._images = tournament, sandbox, images
         self._any_local = any_local
-        self._startable: set[tuple[str, str]] = set()
+        self._startable: dict[tuple[str, str], bool] = {}
         self._map = {canonical(k): v for k, v in tournament.sandbox.image_map.items()}
 
     def refuse_absent(self) -> None:
@@ -163,11 +163,12 @@ class ImageChooser:
         self, where: str, image: str, metadata: Metadata, scratch: Path
     ) -> None:
         output = DATA_OUT if metadata.type is SubmissionType.DEFENSE else IMAGES_OUT
-        known = (image, output) in self._startable
-        if known or starts(self._sandbox, image, output, scratch):
-            self._startable.add((image, output))
+        key = image, output
+        if key not in self._startable:
+            empty = self._images.empty().id
+            self._startable[key] = starts(self._sandbox, image, empty, output, scratch)
+        if self._startable[key]:
             return
-        self._images.find(image)  # an engine that has gone is not the image's fault
         raise InvalidSubmission(
             f"{where}: no container of it starts; /code, {INPUT}, {output}, /tmp, /dev, /proc and "
             "/sys must be folders of it or absent, no files and no links"
