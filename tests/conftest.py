@@ -5,14 +5,21 @@ it): `ADVCOMP_REQUIRE=bubblewrap,browser pytest`.
 """
 
 import os
+
+# Before torch is imported, here and in what tests start: its threads wait by spinning, and
+# whatever else runs beside them then waits in earnest (a test of 2 s took 71 s).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
+from support.parts import LONG, PARTS, group_of, part_of, rank_of
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Sandbox
@@ -69,6 +76,26 @@ def _required() -> set[str]:
     return set(filter(None, os.environ.get("ADVCOMP_REQUIRE", "").split(",")))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", choices=PARTS, help="run one part of the suite (support/parts.py)")
+    parser.addoption("--long", action="store_true", help="run the long set, too")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose the part, let groups share a worker, begin with what takes longest."""
+    wanted = {config.getoption("--part")} if config.getoption("--part") else {*PARTS}
+    if not config.getoption("--long") and config.getoption("--part") != LONG:
+        wanted -= {LONG}
+    left_out = [item for item in items if part_of(item) not in wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    chosen = [item for item in items if part_of(item) in wanted]
+    for item in chosen:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items[:] = sorted(chosen, key=rank_of)
+
+
 def pytest_configure() -> None:
     if unknown := _required() - set(OBSTACLES):
         raise pytest.UsageError(
@@ -83,7 +110,8 @@ def require() -> Require:
 
     def check(name: str) -> None:
         if name not in found:
-            found[name] = OBSTACLES[name]()
+            obstacle_of = OBSTACLES.get(name, partial(_sandbox_obstacle, name))
+            found[name] = obstacle_of()
         obstacle = found[name]
         if obstacle is None:
             return

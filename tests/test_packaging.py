@@ -1,5 +1,6 @@
 """What `pip install advcomp` puts on a machine."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -71,5 +72,7 @@ def test_everything_that_is_installed_has_an_exact_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
     needed = {need for list_ in [project["dependencies"], *extras] for need in list_}
-    names = {need.split(">")[0].lower() for need in needed if not need.startswith("advcomp[")}
+    names = {
+        re.split(r"[>=\[]", need)[0].lower() for need in needed if not need.startswith("advcomp[")
+    }
     assert names <= {pin.split("==")[0].lower() for pin in pins}

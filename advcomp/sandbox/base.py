@@ -100,6 +100,7 @@ class RunResult:
         signal: The signal that ended it, ours (timeout, memory) included; None where it exited.
         wall_s: Wall seconds from the start of the program to the death of its last process.
         max_rss_bytes: Peak memory of the box as the limit tier measures it; None where unknown.
+        cpu_s: Seconds of processors that all its processes used; None where unknown.
         timed_out: It reached `Limits.wall_s` and was killed.
         oom_killed: At least one process was killed for memory.
         disk_full: /tmp or /code had no room left at the end.
@@ -113,6 +114,7 @@ class RunResult:
     signal: int | None
     wall_s: float
     max_rss_bytes: int | None
+    cpu_s: float | None = None
     timed_out: bool = False
     oom_killed: bool = False
     disk_full: bool = False

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support.contest import Watcher
+from support.control_groups import control_groups
 
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import RunOptions, run_tournament
@@ -75,11 +76,6 @@ def bury_the_engines() -> None:
             os.close(ended)
 
 
-def control_groups() -> list[str]:
-    groups = Path("/sys/fs/cgroup").rglob(f"advcomp-*-{os.getpid()}-*-*")
-    return [str(group) for group in groups if group.is_dir()]
-
-
 def main(options: RunOptions, report: Path) -> None:
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     before_bytes, before_fds = peak_bytes(), descriptors()
@@ -93,7 +89,7 @@ def main(options: RunOptions, report: Path) -> None:
         "grown_bytes": peak_bytes() - before_bytes,
         "descriptors_left": descriptors() - before_fds,
         "children_left": children(),
-        "control_groups_left": control_groups(),
+        "control_groups_left": [str(group) for group in control_groups(os.getpid())],
         "mounts_left": [
             line
             for line in Path("/proc/self/mountinfo").read_text().splitlines()

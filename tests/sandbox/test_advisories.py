@@ -1,11 +1,18 @@
 """Versions as programs print them, and the known ways out that they have."""
 
 import gzip
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from advcomp.sandbox.doctor.advisories import Version, changelog_of, warnings
+from advcomp.sandbox.doctor.advisories import (
+    Version,
+    age_warning,
+    changelog_of,
+    snapshot,
+    warnings,
+)
 
 RUNC_OF_DEBIAN_12 = """runc version 1.1.5+ds1
 commit: 1.1.5+ds1-1+deb12u1
@@ -129,3 +136,22 @@ def test_changelogs_are_found_where_debian_keeps_them(tmp_path: Path) -> None:
     file = tmp_path / "docker.io/changelog.Debian.amd64.gz"
     file.write_bytes(gzip.compress(b"docker.io (20.10.24)\n  * CVE-2024-41110\n"))
     assert "CVE-2024-41110" in (changelog_of("docker", tmp_path) or "")
+
+
+def test_a_snapshot_of_more_than_a_year_is_told() -> None:
+    made = snapshot().date
+    assert age_warning(made + timedelta(days=365)) is None
+    told = age_warning(made + timedelta(days=366)) or ""
+    assert told.startswith(
+        f"what is known of flaws ends on {made}, more than a year ago; remedy: "
+    )
+
+
+def test_every_advisory_can_concern_a_version() -> None:
+    assert len(snapshot().advisory) >= 21
+    for advisory in snapshot().advisory:
+        since = Version.parse(advisory.since)
+        assert since is not None
+        assert all(flaw.startswith("CVE-20") for flaw in advisory.flaws)
+        assert advisory.concerns(max(since, Version(0, 0, 1)))
+        assert not any(advisory.concerns(Version.parse(f) or since) for f in advisory.fixed[-1:])

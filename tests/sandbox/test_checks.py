@@ -26,7 +26,7 @@ def program(folder: Path, name: str, said: str) -> None:
 @pytest.mark.slow
 def test_every_sandbox_and_the_limits_are_looked_at() -> None:
     checks = {check.name: check for check in check_machine()}
-    assert list(checks) == [*BACKENDS, "limits", "gpus"]
+    assert list(checks) == [*BACKENDS, "limits", "gpus", "advisories"]
     assert all(check.works or check.reason for check in checks.values())
 
 
@@ -120,4 +120,9 @@ def test_the_command_exits_4_where_the_default_sandbox_fails(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 4
-    assert [check["name"] for check in json.loads(done.stdout)] == [*BACKENDS, "limits", "gpus"]
+    assert [check["name"] for check in json.loads(done.stdout)] == [
+        *BACKENDS,
+        "limits",
+        "gpus",
+        "advisories",
+    ]

@@ -30,6 +30,7 @@ from typing import Any
 
 import pytest
 from support.backends import BACKENDS, mark_of
+from support.control_groups import control_groups
 from support.refused_calls import CALL_EVERYTHING, EVERY_CALL, REFUSED_ON_X86_64
 
 import advcomp
@@ -219,7 +220,7 @@ def processes(token: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> bool:
+def until(condition: Callable[[], object], seconds: float = 60) -> bool:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -227,11 +228,6 @@ def until(condition: Callable[[], object], seconds: float = 10) -> bool:
             return False
         time.sleep(0.01)
     return True
-
-
-def control_groups(harness: int) -> list[Path]:
-    """Control groups that a harness made, going by their names."""
-    return [p for p in Path("/sys/fs/cgroup").rglob(f"advcomp-*-{harness}-*") if p.is_dir()]
 
 
 def with_engines(harness: int) -> list[str]:
@@ -828,25 +824,22 @@ def test_a_fork_bomb_is_harmless(host: Host) -> None:
 
 
 def test_processor_time_is_limited(host: Host) -> None:
-    """Counted by what is done in it: gVisor's own clocks count the time without, too."""
+    """Told by the kernel's count for its group, which other programs do not change."""
     if not host.kernel_limits:
         pytest.skip("without control groups nothing holds the share of the processors")
     program = """
         import os, time
-        end = time.monotonic() + 1.5
-        reading, writing = os.pipe()
+        end = time.monotonic() + 3
         processes = [os.fork(), os.fork()]
-        count = 0
         while time.monotonic() < end:
             sum(range(10_000))
-            count += 1
-        os.write(writing, b"%d\\n" % count)
         if all(processes):
-            time.sleep(0.5)
-            print(sum(map(int, os.read(reading, 4096).split())))
+            os.wait(), os.wait()
         """
-    some, more = (int(host.python(program, cpus=cpus).log) for cpus in (0.2, 1))
-    assert some < 0.5 * more
+    result = host.python(program, cpus=0.2).result
+    assert result.cpu_s is not None
+    # Four processes would use two processors; what is beyond 0.2 was used before the limit bit.
+    assert 0 < result.cpu_s < 0.2 * result.wall_s + 0.4
 
 
 def test_the_output_folder_holds_exactly_its_limit(host: Host) -> None:
@@ -920,7 +913,10 @@ def test_standard_output_beyond_its_cap_is_dropped_and_told(host: Host) -> None:
 
 def test_limits_that_it_inherits(host: Host) -> None:
     outcome = host.sh("ulimit -c; nice; ulimit -H -c")
-    assert outcome.log.split() == ["0", str(os.nice(0)), "0"]
+    core, niceness, hard_core = outcome.log.split()
+    assert (core, hard_core) == ("0", "0")
+    # An engine's daemon has a niceness of its own.
+    assert int(niceness) in (os.nice(0), 0)
 
 
 # What it leaves.
@@ -971,9 +967,11 @@ def test_a_file_beyond_the_readers_cap_is_none(host: Host) -> None:
 
 
 def test_nothing_is_left_behind(host: Host) -> None:
-    def traces() -> tuple[list[object], str, list[Path]]:
+    def traces() -> tuple[list[object], list[str], list[Path]]:
         pid = host.process.pid
-        mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+        own = str(host.temporary), f"-{pid}-"  # others mount and unmount meanwhile
+        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        mounts = [line for line in lines if any(mark in line for mark in own)]
         return [*control_groups(pid), *with_engines(pid)], mounts, list(host.temporary.iterdir())
 
     first = host.sh("true")

@@ -68,10 +68,12 @@ def daemon(tmp_path: Path, require: Callable[[str], None]) -> Iterator[Daemon]:
         pytest.skip("only root can start an engine of its own")
     started = Daemon(tmp_path)
     load = ["docker", "--host", started.address, "load", "--quiet"]
-    with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
-        subprocess.run(load, stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
-    yield started
-    started.stop()
+    try:
+        with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
+            subprocess.run(load, stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.mark.docker

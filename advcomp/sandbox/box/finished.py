@@ -60,6 +60,7 @@ def finished(
         signal=ending.signal,
         wall_s=ending.wall_s,
         max_rss_bytes=usage.peak_bytes,
+        cpu_s=usage.cpu_s,
         timed_out=ending.timed_out,
         oom_killed=usage.oom_kills > 0,
         disk_full=disk_full,

@@ -1,19 +1,25 @@
 """Known ways out of sandboxes, by version: what `advcomp doctor` warns about.
 
-The table is a snapshot (November 2026), not a scanner: flaws through which a hostile image or
-program gets at the host. Distributions fix old versions and keep their numbers, so a number alone
-proves little: where a package's changelog names the flaw, it is fixed; where it does not, the
-package "may have" it.
+`advisories.toml` is a snapshot with a date, not a scanner. Distributions fix old versions and keep
+their numbers, so a number alone proves little: where a package's changelog names the flaw, it is
+fixed; where it does not, the package "may have" it.
 """
 
+import datetime
 import gzip
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Advisory", "Version", "changelog_of", "warnings"]
+from pydantic import Field
+
+from advcomp.rules.toml_fields import one_of
+from advcomp.rules.toml_file import Table, read_toml
+
+__all__ = ["Advisory", "Version", "age_warning", "changelog_of", "snapshot", "warnings"]
 
 PACKAGES = {
     "bwrap": "bubblewrap",
@@ -34,6 +40,7 @@ NUMBERED = re.compile(
     r"(?:[-~+.]?rc\.?(?P<candidate>\d+))?"
 )
 FINAL = 1 << 30
+MOST_AGE = datetime.timedelta(days=365)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,8 +71,7 @@ class Version:
         return (self.major, self.minor) == (other.major, other.minor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advisory:
+class Advisory(Table):
     """Flaws of one program.
 
     Args:
@@ -77,12 +83,12 @@ class Advisory:
         backports: Versions of distributions that are fixed though their number is older.
     """
 
-    program: str
-    flaws: tuple[str, ...]
-    what: str
-    fixed: tuple[str, ...]
-    since: str = "0.0"
-    backports: tuple[str, ...] = ()
+    program: str = Field(description=one_of(PACKAGES))
+    flaws: tuple[str, ...] = Field(strict=False, description="a list of CVE numbers")
+    what: str = Field(description="a sentence")
+    fixed: tuple[str, ...] = Field(strict=False, description="a list of versions")
+    since: str = Field(default="0.0", description="a version")
+    backports: tuple[str, ...] = Field(default=(), strict=False, description="a list of versions")
 
     def concerns(self, version: Version) -> bool:
         """Whether this version of the program, as its authors made it, has the flaws."""
@@ -93,145 +99,29 @@ class Advisory:
         )
 
 
-ADVISORIES = (
-    Advisory(
-        program="runc",
-        flaws=("CVE-2019-5736",),
-        what="a program overwrites the host's runc",
-        fixed=("1.0.0-rc7",),
-    ),
-    Advisory(
-        program="runc",
-        flaws=("CVE-2024-21626",),
-        what="an image whose WORKDIR is under /proc/self/fd sees the host's files",
-        fixed=("1.1.12",),
-        backports=("1.1.5+ds1-1+deb12u1", "1.0.0~rc93+ds1-5+deb11u3"),
-    ),
-    Advisory(
-        program="runc",
-        flaws=("CVE-2025-31133", "CVE-2025-52565", "CVE-2025-52881"),
-        what="links put in place during the start make files of /proc writable",
-        fixed=("1.2.8", "1.3.3", "1.4.0-rc.3"),
-    ),
-    Advisory(
-        program="runc",
-        flaws=("CVE-2026-41579",),
-        what="an image whose /dev is a link makes runc write a little to the host",
-        fixed=("1.3.6", "1.4.3", "1.5.0-rc.3"),
-    ),
-    Advisory(
-        program="crun",
-        flaws=("CVE-2019-18837",),
-        what="links in an image lead to the host's files",
-        fixed=("0.10.5",),
-    ),
-    Advisory(
-        program="crun",
-        flaws=("CVE-2026-88264", "CVE-2026-88265"),
-        what="links in an image, at /dev/console or /dev/null, make crun write to the host",
-        fixed=("1.30",),
-    ),
-    Advisory(
-        program="podman",
-        flaws=("CVE-2026-94603",),
-        what="an annotation of an image (advcomp refuses it) switches off the sandbox",
-        fixed=("5.8.8", "6.1.3"),
-        since="4.4.0",
-    ),
-    Advisory(
-        program="podman",
-        flaws=("CVE-2025-11395",),
-        what="loading a crafted image.tar writes files of the host",
-        fixed=("5.8.7", "6.1.2"),
-    ),
-    Advisory(
-        program="podman",
-        flaws=("CVE-2026-57231",),
-        what="an image's variable without a value (advcomp refuses it) is given the host's",
-        fixed=("5.8.4", "6.0.0"),
-        since="1.8.1",
-    ),
-    Advisory(
-        program="podman",
-        flaws=("CVE-2026-55686",),
-        what="a link in an image, at its WORKDIR, makes a folder on the host",
-        fixed=("5.7.1",),
-        since="3.0.0",
-    ),
-    Advisory(
-        program="podman",
-        flaws=("CVE-2024-1753",),
-        what="building a crafted Dockerfile mounts the host's files",
-        fixed=("4.9.4", "5.0.1"),
-        since="4.0.0",
-    ),
-    Advisory(
-        program="docker",
-        flaws=("CVE-2019-14271",),
-        what="`docker cp` (which advcomp never does) runs code of the container as root",
-        fixed=("19.03.1",),
-        since="19.03.0",
-    ),
-    Advisory(
-        program="docker",
-        flaws=("CVE-2024-23651", "CVE-2024-23652", "CVE-2024-23653"),
-        what="building a crafted Dockerfile with BuildKit reaches the host's files",
-        fixed=("25.0.2",),
-        since="18.09.0",
-    ),
-    Advisory(
-        program="docker",
-        flaws=("CVE-2026-41567",),
-        what="copying into a container (which advcomp never does) runs its program on the host",
-        fixed=("29.5.1",),
-    ),
-    Advisory(
-        program="bwrap",
-        flaws=("CVE-2020-5291",),
-        what="bwrap installed setuid makes any user root",
-        fixed=("0.4.1",),
-        since="0.4.0",
-    ),
-    Advisory(
-        program="bwrap",
-        flaws=("CVE-2024-42472",),
-        what="a box swaps a folder that the next one is shown (advcomp shows none such)",
-        fixed=("0.10.0",),
-        backports=("0.8.0-2+deb12u1",),
-    ),
-    Advisory(
-        program="bwrap",
-        flaws=("CVE-2026-41163",),
-        what="bwrap installed setuid makes any user root",
-        fixed=("0.11.2",),
-        since="0.11.0",
-        backports=("0.11.0-2+deb13u1",),
-    ),
-    Advisory(
-        program="runsc",
-        flaws=("CVE-2026-96812",),
-        what="a character device that the container is lent leads to the host's root",
-        fixed=("20260928.0",),  # its notes name no flaws; the first after this one was published
-    ),
-    Advisory(
-        program="nvidia-ctk",
-        flaws=("CVE-2024-0132",),
-        what="an image gets at the host's files (not where CDI is used)",
-        fixed=("1.16.2",),
-    ),
-    Advisory(
-        program="nvidia-ctk",
-        flaws=("CVE-2025-23359",),
-        what="an image gets at the host's files",
-        fixed=("1.17.4",),
-    ),
-    Advisory(
-        program="nvidia-ctk",
-        flaws=("CVE-2025-23266",),
-        what="an image's environment runs code as the host's root",
-        fixed=("1.17.8",),
-    ),
-)
+class Snapshot(Table):
+    """The content of `advisories.toml`: what was known, of which programs, when."""
+
+    date: datetime.date = Field(description="a date")
+    source: str = Field(description="where to look it up")
+    advisory: tuple[Advisory, ...] = Field(strict=False, description="a list of tables")
+
+
+@cache
+def snapshot() -> Snapshot:
+    """What this version of advcomp knows."""
+    return read_toml(Path(__file__).with_suffix(".toml"), Snapshot)
+
+
+def age_warning(today: datetime.date) -> str | None:
+    """What to know where the snapshot is older than a year; None where it is not."""
+    made = snapshot().date
+    if today - made <= MOST_AGE:
+        return None
+    return (
+        f"what is known of flaws ends on {made}, more than a year ago; remedy: install a newer "
+        f"advcomp, or look the versions up yourself: {snapshot().source}"
+    )
 
 
 def warnings(program: str, said: str, changelog: str | None) -> list[str]:
@@ -247,7 +137,7 @@ def warnings(program: str, said: str, changelog: str | None) -> list[str]:
         return [f"{program}: its version cannot be read from {said.strip()[:80]!r}"]
     packaged = changelog is not None or SUFFIXED.search(said) is not None
     found = []
-    for advisory in ADVISORIES:
+    for advisory in snapshot().advisory:
         if advisory.program != program or not advisory.concerns(version):
             continue
         if any(backport in said for backport in advisory.backports):

@@ -1,5 +1,6 @@
 """What `advcomp doctor` looks at: every sandbox, known ways out of it, limits and GPUs."""
 
+import datetime
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import LimitTier
-from advcomp.sandbox.doctor.advisories import changelog_of, warnings
+from advcomp.sandbox.doctor.advisories import age_warning, changelog_of, snapshot, warnings
 from advcomp.sandbox.limits.gpus import Gpus, parse_cdi
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.probe import backend_names, open_backend
@@ -35,7 +36,7 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        name: A sandbox, `limits` or `gpus`.
+        name: A sandbox, `limits`, `gpus` or `advisories`.
         works: Whether it can be used here.
         version: Of the programs that it is made of; None where none of them is installed.
         reason: What was found: how it works, or why it does not.
@@ -53,11 +54,18 @@ class Check:
 
 def check_machine() -> list[Check]:
     """Look at everything."""
-    return [*map(_check_backend, backend_names()), _check_limits(), _check_gpus()]
+    return [
+        *map(_check_backend, backend_names()),
+        _check_limits(),
+        _check_gpus(),
+        _check_advisories(),
+    ]
 
 
 def _check_backend(name: str) -> Check:
-    said = {program: _asked(program) for program in COMPONENTS[name] if shutil.which(program)}
+    said = {
+        program: _asked(program) for program in COMPONENTS.get(name, ()) if shutil.which(program)
+    }
     version = ", ".join(f"{p} {_number(text)}" for p, text in said.items() if text)
     known = [
         warning
@@ -137,4 +145,14 @@ def _check_gpus() -> Check:
         works=True,
         reason=lent,
         warnings=tuple(f"podman is not lent {uuid}: {CDI_REMEDY}" for uuid in missing),
+    )
+
+
+def _check_advisories() -> Check:
+    """Whether the table of known flaws is young enough to be believed."""
+    warning = age_warning(datetime.datetime.now(tz=datetime.UTC).date())
+    return Check(
+        name="advisories",
+        works=warning is None,
+        reason=warning or f"flaws known on {snapshot().date}",
     )

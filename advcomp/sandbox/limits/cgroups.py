@@ -59,10 +59,17 @@ REMOVAL_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a box used: peak bytes of memory (None: unknown), processes killed for memory."""
+    """What a box used.
+
+    Args:
+        peak_bytes: Most memory at once; None where nobody counted it.
+        oom_kills: Processes killed for memory.
+        cpu_s: Seconds of processors, of all its processes; None where nobody counted them.
+    """
 
     peak_bytes: int | None
     oom_kills: int
+    cpu_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +78,25 @@ class Meter:
 
     peak: Path
     oom_counter: Path
+    cpu: Path | None = None
 
     @classmethod
-    def of_v1(cls, memory: Path) -> Self:
-        """That of a folder in the memory hierarchy of cgroup v1."""
+    def of_v1(cls, memory: Path, cpu: Path | None = None) -> Self:
+        """That of folders in the memory and, where there is one, cpuacct hierarchies of v1."""
         return cls(
-            peak=memory / "memory.max_usage_in_bytes", oom_counter=memory / "memory.oom_control"
+            peak=memory / "memory.max_usage_in_bytes",
+            oom_counter=memory / "memory.oom_control",
+            cpu=None if cpu is None else cpu / "cpuacct.usage",
         )
 
     @classmethod
     def of_v2(cls, folder: Path) -> Self:
         """That of a folder of cgroup v2."""
-        return cls(peak=folder / "memory.peak", oom_counter=folder / "memory.events")
+        return cls(
+            peak=folder / "memory.peak",
+            oom_counter=folder / "memory.events",
+            cpu=folder / "cpu.stat",
+        )
 
     def usage(self) -> Usage:
         """What was used up to now.
@@ -93,7 +107,19 @@ class Meter:
         counters = dict(line.split() for line in self.oom_counter.read_text().splitlines())
         # memory.peak is younger (Linux 5.19) than cgroup v2.
         peak = int(self.peak.read_text()) if self.peak.exists() else None
-        return Usage(peak_bytes=peak, oom_kills=int(counters.get("oom_kill", 0)))
+        return Usage(
+            peak_bytes=peak, oom_kills=int(counters.get("oom_kill", 0)), cpu_s=self._cpu_s()
+        )
+
+    def _cpu_s(self) -> float | None:
+        """v1 tells nanoseconds alone, v2 microseconds among other things."""
+        if self.cpu is None or not self.cpu.exists():
+            return None
+        words = self.cpu.read_text().split()
+        if words[0].isdigit():
+            return int(words[0]) / 1e9
+        counters = dict(zip(words[::2], words[1::2], strict=True))
+        return int(counters["usage_usec"]) / 1e6
 
 
 class Group(Protocol):
@@ -151,12 +177,19 @@ class CgroupV2:
 
 
 class CgroupV1:
-    """Groups below `parents`: a folder for each of the memory, pids and cpu hierarchies."""
+    """Groups below a folder for each of the memory, pids and cpu hierarchies.
+
+    Where `cpuacct` is there, which counts processor time, it may be the same as `cpu`.
+    """
 
     tier = LimitTier.CGROUP_V1
 
-    def __init__(self, *, memory: Path, pids: Path, cpu: Path) -> None:
+    def __init__(
+        self, *, memory: Path, pids: Path, cpu: Path, cpuacct: Path | None = None
+    ) -> None:
         self._memory, self._pids, self._cpu = memory, pids, cpu
+        self._is_joint = cpuacct is not None and cpuacct.samefile(cpu)
+        self._cpuacct = None if self._is_joint else cpuacct
 
     def open(self, limits: Limits) -> Group:
         """A group for one box."""
@@ -168,7 +201,12 @@ class CgroupV1:
         _set(pids / "pids.max", limits.pids + OVERHEAD_PIDS)
         _set(cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
         _set(cpu / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD_US))
-        return _KernelGroup((memory, pids, cpu), Meter.of_v1(memory))
+        folders = [memory, pids, cpu]
+        counting = cpu if self._is_joint else None
+        if self._cpuacct is not None:
+            counting = _make(self._cpuacct, name)
+            folders.append(counting)
+        return _KernelGroup(folders, Meter.of_v1(memory, counting))
 
 
 class Weak:

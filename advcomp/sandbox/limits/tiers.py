@@ -34,6 +34,7 @@ from advcomp.sandbox.limits.cgroups import (
 __all__ = ["Choice", "choose", "divide", "groups_by_hand", "meter_of"]
 
 MOUNT = Path("/sys/fs/cgroup")
+CPU_COUNTER = "cpuacct"
 OWN_GROUPS = Path("/proc/self/cgroup")
 SCOPE_S = 5.0
 DELEGATION = (
@@ -109,7 +110,13 @@ def groups_by_hand(mount: Path, own_groups: Mapping[str, str]) -> CgroupV1:
     if missing:
         raise SandboxUnavailable(f"cgroup v1 has no controller {', '.join(missing)} here")
     memory, pids, cpu = (_v1_folder(mount / name, own_groups[name]) for name in CONTROLLERS)
-    return CgroupV1(memory=memory, pids=pids, cpu=cpu)
+    counting = own_groups.get(CPU_COUNTER)
+    return CgroupV1(
+        memory=memory,
+        pids=pids,
+        cpu=cpu,
+        cpuacct=None if counting is None else _v1_folder(mount / CPU_COUNTER, counting),
+    )
 
 
 def own_groups(text: str) -> dict[str, str]:
@@ -125,7 +132,11 @@ def meter_of(pid: int) -> Meter | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     if "memory" in groups:
-        meter = Meter.of_v1(MOUNT / "memory" / groups["memory"].lstrip("/"))
+        cpu = groups.get(CPU_COUNTER)
+        meter = Meter.of_v1(
+            MOUNT / "memory" / groups["memory"].lstrip("/"),
+            None if cpu is None else MOUNT / CPU_COUNTER / cpu.lstrip("/"),
+        )
     else:
         meter = Meter.of_v2(MOUNT / groups[""].lstrip("/"))
     return meter if meter.oom_counter.exists() else None

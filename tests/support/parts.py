@@ -1,0 +1,68 @@
+"""The parts of the suite: which tests run together, which share a worker, which come first.
+
+`make test` runs the parts `host`, `engines` and `alone`; `make test-all` runs `long`, too. Every
+test is of exactly one part. Two workers share a part, but for `alone`; tests of one group stay
+with one worker, so that what a module or a backend needs is made once.
+"""
+
+import pytest
+
+HOST, ENGINES, ALONE, LONG = "host", "engines", "alone", "long"
+PARTS = (HOST, ENGINES, ALONE, LONG)
+
+ENGINE_MARKERS = ("docker", "podman", "gvisor")
+
+CLEAN_ENGINES = ("sandbox/test_engines.py", "sandbox/test_garbage.py")
+"""Modules that look at, clean or restart all of an engine: nothing else may use it meanwhile."""
+
+FIRST = {
+    HOST: (
+        "hostile/test_tournament.py",
+        "tournament/test_digits.py",
+        "attacknet/test_parallel.py",
+        "hostile/test_side_channels.py",
+        "attacknet/test_train.py",
+        "sandbox/test_first.py",
+        "hostile/test_chaos.py",
+        "samples/test_samples.py",
+        "players/test_attacks.py",
+    ),
+    ENGINES: (
+        "hostile/test_tournament.py",
+        "sandbox/test_conformance.py",
+        "tournament/test_same_everywhere.py",
+        "hostile/test_side_channels.py",
+    ),
+}
+"""Modules that take longest, in the order in which they begin: who begins late ends late."""
+
+
+def module_of(item: pytest.Item) -> str:
+    """`sandbox/test_engines.py`, from any folder that pytest was started in."""
+    return "/".join(item.path.parts[item.path.parts.index("tests") + 1 :])
+
+
+def part_of(item: pytest.Item) -> str:
+    """The one part that a test belongs to."""
+    if item.get_closest_marker("long"):
+        return LONG
+    if not any(item.get_closest_marker(name) for name in ENGINE_MARKERS):
+        return HOST
+    return ALONE if module_of(item) in CLEAN_ENGINES else ENGINES
+
+
+def group_of(item: pytest.Item) -> str:
+    """Tests of one module stay together, but for those of its other backends."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    backend = parameters.get("backend", parameters.get("kind", ""))
+    name = "-".join(map(str, backend)) if isinstance(backend, tuple) else str(backend)
+    if "backend" not in parameters and not isinstance(backend, tuple):
+        name = ""
+    return f"{module_of(item)} {name}".strip()
+
+
+def rank_of(item: pytest.Item) -> int:
+    """Place of a test's module among those that begin first."""
+    first = FIRST.get(part_of(item), ())
+    module = module_of(item)
+    return first.index(module) if module in first else len(first)
