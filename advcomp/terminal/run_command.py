@@ -1,6 +1,5 @@
 """`advcomp run` in a terminal: progress, Ctrl-C, and what to look at afterwards."""
 
-import errno
 import os
 import shlex
 import sys
@@ -9,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from advcomp.errors import AdvcompError
+from advcomp.rules.receive import DISK_IS_FULL
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
@@ -33,8 +33,6 @@ from advcomp.tournament.store.state import load_state
 PROVISIONAL = 3
 """Exit code of a run that lacks results because of the sandbox."""
 
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def run_in_terminal(options: RunOptions) -> int:
     """Run a tournament, show how it goes and what came out; returns the exit code.
@@ -52,8 +50,8 @@ def run_in_terminal(options: RunOptions) -> int:
         if error.errno not in DISK_IS_FULL:
             raise
         raise AdvcompError(
-            f"{run}: expected room for the results; got: {error.strerror}; make room, then go on "
-            f"with: {resume}"
+            f"{run}: expected room for the entries and results; got: {error.strerror}; make room, "
+            f"then go on with: {resume}"
         ) from error
     if finished.results is None:
         print(f"stopped; to go on: {resume}", file=sys.stderr)

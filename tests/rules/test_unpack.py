@@ -421,6 +421,32 @@ def test_bombs_are_refused_by_ratio(tmp_path: Path, take_archive: TakeArchive) -
             take_archive(make([META, Item("zeros", zeros)], tmp_path / name))
 
 
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
+def test_copies_for_links_count_like_files_before_they_are_made(
+    tmp_path: Path, suffix: str
+) -> None:
+    """An archive of this size may unpack to 32 MiB."""
+    items = [META, RUN, Item("big", bytes(15 << 20)), Item("link", link="big")]
+    make = make_zip if suffix == "zip" else make_tar
+    receive(records_of(make(items, tmp_path / f"in.{suffix}")), tmp_path / "in", name="entry")
+    assert (tmp_path / "in/link").stat().st_size == 15 << 20
+    bomb = records_of(make([*items, Item("more", link="link")], tmp_path / f"bomb.{suffix}"))
+    assert len(bomb.getvalue()) < 1000  # nothing was unpacked
+    with pytest.raises(InvalidSubmission, match="bytes unpacked, a link counting like a copy"):
+        receive(bomb, tmp_path / "out", name="entry")
+
+
+def test_hard_links_count_like_files(tmp_path: Path, take_archive: TakeArchive) -> None:
+    hard = [tarfile.TarInfo(f"link-{i}") for i in range(20)]
+    for info in hard:
+        info.type, info.linkname = tarfile.LNKTYPE, "big"
+    big = tarfile.TarInfo("big")
+    archive = tar_of(tmp_path / "entry.tar.gz", (big, bytes(30 << 20)), *((i, b"") for i in hard))
+    assert archive.stat().st_size < 64 << 10
+    with pytest.raises(InvalidSubmission, match="bytes unpacked, a link counting like a copy"):
+        take_archive(archive)
+
+
 def test_well_packed_files_are_not_bombs(pack: Pack, take_archive: TakeArchive) -> None:
     assert len(
         tree(take_archive(pack([META, Item("zeros", bytes(16 << 20))])))["zeros"] or b""
@@ -557,7 +583,7 @@ def test_zips_from_systems_without_modes_are_read(
 
 
 def tar_of(path: Path, *infos: tuple[tarfile.TarInfo, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
         for info, content in infos:
             info.size = len(content) or info.size
             archive.addfile(info, BytesIO(content))

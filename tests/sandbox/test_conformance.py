@@ -6,9 +6,11 @@ where that is root, as an ordinary user too.
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import pickle
+import platform
 import re
 import shutil
 import signal
@@ -29,11 +31,13 @@ from typing import Any
 import pytest
 from support.backends import BACKENDS, mark_of
 from support.control_groups import control_groups
+from support.refused_calls import CALL_EVERYTHING, EVERY_CALL, REFUSED_ON_X86_64
 
 import advcomp
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
 from advcomp.sandbox.engine.client import open_engine
 from advcomp.sandbox.engine.orphans import owned
+from advcomp.sandbox.limits.seccomp import NEWEST_CALL
 
 pytestmark = pytest.mark.slow
 
@@ -526,6 +530,16 @@ def test_system_calls_that_lead_out_are_refused(host: Host) -> None:
     assert {name: answers[name] for name in families} == dict.fromkeys(families, "EAFNOSUPPORT")
     rest = answers.keys() - families
     assert {name: answers[name] for name in rest} == dict.fromkeys(rest, "EPERM")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of x86-64")
+def test_every_call_is_answered_as_it_is_written_out(host: Host) -> None:
+    words = (str(EVERY_CALL.stop), str(NEWEST_CALL))
+    outcome = host.run("python", "-c", textwrap.dedent(CALL_EVERYTHING), *words, wall_s=150)
+    told = {int(n): error for n, error in outcome.json().items()}
+    for error, numbers in REFUSED_ON_X86_64.items():
+        assert {n: told[n] for n in numbers} == dict.fromkeys(numbers, error)
+    assert {told[n] for n in told if n > max(EVERY_CALL)} == {errno.ENOSYS}
 
 
 def test_ordinary_programs_meet_no_filter(host: Host) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.backends import marked
 
-from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from advcomp.sandbox.backends.container import Containers
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.box.identity import UidLease
@@ -183,7 +183,7 @@ def test_an_engine_that_does_not_answer_in_time_is_our_failure(tmp_path: Path) -
     client = tmp_path / "client"
     client.write_text("#!/bin/sh\nsleep 60\n")
     client.chmod(0o755)
-    with pytest.raises(SandboxError, match=r"docker version: no answer within 0\.2 s"):
+    with pytest.raises(SandboxTimeout, match=r"docker version: no answer within 0\.2 s"):
         Engine("docker", str(client)).call("version", timeout_s=0.2)
 
 

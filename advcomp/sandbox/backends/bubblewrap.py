@@ -54,7 +54,7 @@ from advcomp.sandbox.box.finished import (
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import lease_uid
 from advcomp.sandbox.box.launcher import Order
-from advcomp.sandbox.box.process import Box, memory_file, start_box
+from advcomp.sandbox.box.process import Box, memory_file, setup_s, start_box
 from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.shown import (
     ETC_FILES,
@@ -181,6 +181,7 @@ class Bubblewrap:
                 *(self._program, "--args", str(arguments_fd)),
                 *("--", sys.executable, "-I", "-S", "-B", launcher.__file__, str(channel_fd)),
             ],
+            ready_s=setup_s(code_bytes, spec.limits.cpus),
             fds=(arguments_fd, filter_fd, *etc.values(), *([] if code_fd is None else [code_fd])),
             log=log,
             stdout=stdout,

@@ -47,10 +47,10 @@ from advcomp.sandbox.box.finished import (
 )
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import UidLease, lease_uid, own_uid
-from advcomp.sandbox.box.process import Ending
+from advcomp.sandbox.box.process import Ending, setup_s
 from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
-from advcomp.sandbox.engine.client import Engine, Image
+from advcomp.sandbox.engine.client import CALL_S, Engine, Image
 from advcomp.sandbox.engine.hardening import order_for, walls
 from advcomp.sandbox.engine.image_supply import EngineImages
 from advcomp.sandbox.engine.metering import KernelsCount, Watchdog
@@ -64,6 +64,8 @@ __all__ = ["OWN_IMAGES", "Containers"]
 
 OWN_IMAGES = ("advcomp/referee", "advcomp/runtime")
 """Images with advcomp in them, the smaller one first."""
+LAST_TRY_S = 5.0
+"""How long a container that could not be removed before may take at the end."""
 
 
 class Containers:
@@ -133,7 +135,7 @@ class Containers:
         left = tuple(self._left)
         self._running.close()
         for container in left:
-            self._remove(container)
+            self._remove(container, LAST_TRY_S)
         if not isinstance(self._own, str):
             self._own.close()
 
@@ -143,7 +145,8 @@ class Containers:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
             raise SandboxError(*problems)
-        if bytes_in_tmpfs(spec.code) > spec.limits.memory_bytes:
+        code_bytes = bytes_in_tmpfs(spec.code)
+        if code_bytes > spec.limits.memory_bytes:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
@@ -156,6 +159,7 @@ class Containers:
                 attached = attach(
                     self._engine.command("start", "--attach", "--interactive", container),
                     mark=mark,
+                    ready_s=setup_s(code_bytes, spec.limits.cpus),
                     log=log,
                     stdout=stdout,
                     held=held,
@@ -253,10 +257,10 @@ class Containers:
             if self._state(container)["Running"]:
                 raise
 
-    def _remove(self, container: str) -> None:
+    def _remove(self, container: str, timeout_s: float = CALL_S) -> None:
         """Remove a container; one that cannot be is tried again when the sandbox is closed."""
         try:
-            self._engine.call("rm", "--force", "--volumes", container)
+            self._engine.call("rm", "--force", "--volumes", container, timeout_s=timeout_s)
         except SandboxError:
             self._left.add(container)
 

@@ -9,7 +9,9 @@ restarted for an update, say). So no call waits for ever, and what an engine doe
 """
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from advcomp.sandbox.obstacles import explained
 
 __all__ = [
@@ -115,27 +117,31 @@ class Engine:
         """What the client prints.
 
         Raises:
-            SandboxError: It fails, or does not answer in time.
+            SandboxError: It fails; `SandboxTimeout` where it does not answer in time.
         """
-        try:
-            done = subprocess.run(
-                self.command(*words),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="backslashreplace",
-                timeout=timeout_s,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SandboxError(
-                f"{self.name} {words[0]}: no answer within {timeout_s:g} s"
-            ) from error
-        if done.returncode != 0:
-            said = " ".join(done.stderr.split())
-            raise SandboxError(f"{self.name} {words[0]}: {said or done.returncode}")
-        return done.stdout
+        with subprocess.Popen(
+            self.command(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,
+        ) as client:
+            try:
+                printed, complaints = client.communicate(timeout=timeout_s)
+            except BaseException as error:
+                # What it has started itself may be what hangs, and hold its pipes.
+                os.killpg(client.pid, signal.SIGKILL)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                raise SandboxTimeout(
+                    f"{self.name} {words[0]}: no answer within {timeout_s:g} s"
+                ) from error
+        if client.returncode != 0:
+            said = " ".join(complaints.split())
+            raise SandboxError(f"{self.name} {words[0]}: {said or client.returncode}")
+        return printed
 
     def inspect(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
         """What the engine says of containers, images or volumes, one mapping for each."""
