@@ -23,6 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.players.attack.autopgd import autopgd, autopgd_targets
 from advcomp.players.attack.transfer import (
@@ -84,6 +85,17 @@ untargeted only."""
 
 ATTACK_FILE, TENSORS = "attack.toml", "attack.safetensors"
 SURROGATES = "surrogate*"
+
+
+def attack_named(name: str) -> AttackFunction | None:
+    """An attack of the library, or one that another package adds; None where there is none.
+
+    Raises:
+        InvalidConfig: It is another package's, and cannot be imported.
+    """
+    if name in ATTACKS:
+        return ATTACKS[name]
+    return cast(AttackFunction | None, plugins.load(plugins.Group.ATTACKS, name))
 
 
 def settings_of(attack: AttackFunction) -> dict[str, inspect.Parameter]:
@@ -150,7 +162,9 @@ def load_attack(folder: Path) -> LibraryAttack:
     surrogates = load_ensemble(
         folder, {**settings.weights, SURROGATES: 1.0}, fusion=settings.fusion
     )
-    attack = partial(ATTACKS[settings.attack], **settings.parameters, **tensors)
+    attack = attack_named(settings.attack)
+    assert attack is not None
+    attack = partial(attack, **settings.parameters, **tensors)
     return LibraryAttack(attack=attack, surrogates=surrogates)
 
 
@@ -165,10 +179,12 @@ def _problems(
     path: Path, settings: AttackSettings, tensors: Mapping[str, Tensor]
 ) -> Iterator[str]:
     """What does not fit together in a folder, though each file by itself can be read."""
-    if settings.attack not in ATTACKS:
-        yield unknown_name(path, "attack", settings.attack, ATTACKS)
+    attack = attack_named(settings.attack)
+    if attack is None:
+        known_names = [*ATTACKS, *plugins.names(plugins.Group.ATTACKS, ATTACKS)]
+        yield unknown_name(path, "attack", settings.attack, known_names)
         return
-    known = {name: p.annotation for name, p in settings_of(ATTACKS[settings.attack]).items()}
+    known = {name: p.annotation for name, p in settings_of(attack).items()}
     needed = {name for name, kind in known.items() if Tensor in kinds(kind)}
     numbers = {name: kind for name, kind in known.items() if name not in needed}
     yield from parameter_problems(path, settings.attack, numbers, settings.parameters)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from pydantic import Field
 from torch import Tensor
 
+from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifier.frozen import Model
 from advcomp.players.defense.smoothing import smoothed
@@ -89,6 +91,17 @@ DEFENSES: Mapping[str, Defended] = MappingProxyType(
 )
 
 
+def defense_named(name: str) -> Defended | None:
+    """A defense of the library, or one that another package adds; None where there is none.
+
+    Raises:
+        InvalidConfig: It is another package's, and cannot be imported.
+    """
+    if name in DEFENSES:
+        return DEFENSES[name]
+    return cast(Defended | None, plugins.load(plugins.Group.DEFENSES, name))
+
+
 class DefenseSettings(Table):
     """The content of `defense.toml`."""
 
@@ -120,17 +133,21 @@ def load_defense(folder: Path) -> LibraryDefense:
     settings = read_toml(path, DefenseSettings)
     if problems := [*_problems(path, settings)]:
         raise InvalidConfig(*problems)
+    defended = defense_named(settings.defense)
+    assert defended is not None
     return LibraryDefense(
-        defended=partial(DEFENSES[settings.defense], **settings.parameters),
+        defended=partial(defended, **settings.parameters),
         classifiers=load_ensemble(folder, {CLASSIFIERS: 1.0}, fusion=Fusion.PROBABILITIES),
     )
 
 
 def _problems(path: Path, settings: DefenseSettings) -> Iterator[str]:
-    if settings.defense not in DEFENSES:
-        yield unknown_name(path, "defense", settings.defense, DEFENSES)
+    defended = defense_named(settings.defense)
+    if defended is None:
+        known_names = [*DEFENSES, *plugins.names(plugins.Group.DEFENSES, DEFENSES)]
+        yield unknown_name(path, "defense", settings.defense, known_names)
         return
-    known = parameters_of(DEFENSES[settings.defense])
+    known = parameters_of(defended)
     yield from parameter_problems(path, settings.defense, known, settings.parameters)
 
 
