@@ -74,15 +74,10 @@ def assert_same(found: Steps, expected: Steps) -> None:
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.mpi
-@pytest.mark.slow
-def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -> None:
-    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way.
-
-    With five classifiers, which no two ranks share evenly, and with all that could come between.
-    """
-    require("mpi")
-    recipe = toy(
+@pytest.fixture(scope="module")
+def recipe(toy_of_the_module: Toy) -> Path:
+    """Five classifiers, which no two ranks share evenly, and all that could come between."""
+    return toy_of_the_module(
         ("[[validation]]", '[[targets]]\nweights = "v.safetensors"\n[[validation]]'),
         ("[[targets]]\n", '[[targets]]\nfeature_layer = "network.1"\n'),
         ("margin = 1.0\n", "margin = 1.0\nfeature_distance = 0.3\n"),
@@ -90,11 +85,25 @@ def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -
         ('"float64"', '"float64"\nrecompute = true\nchannels_last = true'),
         ('"block_shuffle"', '"block_shuffle"\n[[transforms]]\nname = "scale"'),
     )
-    (alone,) = steps(recipe)
-    assert [held for _, _, held in alone] == [[0, 1, 2, 3, 4]] * 4
-    losses = [loss for loss, _, _ in alone]
-    assert len(set(losses)) == 4
-    assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in alone)
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> Steps:
+    """The steps of one process, to which every launcher's are held."""
+    (found,) = steps(recipe)
+    assert [held for _, _, held in found] == [[0, 1, 2, 3, 4]] * 4
+    assert len({loss for loss, _, _ in found}) == 4
+    assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in found)
+    return found
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_every_grid_takes_the_steps_of_one_process(
+    recipe: Path, alone: Steps, require: Require
+) -> None:
+    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way."""
+    require("mpi")
     for ranks, grids in [(1, [1]), (2, [1, 2]), (4, [1, 2, 4])]:
         for count, found in zip(grids, steps(recipe, grids, mpiexec(ranks)), strict=True):
             assert_same(found, alone)
@@ -102,9 +111,7 @@ def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -
 
 
 @pytest.mark.slow
-def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
-    recipe = toy()
-    (alone,) = steps(recipe)
+def test_torchrun_takes_the_same_steps(recipe: Path, alone: Steps) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     (found,) = steps(recipe, [2], torchrun)
     assert_same(found, alone)
@@ -112,10 +119,8 @@ def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.slow
-def test_srun_takes_the_same_steps(toy: Toy, require: Require) -> None:
+def test_srun_takes_the_same_steps(recipe: Path, alone: Steps, require: Require) -> None:
     require("slurm")
-    recipe = toy()
-    (alone,) = steps(recipe)
     (found,) = steps(recipe, [2], srun(2))
     assert_same(found, alone)
 
