@@ -2,6 +2,7 @@
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
 # make test-all  the same, and the long set: further products of what the tests prove
+# make docs    build the site in build/site, with warnings as errors
 # make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
 #
@@ -18,7 +19,7 @@ TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
 BEFORE_ENGINES ?= true
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
-.PHONY: demo test test-all check clean bubblewrap chromium
+.PHONY: demo test test-all docs check clean bubblewrap chromium
 
 demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
@@ -37,6 +38,9 @@ check: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CHECKED)
 
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -47,6 +51,10 @@ clean:
 
 .venv/installed-test: .venv/installed-all
 	$(PIP_INSTALL) --editable '.[all,test]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed-all
+	$(PIP_INSTALL) --editable '.[all,docs]'
 	@touch $@
 
 $(BIN)/pip:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,8 @@ def require() -> Require:
 
     def check(name: str) -> None:
         if name not in found:
-            found[name] = OBSTACLES[name]()
+            obstacle_of = OBSTACLES.get(name, partial(_sandbox_obstacle, name))
+            found[name] = obstacle_of()
         obstacle = found[name]
         if obstacle is None:
             return

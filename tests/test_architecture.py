@@ -23,9 +23,10 @@ LEARNERS = {"players", "attacknet"}
 BELOW: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
-        *("terminal", "tournament", "scoring", "sandbox"),
+        *("notebook", "terminal", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "rules", "plugins", "errors"),
     },
+    "notebook": {"terminal", "tournament", "scoring", "sandbox", "rules", "errors"},
     "terminal": {"attacknet", "tournament", "scoring", "sandbox", "rules", "errors"},
     "tournament": {"scoring", "sandbox", "rules", "plugins", "errors"},
     "attacknet": {"players", "rules", "errors"},
