@@ -14,7 +14,7 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
 PYTEST := $(BIN)/pytest --durations=25
-TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
+TOGETHER := -n 2
 # What must be done before tests of container engines begin; .ci/run has images to wait for.
 BEFORE_ENGINES ?= true
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
