@@ -286,6 +286,7 @@ def test_everything_wrong_is_told_at_once(take: Take, tmp_path: Path) -> None:
     assert len(refused(take, items, tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_too_many_members_are_refused(tmp_path: Path, take_archive: TakeArchive) -> None:
     items = [Item(f"{i // 500}/{i}", b"") for i in range(20_000)]
     with pytest.raises(InvalidSubmission, match="expected at most 20,000 files and folders"):

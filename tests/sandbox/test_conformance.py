@@ -42,6 +42,8 @@ from advcomp.sandbox.limits.seccomp import NEWEST_CALL
 pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
+SLACK_S = 20
+"""How late a box may end on a busy machine; programs that were not ended would take far longer."""
 ORDINARY_UID = 1_800_000_001
 DRIVER = Path(__file__).with_name("driver.py")
 AS_USER = Path(__file__).with_name("as_user.sh")
@@ -695,7 +697,7 @@ def test_what_cannot_be_started_says_so(host: Host, stage: Path) -> None:
 def test_the_deadline_kills_at_once_whatever_is_ignored(host: Host) -> None:
     result = host.sh("trap '' TERM INT HUP QUIT; while :; do sleep 1; done", wall_s=0.5).result
     assert (result.timed_out, result.signal, result.exit_code) == (True, signal.SIGKILL, None)
-    assert 0.5 <= result.wall_s < 5
+    assert 0.5 <= result.wall_s < 0.5 + SLACK_S
 
 
 def test_what_is_written_before_the_deadline_is_kept(host: Host) -> None:
@@ -707,7 +709,7 @@ def test_daemons_die_with_the_program(host: Host) -> None:
     token = f"86401.{os.getpid()}"
     outcome = host.sh(f"setsid sh -c 'sleep {token} & sleep {token} &' & exec sleep 0.1")
     assert outcome.result.exit_code == 0
-    assert outcome.result.wall_s < 5
+    assert outcome.result.wall_s < SLACK_S
     assert processes(token) == []
 
 
@@ -820,7 +822,7 @@ def test_a_fork_bomb_is_harmless(host: Host) -> None:
     # Where the kernel does not hold their number, the watchdog may see it before the time is up.
     counted = any("processes" in note for note in outcome.result.notes)
     assert outcome.result.timed_out or (counted and not (host.kernel_limits and host.is_seen))
-    assert outcome.result.wall_s < 5
+    assert outcome.result.wall_s < SLACK_S
 
 
 def test_processor_time_is_limited(host: Host) -> None:

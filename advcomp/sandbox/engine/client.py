@@ -34,8 +34,11 @@ __all__ = [
     "version_of",
 ]
 
-CALL_S = 60.0
-"""How long a call may take that only makes, looks at or removes something small."""
+CALL_S = 300.0
+"""How long a call may take that only makes, looks at or removes something small.
+
+It is done at once, but for an engine that is taking in an image of several GB meanwhile.
+"""
 RETURN_S = 30.0
 """How long an engine that has gone may take to come back."""
 RETURN_LOOK_S = 0.5

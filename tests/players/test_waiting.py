@@ -1,0 +1,34 @@
+"""PyTorch's threads sleep while they wait, unless the user has chosen; as OpenMP itself tells."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAINERS = (
+    ("advcomp.players.train", "--help"),
+    ("advcomp.players.train_denoiser", "--help"),
+    ("advcomp", "train", "absent.toml"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "chosen", "policy"),
+    [*((words, {}, "PASSIVE") for words in TRAINERS),
+     (TRAINERS[0], {"OMP_WAIT_POLICY": "active"}, "ACTIVE")],
+)  # fmt: skip
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    words: tuple[str, ...], chosen: dict[str, str], policy: str
+) -> None:
+    variables = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | chosen
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env=variables | {"OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
