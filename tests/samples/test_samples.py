@@ -19,7 +19,7 @@ from PIL import Image
 
 from advcomp.players.datasets import LabelledImages, Part, digits
 from advcomp.players.ensemble import load_ensemble
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tournament" / "digits"
