@@ -657,6 +657,70 @@ def test_no_signal_and_no_limit_disturbs_the_first_process(host: Host) -> None:
     assert (outcome.result.exit_code, outcome.log) == (7, "")
 
 
+UDP_HOARD = """
+    import socket
+    receivers = []
+    for _ in range(60):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        receiver.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.connect(receiver.getsockname())
+            for _ in range(150):
+                sender.send(bytes(60000))
+        receivers.append(receiver)
+    with open("/proc/net/udp") as file:
+        print(sum(int(line.split()[4][9:], 16) for line in file.readlines()[1:]))
+"""
+NETLINK_HOARD = """
+    import socket, struct, time
+    request = struct.pack("=IHHIIBBHiII", 32, 18, 1, 1, 0, 0, 0, 0, 1, 0, 0)  # RTM_GETLINK of lo
+    hoard = []
+    while True:
+        hoard.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))
+        hoard[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        for _ in range(2500):
+            hoard[-1].send(request)
+"""
+
+
+def test_what_is_queued_in_sockets_is_bounded_and_counts(host: Host) -> None:
+    """It is memory of the kernel: 700 MiB fitted into a box of 128."""
+    outcome = host.python(UDP_HOARD, memory_bytes=128 * MIB)
+    if not host.is_seen:  # its kernel's memory is all its own
+        assert outcome.result.oom_killed or outcome.result.exit_code == 0
+        return
+    assert outcome.result.oom_killed or int(outcome.log) < 20 * MIB
+    hoarder = host.python(NETLINK_HOARD, memory_bytes=128 * MIB).result
+    assert (hoarder.oom_killed, hoarder.signal) == (True, signal.SIGKILL)
+    assert not hoarder.timed_out
+
+
+def test_a_program_may_talk_to_itself_by_tcp_and_udp(host: Host) -> None:
+    outcome = host.python(
+        """
+        import socket, threading
+        server = socket.create_server(("127.0.0.1", 0))
+        def send():
+            with server.accept()[0] as stream:
+                for _ in range(100):
+                    stream.sendall(bytes(1 << 20))
+        threading.Thread(target=send).start()
+        received = 0
+        with socket.create_connection(server.getsockname()) as stream:
+            while chunk := stream.recv(1 << 16):
+                received += len(chunk)
+        print(received >> 20)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            one.bind(("127.0.0.1", 0))
+            one.sendto(b"hello", one.getsockname())
+            print(one.recv(5))
+        """,
+        memory_bytes=256 * MIB,
+    )
+    assert outcome.log == "100\nb'hello'\n"
+
+
 # How long, and how it ends.
 
 

@@ -145,6 +145,8 @@ def knows(name: str) -> bool:
         ("socket", [socket.AF_UNIX, socket.SOCK_STREAM]),
         ("socket", [socket.AF_INET, socket.SOCK_DGRAM, 17]),
         ("socket", [socket.AF_INET6, socket.SOCK_STREAM]),
+        ("socket", [socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, 6]),
+        ("socket", [socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, 17]),
         ("socket", [socket.AF_NETLINK, socket.SOCK_RAW, 0]),
         ("socketpair", [socket.AF_UNIX, socket.SOCK_SEQPACKET]),
     ],
@@ -160,6 +162,12 @@ def test_every_family_and_flag_is_judged_right() -> None:
     passed = {f for f in range(300) if verdict(number("socket"), f) == ALLOW}
     assert passed == allowed
     assert {f for f in range(300) if verdict(number("socketpair"), f) == ALLOW} == {1}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        protocols = {p for p in range(300) if verdict(number("socket"), family, 1, p) == ALLOW}
+        assert protocols == {0, 6, 17}
+        types = {t for t in range(16) if verdict(number("socket"), family, t | 0x8_0800) == ALLOW}
+        assert types == {0, 1, 2}
+    assert verdict(number("socket"), socket.AF_UNIX, socket.SOCK_SEQPACKET) == ALLOW
     namespaces = 0x7E02_0000
     for bit in range(32):
         denied = verdict(number("clone"), 1 << bit) != ALLOW

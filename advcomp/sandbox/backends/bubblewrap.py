@@ -230,8 +230,7 @@ class Bubblewrap:
             def excess() -> str | None:
                 return group.excess(sum(f.used_bytes() for f in (*scratch, output)))
 
-            weak = self.limit_tier is LimitTier.WEAK
-            ending = box.run(spec.limits.wall_s, excess if weak else None)
+            ending = box.run(spec.limits.wall_s, excess)
             usage = group.usage()
             if not (ending.explained or usage.oom_kills):
                 raise SandboxError("the box was killed by somebody else, or by the host's kernel")

@@ -229,9 +229,9 @@ class Containers:
         first = os.pidfd_open(pid)
         held.callback(os.close, first)
         weak = self.limit_tier is LimitTier.WEAK
-        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid, container)
+        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(spec.limits, pid, container)
         watch = Watch(
-            excess=(lambda: meter.excess(output.used_bytes())) if weak else None,
+            excess=lambda: meter.excess(output.used_bytes()),
             measure=meter.read,
             kill=lambda: self._kill(container),
             first=first,
