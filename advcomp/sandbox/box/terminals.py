@@ -2,8 +2,9 @@
 
 Pseudoterminals come out of one table of the kernel (kernel.pty.max). A box has a devpts of its
 own, but of no bounded size: neither bubblewrap nor engines can be told one. So it is mounted again
-with a bound, before the program starts, from inside the box's mount namespace. A process with
-threads cannot enter the user namespace that owns it; so this file is also a program that does:
+with a bound, before the program starts, from inside the box's mount namespace. Root enters that
+with a thread, which ends there. An ordinary user must enter the user namespace that owns it first,
+which a process with threads cannot; so this file is also a program that does:
 
     python -I -S terminals.py USER_NAMESPACE MOUNT_NAMESPACE       (two open descriptors)
 
@@ -15,12 +16,13 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 
 MOST_TERMINALS = 32
 
 NS_GET_USERNS = 0xB701
 """ioctl_ns(2): the user namespace that owns a namespace."""
-CLONE_NEWNS, CLONE_NEWUSER = 0x0002_0000, 0x1000_0000
+CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER = 0x200, 0x0002_0000, 0x1000_0000
 MS_NOSUID, MS_NOEXEC, MS_REMOUNT = 0x2, 0x8, 0x20
 TIMEOUT_S = 60.0
 
@@ -34,22 +36,44 @@ def bound_terminals(pid: int) -> str | None:
     try:
         users = fcntl.ioctl(mounts, NS_GET_USERNS)
         try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-B", __file__, str(users), str(mounts)],
-                pass_fds=(users, mounts),
-                env={},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            return _by_thread(mounts) if is_ours(users) else _by_program(users, mounts)
         finally:
             os.close(users)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     finally:
         os.close(mounts)
+
+
+def _by_thread(mounts: int) -> str | None:
+    failures: list[OSError] = []
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter() -> None:
+        # From here on paths mean other files to this thread: nothing may be imported or opened.
+        try:
+            must(libc.unshare(CLONE_FS), "unshare")
+            remount(libc, mounts)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return str(failures[0]) if failures else None
+
+
+def _by_program(users: int, mounts: int) -> str | None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", __file__, str(users), str(mounts)],
+        pass_fds=(users, mounts),
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
     return (done.stderr.strip() or str(done.returncode)) if done.returncode else None
 
 
@@ -60,8 +84,17 @@ def main(users: int, mounts: int) -> None:
         OSError: The kernel refuses it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    if not os.path.sameopenfile(users, os.open("/proc/self/ns/user", os.O_RDONLY)):
-        must(libc.setns(users, CLONE_NEWUSER), "setns")
+    must(libc.setns(users, CLONE_NEWUSER), "setns")
+    remount(libc, mounts)
+
+
+def is_ours(users: int) -> bool:
+    """Whether a descriptor is that of this process's user namespace."""
+    return os.path.samestat(os.fstat(users), os.stat("/proc/self/ns/user"))  # noqa: PTH116
+
+
+def remount(libc: ctypes.CDLL, mounts: int) -> None:
+    """Enter a mount namespace and mount its devpts again, with a bound."""
     must(libc.setns(mounts, CLONE_NEWNS), "setns")
     flags = MS_REMOUNT | MS_NOSUID | MS_NOEXEC
     options = f"max={MOST_TERMINALS},ptmxmode=0666,mode=0620".encode()
