@@ -63,8 +63,10 @@ from advcomp.sandbox.box.shown import (
     host_view,
     interpreter_versions,
 )
+from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.limits.cgroups import Group, Keeper
 from advcomp.sandbox.limits.gpus import Gpu, Gpus, bubblewrap_arguments
+from advcomp.sandbox.limits.inherited import inherited_limits
 from advcomp.sandbox.limits.seccomp import filter_program
 
 __all__ = ["Bubblewrap"]
@@ -214,6 +216,8 @@ class Bubblewrap:
             if group.usage().oom_kills == 0:
                 raise
             return no_room_for_the_entry(group.usage())
+        if (why := bound_terminals(box.pid)) is not None:
+            raise SandboxError(f"the box failed: its terminals cannot be bounded ({why})")
         with contextlib.ExitStack() as freed, contextlib.ExitStack() as undo:
             scratch = [
                 freed.enter_context(contextlib.closing(HeldFolder.of_process(box.pid, path)))
@@ -230,8 +234,7 @@ class Bubblewrap:
             def excess() -> str | None:
                 return group.excess(sum(f.used_bytes() for f in (*scratch, output)))
 
-            weak = self.limit_tier is LimitTier.WEAK
-            ending = box.run(spec.limits.wall_s, excess if weak else None)
+            ending = box.run(spec.limits.wall_s, excess)
             usage = group.usage()
             if not (ending.explained or usage.oom_kills):
                 raise SandboxError("the box was killed by somebody else, or by the host's kernel")
@@ -305,14 +308,9 @@ def _writable(spec: RunSpec) -> tuple[str, ...]:
 
 
 def _rlimits(limits: Limits, code_bytes: int) -> list[tuple[int, int]]:
-    """Resource limits of every program.
-
-    A core limit of one byte and not of zero: where the host pipes core dumps into a program of
-    its own, zero does not stop it, one does (core(5), fs/coredump.c). The file size is bounded
-    above all that fits anywhere, so that a full folder is what a program meets first.
-    """
-    largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
-    return [(resource.RLIMIT_CORE, 1), (resource.RLIMIT_FSIZE, largest_file)]
+    """Resource limits of every program, by number."""
+    inherited = inherited_limits(limits, code_bytes, processors=os.cpu_count() or 1)
+    return [(getattr(resource, f"RLIMIT_{name.upper()}"), n) for name, n in inherited.items()]
 
 
 def _open_folder(folder: Path, held: contextlib.ExitStack) -> int:

@@ -49,6 +49,7 @@ from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import UidLease, lease_uid, own_uid
 from advcomp.sandbox.box.process import Ending, setup_s
 from advcomp.sandbox.box.running import Running
+from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
 from advcomp.sandbox.engine.client import CALL_S, Engine, Image
 from advcomp.sandbox.engine.hardening import order_for, walls
@@ -175,6 +176,7 @@ class Containers:
                 if became is Readiness.DEAD:
                     raise attached.failure("it could not be started")
                 pid = int(self._state(container)["Pid"])
+                self._bound_terminals(pid)
                 with contextlib.ExitStack() as undo:
                     folder = EmptyFolder() if output is None else output.hold(pid)
                     undo.callback(folder.close)
@@ -229,9 +231,9 @@ class Containers:
         first = os.pidfd_open(pid)
         held.callback(os.close, first)
         weak = self.limit_tier is LimitTier.WEAK
-        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid, container)
+        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(spec.limits, pid, container)
         watch = Watch(
-            excess=(lambda: meter.excess(output.used_bytes())) if weak else None,
+            excess=lambda: meter.excess(output.used_bytes()),
             measure=meter.read,
             kill=lambda: self._kill(container),
             first=first,
@@ -243,6 +245,13 @@ class Containers:
         if not (ending.explained or usage.oom_kills):
             raise attached.failure("somebody else killed it, or its engine went away")
         return ending, usage, full
+
+    def _bound_terminals(self, pid: int) -> None:
+        """gVisor's are its own kernel's; of root's engine an ordinary user's boxes have none."""
+        if self._engine.is_gvisor or self._runs_as_this_user:
+            return
+        if (why := bound_terminals(pid)) is not None:
+            raise SandboxError(f"the container failed: its terminals cannot be bounded ({why})")
 
     def _state(self, container: str) -> Mapping[str, Any]:
         (said,) = self._engine.inspect("container", container)

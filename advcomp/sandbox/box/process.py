@@ -168,13 +168,12 @@ class Box:
         if answer != b"ready":
             raise self._failure(answer.decode(errors="replace") or "its first process died")
 
-    def run(self, wall_s: float, excess: Callable[[], str | None] | None) -> Ending:
+    def run(self, wall_s: float, excess: Callable[[], str | None]) -> Ending:
         """Start the program and see it to its end.
 
         Args:
             wall_s: Seconds until it is killed.
-            excess: Looked at often; why it must be killed now, or None. Itself None where
-                nothing needs to be looked at.
+            excess: Looked at often; why it must be killed now, or None.
 
         Raises:
             SandboxError: The box ended, and neither the program nor its limits were the reason.
@@ -205,17 +204,14 @@ class Box:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def _watch(
-        self, deadline: float, excess: Callable[[], str | None] | None
-    ) -> tuple[bool, str | None]:
+    def _watch(self, deadline: float, excess: Callable[[], str | None]) -> tuple[bool, str | None]:
         """Wait for the end, the deadline or an excess; whether it timed out, and which excess."""
         while True:
-            look = min(deadline, time.monotonic() + WATCH_S) if excess else deadline
-            if self._wait(look):
+            if self._wait(min(deadline, time.monotonic() + WATCH_S)):
                 return False, None
             if time.monotonic() >= deadline:
                 return True, None
-            if excess and (reason := excess()):
+            if reason := excess():
                 return False, reason
 
     def _wait(self, until: float) -> bool:

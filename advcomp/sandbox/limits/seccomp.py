@@ -86,6 +86,11 @@ MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB = 0x0004_0000, 0x4, 0o4000
 """Pages of a reserve that all share, and that no limit of a box counts."""
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 """Linux's numbers, whatever this system's are."""
+IP_PROTOCOLS = (0, 6, 17)
+"""The default, TCP and UDP. Others (ICMP, SCTP, DCCP, MPTCP) queue memory that nobody counts, or
+are code of the kernel that asking for them loads."""
+SOCKET_TYPE, SOCKET_TYPES = 0xF, (0, 1, 2)
+"""The part of an argument that is the type; none, which the kernel refuses, streams, datagrams."""
 NETLINK_ROUTE = 0
 """What lists network interfaces; the others' messages do not all keep to a namespace."""
 
@@ -127,12 +132,31 @@ def _is_at_least(index: int, value: int) -> Condition:
     return Condition(index=index, comparison="GE", value=value)
 
 
+def _all_but(index: int, allowed: tuple[int, ...], *, mask: int = INT) -> list[Condition]:
+    """That an `int`, or its bits under a mask, is none of some; one of these must hold."""
+    below = [_is(index, v, mask=mask) for v in range(max(allowed)) if v not in allowed]
+    if mask == INT:
+        return [*below, _is_at_least(index, max(allowed) + 1)]
+    return below + [_is(index, v, mask=mask) for v in range(max(allowed) + 1, mask + 1)]
+
+
 def _families_but(call: str, allowed: tuple[int, ...]) -> list[Denial]:
     """Deny all address families but some, those too that a later kernel will have."""
-    below = [_is(0, family) for family in range(max(allowed)) if family not in allowed]
     return [
         Denial(names=(call,), error=errno.EAFNOSUPPORT, conditions=(condition,))
-        for condition in [*below, _is_at_least(0, max(allowed) + 1)]
+        for condition in _all_but(0, allowed)
+    ]
+
+
+def _ip_sockets_but_tcp_and_udp() -> list[Denial]:
+    return [
+        Denial(names=("socket",), error=error, conditions=(_is(0, family), condition))
+        for family in (AF_INET, AF_INET6)
+        for error, conditions in (
+            (errno.EPROTONOSUPPORT, _all_but(2, IP_PROTOCOLS)),
+            (errno.ESOCKTNOSUPPORT, _all_but(1, SOCKET_TYPES, mask=SOCKET_TYPE)),
+        )
+        for condition in conditions
     ]
 
 
@@ -213,6 +237,7 @@ DENIALS: tuple[Denial, ...] = (
     ),
     *_families_but("socket", (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)),
     *_families_but("socketpair", (AF_UNIX,)),
+    *_ip_sockets_but_tcp_and_udp(),
     Denial(
         names=("socket",),
         error=errno.EPROTONOSUPPORT,
