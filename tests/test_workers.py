@@ -23,6 +23,8 @@ MAKEFILE = (ROOT / "Makefile").read_text()
         ("t.py::test_c[gvisor-as-this-user-0.5-1]", "t.py gvisor-as-this-user"),
         ("t.py::test_c[gvisor-as-without-engine]", "t.py gvisor-as-without-engine"),
         ("t.py::test_c[dockerfile]", "t.py"),
+        ("tests/sandbox/test_garbage.py::test_c[docker]", "alone"),
+        ("tests/sandbox/test_engines.py::test_c", "alone"),
     ],
 )
 def test_what_is_made_for_a_module_or_a_backend_makes_a_group(name: str, group: str) -> None:
@@ -31,7 +33,7 @@ def test_what_is_made_for_a_module_or_a_backend_makes_a_group(name: str, group: 
 
 @pytest.mark.slow
 def test_a_module_stays_with_one_worker_and_two_have_work() -> None:
-    together = re.search(r"^TOGETHER := (.*)", MAKEFILE, re.MULTILINE)
+    together = re.search(r"^PYTEST := \S+ (.*)", MAKEFILE, re.MULTILINE)
     assert together is not None
     modules = ["tests/sandbox/test_capture.py", "tests/sandbox/test_limits.py"]
     command = [sys.executable, "-m", "pytest", "-v", *together[1].split(), *modules]

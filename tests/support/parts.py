@@ -71,7 +71,7 @@ def cleans_engines(item: pytest.Item) -> bool:
 def group_of(name: str) -> str:
     """Of a test's name: its module and its backend, on which one worker makes both once."""
     module = name.partition("::")[0]
-    if module.removeprefix("tests/") in CLEAN_ENGINES:
+    if module.endswith(CLEAN_ENGINES):
         return ALONE
     backend = _BACKEND.search(name)
     return f"{module} {backend[1] if backend else ''}".strip()
