@@ -212,7 +212,7 @@ def _libseccomp() -> ModuleType:
     except RuntimeError as error:
         raise SandboxUnavailable(
             "libseccomp: not installed; boxes need it to refuse system calls",
-            "remedy: sudo apt-get install libseccomp2",
+            "remedy: `sudo apt-get install libseccomp2`",
         ) from error
     return pyseccomp  # type: ignore[no-any-return] # it has no types
 
