@@ -389,7 +389,7 @@ def test_without_libseccomp_the_command_to_install_it_is_told() -> None:
     )
     assert done.stdout.splitlines() == [
         "libseccomp: not installed; boxes need it to refuse system calls",
-        "remedy: sudo apt-get install libseccomp2",
+        "remedy: `sudo apt-get install libseccomp2`",
         "4",
     ]
 

@@ -177,7 +177,7 @@ class Bubblewrap:
             *walls(self._view, spec, uid, code_bytes, etc, gpus),
             *("--seccomp", str(filter_fd)),
         ]
-        arguments_fd = memory_file(b"".join(a.encode() + b"\0" for a in arguments), held)
+        arguments_fd = memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments), held)
         box = start_box(
             lambda channel_fd: [
                 *(self._program, "--args", str(arguments_fd)),

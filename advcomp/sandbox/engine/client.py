@@ -46,11 +46,11 @@ ENGINES = ("docker", "podman")
 GVISOR = "runsc"
 NO_NETWORK = "--network=none"
 REMEDIES = {
-    "docker": "install it (Debian: sudo apt-get install docker.io)",
-    "podman": "install it (Debian: sudo apt-get install podman uidmap)",
-    "gvisor": "install it (Debian: sudo apt-get install runsc), and Podman for images (without an "
-    "engine root's boxes show this machine's programs); or, with Docker, "
-    "sudo runsc install -- --network=none && sudo systemctl restart docker",
+    "docker": "install it (Debian: `sudo apt-get install docker.io`)",
+    "podman": "install it (Debian: `sudo apt-get install podman uidmap`)",
+    "gvisor": "install it (Debian: `sudo apt-get install runsc`), and Podman for images (without "
+    "an engine root's boxes show this machine's programs); or, with Docker, "
+    "`sudo runsc install -- --network=none && sudo systemctl restart docker`",
 }
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform import machine
@@ -58,7 +59,9 @@ def first_process() -> Path:
         known = ", ".join(sorted(p.name[6:] for p in FIRST_FOLDER.glob("first-*")))
         raise SandboxUnavailable(f"containers need an architecture of {known}; got {machine()}")
     if not program.stat().st_mode & 0o001:
-        raise SandboxUnavailable(f"{program}: is not executable", f"remedy: chmod +x {program}")
+        raise SandboxUnavailable(
+            f"{program}: is not executable", f"remedy: `chmod +x {shlex.quote(str(program))}`"
+        )
     return program
 
 

@@ -95,7 +95,7 @@ def _library() -> ctypes.CDLL:
     except OSError as error:
         raise SandboxUnavailable(
             "libseccomp: not installed; boxes need it to refuse system calls",
-            "remedy: sudo apt-get install libseccomp2",
+            "remedy: `sudo apt-get install libseccomp2`",
         ) from error
     pointer, number = ctypes.c_void_p, ctypes.c_uint32
     library.seccomp_init.argtypes = (number,)
