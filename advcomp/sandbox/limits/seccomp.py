@@ -3,9 +3,9 @@
 Theory of operation. Namespaces take objects out of sight; this takes code of the kernel out of
 reach: what makes namespaces and mounts, loads code into the kernel, looks into other processes,
 keeps keys outside every namespace, opens sockets that no network namespace holds (AF_VSOCK), lets
-two boxes signal to each other through a file that both can read (locks, watches), and what would
-put limits on the launcher. All else is allowed: submissions are ordinary programs, and a list of
-all that those need would break them on the next release of a library.
+two boxes signal to each other through a file that both can read (locks, watches, dropping it from
+memory), and what would put limits on the launcher. All else is allowed: submissions are ordinary
+programs, and a list of all that those need would break them on the next release of a library.
 
 libseccomp makes the kernel's filter of the table. Calls of another architecture kill the program:
 their numbers mean other calls. `clone3` passes its flags by pointer, which a filter cannot read,
@@ -58,6 +58,10 @@ LOCKS_SEEN_BY_OTHERS = {
     "F_NOTIFY": 1026,
 }
 """Without these a lock can be taken but not seen from another box; databases need no more."""
+ADVICE = 3
+"""Which argument of fadvise64(2) says what is advised."""
+FADV_DONTNEED = 6 if platform.machine().startswith("s390") else 4
+"""Drops shared files from memory, for others to notice."""
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 """Linux's numbers, whatever this system's are."""
 NETLINK_ROUTE = 0
@@ -164,6 +168,8 @@ DENIALS: tuple[Denial, ...] = (
         Denial(names=("fcntl", "fcntl64"), error=errno.EINVAL, conditions=(_is(1, command),))
         for command in LOCKS_SEEN_BY_OTHERS.values()
     ),
+    # It is advice: a program that gives it does not look at the answer.
+    Denial(names=("fadvise64",), error=0, conditions=(_is(ADVICE, FADV_DONTNEED),)),
     *_families_but("socket", (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)),
     *_families_but("socketpair", (AF_UNIX,)),
     Denial(
