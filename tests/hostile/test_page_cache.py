@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile import page_cache_trial
 from support.backends import BACKENDS, CONTAINERS, mark_of
+from support.contest import COPY, Contest, write_greys
 
 import advcomp
-from advcomp.sandbox.cache.steady import CacheState
+from advcomp.sandbox.base import Sandbox, SharedTree
+from advcomp.sandbox.box.shown import HostView
+from advcomp.sandbox.cache.steady import CacheState, SteadyCache
+from advcomp.tournament.job import steadiness
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.steadiness import SWITCH
+from advcomp.tournament.job.waves import load_waves
+from advcomp.tournament.outcome.collect import collect
+from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.state import load_state
 
 HERE = Path(__file__).parent
 TRIAL = HERE / "page_cache_trial.py"
@@ -86,3 +97,58 @@ def test_with_it_none_tells_more_than_chance(
     expected = CacheState.HELD if wall is CacheState.PINNED and not can_lock else wall
     assert said["state"] == expected
     assert all(abs(count - CHANCE) < FAR_FROM_CHANCE for count in said["right"].values()), said
+
+
+PROGRAM = """\
+#!/usr/bin/env python3
+import sys
+IN, OUT = sys.argv[1:3]
+sys.argv[1] = {message!r}
+"""
+TELLER = (
+    "import shutil\nshutil.copytree(IN, OUT, dirs_exist_ok=True, copy_function=shutil.copyfile)\n"
+)
+ANSWER = """
+seen = [by_nowait(file) for file in slots["nowait"]]
+right = sum(a == b for a, b in zip(seen, message["nowait"]))
+with open(OUT, "w") as file:
+    for name in os.listdir(IN):
+        file.write(f"{name},{100 * sum(seen) + right}\\n")
+"""
+
+
+def labels_of(contest: Contest, file: Path, out: str) -> set[int]:
+    """What a defense answered in a tournament: hundreds of pages seen in memory, bits right."""
+    SteadyCache([SharedTree(path=Path("/", page_cache_trial.LIBRARY))], 0).close()
+    contest.run(file, out=contest.folder / out, jobs=1)
+    state, store = load_state(contest.folder / out), Store(contest.folder / out)
+    waves = load_waves(contest.folder / out)
+    key = open_key(contest.folder / out / "key")
+    results = collect(state, store, key, waves).results
+    return {*results.predictions.ravel().tolist(), *results.clean_predictions.ravel().tolist()}
+
+
+def test_an_attack_tells_a_later_defense_nothing_nor_does_a_run_the_next(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole tournament, in which an attack and a defense of one team try to."""
+    library = Path("/", page_cache_trial.LIBRARY)
+    monkeypatch.setattr(HostView, "shared", property(lambda view: (SharedTree(path=library),)))
+    write_greys(tmp_path / "data", 4)
+    contest = Contest(tmp_path)
+    program = PROGRAM.format(message=json.dumps({"nowait": [0, 1] * CHANCE}))
+    program += page_cache_trial.SLOTS
+    teller = contest.entry("teller", program + page_cache_trial.WRITER + TELLER)
+    reader = page_cache_trial.READER.partition("print(")[0] + ANSWER
+    listener = contest.entry("listener", program + reader, "defense")
+    team = [{"path": str(teller), "team": "red"}, {"path": str(listener), "team": "red"}]
+    file = contest.file(
+        [team[0], contest.entry("copy", COPY)], [team[1]], max_epsilons=[8], view="per-attack"
+    )
+    # The first run of the defense reads the attack's message, and leaves all in memory.
+    assert 100 * CHANCE + BITS in labels_of(contest, file, "open")
+    monkeypatch.delenv(SWITCH)
+    monkeypatch.setattr(steadiness, "memory_beside", lambda boxes, memory_bytes: 0)
+    assert labels_of(contest, file, "restored") == {CHANCE}
+    monkeypatch.setattr(steadiness, "memory_beside", lambda boxes, memory_bytes: 1 << 30)
+    assert labels_of(contest, file, "pinned") == {100 * BITS + CHANCE}

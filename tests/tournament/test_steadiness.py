@@ -137,8 +137,7 @@ def test_a_run_says_how_far_the_cache_was_kept(
     finished = contest.run(contest.file(attacks, defenses), out=tmp_path / "run")
     assert finished.results is not None
     states = load_state(tmp_path / "run").page_cache
-    assert len(states) == 2
-    assert states[0] in (CacheState.PINNED, CacheState.HELD)
+    assert set(states) - {CacheState.PINNED, CacheState.HELD} == {CacheState.OPEN}
     manifest = json.loads((finished.results / "results.json").read_text())["manifest"]
     assert manifest["machine"]["page_cache"] == list(states)
     assert any(line.startswith("page cache: open") for line in remarks(tmp_path / "run"))
