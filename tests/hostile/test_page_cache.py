@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hostile import page_cache_trial
 from support.backends import BACKENDS, CONTAINERS, mark_of
-from support.contest import COPY, Contest, write_greys
+from support.contest import Contest, write_greys
 
 import advcomp
 from advcomp.sandbox.base import Sandbox, SharedTree
@@ -131,7 +131,7 @@ def labels_of(contest: Contest, file: Path, out: str) -> set[int]:
 def test_an_attack_tells_a_later_defense_nothing_nor_does_a_run_the_next(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole tournament, in which an attack and a defense of one team try to."""
+    """A whole tournament, in which an attack and a defense of whatever teams try to."""
     library = Path("/", page_cache_trial.LIBRARY)
     monkeypatch.setattr(HostView, "shared", property(lambda view: (SharedTree(path=library),)))
     write_greys(tmp_path / "data", 4)
@@ -141,10 +141,7 @@ def test_an_attack_tells_a_later_defense_nothing_nor_does_a_run_the_next(
     teller = contest.entry("teller", program + page_cache_trial.WRITER + TELLER)
     reader = page_cache_trial.READER.partition("print(")[0] + ANSWER
     listener = contest.entry("listener", program + reader, "defense")
-    team = [{"path": str(teller), "team": "red"}, {"path": str(listener), "team": "red"}]
-    file = contest.file(
-        [team[0], contest.entry("copy", COPY)], [team[1]], max_epsilons=[8], view="per-attack"
-    )
+    file = contest.file([teller], [listener], max_epsilons=[8], view="per-attack")
     # The first run of the defense reads the attack's message, and leaves all in memory.
     assert 100 * CHANCE + BITS in labels_of(contest, file, "open")
     monkeypatch.delenv(SWITCH)
