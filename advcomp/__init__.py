@@ -3,7 +3,7 @@
 What users need is here by name, and imported when it is first used: `import advcomp` costs
 nothing, and the names of players (attacks, defenses, classifiers) need the extra `players`.
 
-Example:
+Examples:
     >>> import advcomp
     >>> sorted(advcomp.ATTACKS)[:3]
     ['admix', 'autopgd_ce', 'autopgd_dlr']
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SandboxError,
         SandboxUnavailable,
     )
+    from advcomp.notebook.run import Run, load_run, run
     from advcomp.players.attack_catalogue import ATTACKS
     from advcomp.players.classifiers import Classifier, load_classifier
     from advcomp.players.defense_catalogue import DEFENSES
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidImage",
     "InvalidSubmission",
     "MissingExtra",
+    "Run",
     "RunConflict",
     "RunOptions",
     "SandboxError",
@@ -53,7 +55,9 @@ __all__ = [
     "__version__",
     "load_classifier",
     "load_ensemble",
+    "load_run",
     "load_tournament",
+    "run",
     "run_tournament",
 ]
 
@@ -62,6 +66,7 @@ _HOMES = {
         *("AdvcompError", "InvalidConfig", "InvalidDataset", "InvalidImage", "InvalidSubmission"),
         *("MissingExtra", "RunConflict", "SandboxError", "SandboxUnavailable"),
     ),
+    "advcomp.notebook.run": ("Run", "load_run", "run"),
     "advcomp.players.attack_catalogue": ("ATTACKS",),
     "advcomp.players.classifiers": ("Classifier", "load_classifier"),
     "advcomp.players.defense_catalogue": ("DEFENSES",),
@@ -79,13 +84,14 @@ def __getattr__(name: str) -> object:
     try:
         module = import_module(home)
     except ModuleNotFoundError as error:
+        extra = "frames" if home.startswith("advcomp.notebook") else "players"
         if error.name is None or error.name.partition(".")[0] == "advcomp":
             raise
         from advcomp.errors import MissingExtra
 
         raise MissingExtra(
             f"advcomp.{name} needs {error.name}, which is not installed; type: "
-            "pip install 'advcomp[players]'"
+            f"pip install 'advcomp[{extra}]'"
         ) from error
     return getattr(module, name)
 

@@ -73,6 +73,6 @@ def test_everything_that_is_installed_has_an_exact_version() -> None:
     extras = project["optional-dependencies"].values()
     needed = {need for list_ in [project["dependencies"], *extras] for need in list_}
     names = {
-        re.split("[>=]", need)[0].lower() for need in needed if not need.startswith("advcomp[")
+        re.split(r"[>=\[]", need)[0].lower() for need in needed if not need.startswith("advcomp[")
     }
     assert names <= {pin.split("==")[0].lower() for pin in pins}

@@ -8,8 +8,11 @@ What the rules leave open is decided so:
   same way; labels that exist on it still count in the matrices, and `images` and `coverage` still
   include it.
 * An entry with verdict INFRA has no rank, but remains an opponent on the pairs that are left.
-* A REJECTED entry never ran: it scores 0 under every rule (also under `dev-toolkit`, where a
-  missing image of a running attack wins) and is nobody's opponent.
+* A REJECTED entry never ran: it has no score under any rule, and is nobody's opponent.
+* Under `dev-toolkit`, where what is missing wins, nobody has a rank without full coverage.
+* What own pairs are taken to be, where opponents weigh by team, is told in `opponents.py`. A worst
+  case is over pairs that were played; so is a gain, in which opponents weigh as in a score.
+* A count in which estimates have a part is rounded where it is shown; ranks go by what it is.
 * A rate under `paper` and `dev-toolkit` is over all scored pairs; under `eval-infra` over the
   labels that exist, and an opponent with none is left out.
 * The clean rate that a gain is measured from is over the clean images that the defense labelled,
@@ -22,12 +25,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.opponents import DECIMALS, Fit, Opponents, own_pairs, team_weights
 from advcomp.scoring.results import MISSING, Entry, Results
 from advcomp.scoring.tallies import Tallies, rejected, tally
 
@@ -48,7 +53,7 @@ class Absence(StrEnum):
         """A score as a number that is a count or a rate by its type."""
         if score is None:
             return None
-        return int(score) if self.counts else float(score)
+        return int(score + Fraction(1, 2)) if self.counts else float(score)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,8 @@ class EntryScore:
     """What one entry achieved; None where a figure does not apply.
 
     Args:
-        rank: Within the track, 1 is best; None for REJECTED, INFRA, nothing valid, no opponents.
+        rank: Within the track, 1 is best; None for REJECTED, INFRA, nothing valid, no opponents,
+            and under `dev-toolkit` for less than full coverage.
         score: A rate under `paper`, a count (an integer) under the other rules.
         worst_case: The lowest rate against one opponent.
         gain_over_clean: Mean over the opponents of what an attack adds to their errors (hits).
@@ -101,17 +107,22 @@ class Scores:
 
     Args:
         attacks, defenses: In the order of the results.
-        attack_opponents: bool (A, D), the defenses that each attack is scored on.
-        defense_opponents: bool (D, A), the attacks that each defense is scored on.
+        attack_opponents: bool (A, D), the defenses that each attack is scored on by pairs that
+            were played.
+        defense_opponents: bool (D, A), the attacks that each defense is scored on, likewise.
+        attack_side, defense_side: The weights of opponents, and what own pairs are taken to be.
         expelled: Names of entries that ran, but score nobody because they are not complete.
     """
 
     absence: Absence
+    opponents: Opponents
     tallies: Tallies
     attacks: tuple[EntryScore, ...]
     defenses: tuple[EntryScore, ...]
     attack_opponents: NDArray[np.bool_]
     defense_opponents: NDArray[np.bool_]
+    attack_side: "Side"
+    defense_side: "Side"
     expelled: tuple[str, ...]
 
     @property
@@ -120,14 +131,18 @@ class Scores:
         return self.attacks + self.defenses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Side:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
     """One side's n entries against the other's m, over E budgets.
 
     Args:
         points: int64 (n, E, m), pairs won by the entry.
         chances: int64 (n, E, m), pairs that a rate is over.
-        opponents: bool (n, m).
+        opponents: bool (n, m), pairs that were played and count.
+        estimated: bool (n, m), own pairs that are estimated.
+        weights: int64 (m,), of the opponents.
+        scale: The weight of an opponent that has a team of its own.
+        fits: Rows -> the model of their quantity; none where nothing is estimated.
         pairs: int64 (E,), all scored pairs.
     """
 
@@ -135,26 +150,57 @@ class _Side:
     points: NDArray[np.int64]
     chances: NDArray[np.int64]
     opponents: NDArray[np.bool_]
+    estimated: NDArray[np.bool_]
+    weights: NDArray[np.int64]
+    scale: int
+    fits: tuple[tuple[NDArray[np.intp], Fit], ...]
     pairs: NDArray[np.int64]
 
+    @property
+    def left_out(self) -> NDArray[np.bool_]:
+        """Own pairs (n, m) with opponents that score others, which are not estimated."""
+        found: NDArray[np.bool_] = (self.weights > 0) & ~self.opponents & ~self.estimated
+        return found
+
+    @cached_property
+    def _estimates(self) -> NDArray[np.float64]:
+        """Rates (n, E, m) of own pairs under the models."""
+        found = np.zeros(self.points.shape)
+        pairs = np.maximum(self.pairs, 1)[:, None, None]
+        for rows, fit in self.fits:
+            rates = self.points[rows].transpose(1, 0, 2) / pairs
+            made = fit.estimates(fit.row_sums(rates), fit.column_sums(rates))
+            found[rows] = np.round(made, DECIMALS).transpose(1, 0, 2)
+        return found
+
     def score(self, entry: int, budgets: slice = slice(None)) -> Fraction | None:
-        opponents = self.opponents[entry]
-        chances = int(opponents.sum() * self.pairs[budgets].sum())
+        """The entry's score at some budgets; None where it has no opponent."""
+        played, own = self.opponents[entry], self.estimated[entry]
+        weight = int(self.weights[played | own].sum())
+        chances = weight * int(self.pairs[budgets].sum())
         if not chances:
             return None
-        points = int(self.points[entry, budgets][:, opponents].sum())
-        return Fraction(points) if self.absence.counts else Fraction(points, chances)
+        won = self.points[entry, budgets][:, played] @ self.weights[played]
+        points = Fraction(int(won.sum()))
+        for opponent in np.flatnonzero(own):
+            for budget in np.arange(len(self.pairs))[budgets]:
+                nano = round(float(self._estimates[entry, budget, opponent]) * 10**DECIMALS)
+                share = Fraction(nano, 10**DECIMALS) * int(self.pairs[budget])
+                points += share * int(self.weights[opponent])
+        return points / self.scale if self.absence.counts else points / chances
 
     def rates(self, entry: int, budgets: slice = slice(None)) -> dict[int, Fraction]:
-        """The entry's rate against each opponent with which it has one."""
+        """The entry's rate against each opponent that it met and with which it has one."""
         points = self.points[entry, budgets].sum(axis=0)
         chances = self.chances[entry, budgets].sum(axis=0)
         return _fractions(points, chances * self.opponents[entry])
 
     def worst_case(self, entry: int, budgets: slice = slice(None)) -> Fraction | None:
+        """The lowest of these rates."""
         return min(self.rates(entry, budgets).values(), default=None)
 
     def epsilons(self, entry: int, max_epsilons: NDArray[np.int64]) -> tuple[EpsilonScore, ...]:
+        """Both at every budget."""
         return tuple(
             EpsilonScore(
                 max_epsilon=int(max_epsilon),
@@ -165,19 +211,46 @@ class _Side:
         )
 
 
-def score(results: Results, absence: Absence) -> Scores:
+def score(results: Results, absence: Absence, opponents: Opponents = Opponents.TEAMS) -> Scores:
     """Score every entry of a tournament, and rank it within its track."""
-    tallies = tally(results)
-    attacks, defenses = _sides(results, tallies, absence)
+    return _scored(results, tally(results), absence, opponents)
+
+
+def ranks_with(results: Results, scores: Scores, name: str) -> tuple[int | None, ...]:
+    """What the ranks of all entries would be if one that is not complete scored the others.
+
+    Args:
+        results: What `scores` was made from.
+        scores: The scores of a tournament.
+        name: Of the entry.
+    """
+    also = [
+        np.array([entry.name == name for entry in entries], dtype=bool)
+        for entries in (results.attacks, results.defenses)
+    ]
+    tallies = replace(
+        scores.tallies,
+        complete_attacks=scores.tallies.complete_attacks | also[0],
+        complete_defenses=scores.tallies.complete_defenses | also[1],
+    )
+    scored = _scored(results, tallies, scores.absence, scores.opponents)
+    return tuple(entry.rank for entry in scored.entries)
+
+
+def _scored(results: Results, tallies: Tallies, absence: Absence, opponents: Opponents) -> Scores:
+    attacks, defenses = _sides(results, tallies, absence, opponents)
     attack_scores = _score_attacks(results, tallies, attacks)
     defense_scores = _score_defenses(results, tallies, defenses)
     return Scores(
         absence=absence,
+        opponents=opponents,
         tallies=tallies,
         attacks=attack_scores,
         defenses=defense_scores,
         attack_opponents=attacks.opponents,
         defense_opponents=defenses.opponents,
+        attack_side=attacks,
+        defense_side=defenses,
         expelled=_expelled(absence, attack_scores + defense_scores),
     )
 
@@ -198,7 +271,9 @@ def targeted(results: Results) -> NDArray[np.bool_]:
     )
 
 
-def _sides(results: Results, tallies: Tallies, absence: Absence) -> tuple[_Side, _Side]:
+def _sides(
+    results: Results, tallies: Tallies, absence: Absence, opponents: Opponents
+) -> tuple[Side, Side]:
     """The attacks' and the defenses' view of the counts."""
     counts = tallies.scored_labels
     pairs = np.broadcast_to(tallies.pairs[:, None, None], counts.correct.shape)
@@ -209,24 +284,79 @@ def _sides(results: Results, tallies: Tallies, absence: Absence) -> tuple[_Side,
     if absence is Absence.DEV_TOOLKIT:
         scoring_attacks = ~rejected(results.attacks)
         scoring_defenses = ~rejected(results.defenses)
-    attacks = _Side(
+    quantities = targeted(results)
+    attacks = _side(
+        _Entries(results.attacks, scoring_attacks, [quantities, ~quantities]),
+        _Entries(results.defenses, scoring_defenses, []),
+        strangers=tallies.strangers.T,
+        opponents=opponents,
         absence=absence,
         points=points.transpose(2, 0, 1),
         chances=chances.transpose(2, 0, 1),
-        opponents=tallies.strangers.T & scoring_defenses,
         pairs=tallies.pairs,
     )
-    defenses = _Side(
+    defenses = _side(
+        _Entries(results.defenses, scoring_defenses, [np.ones(len(results.defenses), np.bool_)]),
+        _Entries(results.attacks, scoring_attacks, []),
+        strangers=tallies.strangers,
+        opponents=opponents,
         absence=absence,
         points=counts.correct.transpose(1, 0, 2),
         chances=chances.transpose(1, 0, 2),
-        opponents=tallies.strangers & scoring_attacks,
         pairs=tallies.pairs,
     )
     return attacks, defenses
 
 
-def _score_attacks(results: Results, tallies: Tallies, side: _Side) -> tuple[EntryScore, ...]:
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Entries of one side, which of them score others, and groups that one quantity judges."""
+
+    entries: Sequence[Entry]
+    scoring: NDArray[np.bool_]
+    quantities: Sequence[NDArray[np.bool_]]
+
+
+def _side(
+    rows: _Entries,
+    columns: _Entries,
+    *,
+    strangers: NDArray[np.bool_],
+    opponents: Opponents,
+    absence: Absence,
+    points: NDArray[np.int64],
+    chances: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+) -> Side:
+    """One side under a rule for opponents."""
+    played = strangers & columns.scoring
+    estimated = np.zeros_like(played)
+    weights, scale = columns.scoring.astype(np.int64), 1
+    fits: list[tuple[NDArray[np.intp], Fit]] = []
+    if opponents is Opponents.TEAMS:
+        weights, scale = team_weights(columns.entries, columns.scoring)
+        row_weights, _ = team_weights(rows.entries, rows.scoring)
+        for group in rows.quantities:
+            chosen = np.flatnonzero(group)
+            if (strangers | ~columns.scoring)[chosen].all():
+                continue  # nobody has an own pair
+            fit = Fit.of(played[chosen], row_weights[chosen], weights)
+            estimated[chosen] = own_pairs(strangers[chosen], columns.scoring, fit)
+            fits.append((chosen, fit))
+    return Side(
+        absence=absence,
+        points=points,
+        chances=chances,
+        opponents=played,
+        estimated=estimated & ~rejected(tuple(rows.entries))[:, None],
+        weights=weights,
+        scale=scale,
+        fits=tuple(fits),
+        pairs=pairs,
+    )
+
+
+def _score_attacks(results: Results, tallies: Tallies, side: Side) -> tuple[EntryScore, ...]:
     wrong, hit = _clean_rates(results, side.absence)
     images = len(results.pair_image)
     is_targeted = targeted(results)
@@ -236,7 +366,7 @@ def _score_attacks(results: Results, tallies: Tallies, side: _Side) -> tuple[Ent
             rank=None,
             score=side.score(a),
             worst_case=side.worst_case(a),
-            gain_over_clean=_gain(side.rates(a), hit if is_targeted[a] else wrong),
+            gain_over_clean=_gain(side, a, hit if is_targeted[a] else wrong),
             clean_accuracy=None,
             images=images,
             valid=int(results.exists[a].sum()),
@@ -245,10 +375,10 @@ def _score_attacks(results: Results, tallies: Tallies, side: _Side) -> tuple[Ent
         )
         for a, entry in enumerate(results.attacks)
     ]
-    return _ranked(scores)
+    return _ranked(scores, side.absence)
 
 
-def _score_defenses(results: Results, tallies: Tallies, side: _Side) -> tuple[EntryScore, ...]:
+def _score_defenses(results: Results, tallies: Tallies, side: Side) -> tuple[EntryScore, ...]:
     valid = (tallies.all_labels.correct + tallies.all_labels.error).sum(axis=(0, 2))
     images = int(results.exists.sum())
     scores = [
@@ -266,7 +396,7 @@ def _score_defenses(results: Results, tallies: Tallies, side: _Side) -> tuple[En
         )
         for d, entry in enumerate(results.defenses)
     ]
-    return _ranked(scores)
+    return _ranked(scores, side.absence)
 
 
 def _clean_rates(
@@ -289,9 +419,12 @@ def _fractions(points: NDArray[np.int64], chances: NDArray[np.int64]) -> dict[in
     return {int(i): Fraction(int(points[i]), int(chances[i])) for i in np.flatnonzero(chances > 0)}
 
 
-def _gain(rates: dict[int, Fraction], clean: dict[int, Fraction]) -> Fraction | None:
-    gains = [rates[d] - clean[d] for d in rates.keys() & clean.keys()]
-    return sum(gains, Fraction(0)) / len(gains) if gains else None
+def _gain(side: Side, entry: int, clean: dict[int, Fraction]) -> Fraction | None:
+    rates = side.rates(entry)
+    met = rates.keys() & clean.keys()
+    weight = sum(int(side.weights[d]) for d in met)
+    gains = (int(side.weights[d]) * (rates[d] - clean[d]) for d in met)
+    return sum(gains, Fraction(0)) / weight if weight else None
 
 
 def _clean_accuracy(results: Results, defense: int) -> Fraction | None:
@@ -300,19 +433,39 @@ def _clean_accuracy(results: Results, defense: int) -> Fraction | None:
     return Fraction(int(right.sum()), right.size) if right.size else None
 
 
-def _ranked(scores: Sequence[EntryScore]) -> tuple[EntryScore, ...]:
+def _ranked(scores: Sequence[EntryScore], absence: Absence) -> tuple[EntryScore, ...]:
     """Give every entry that has a place its rank among those of its track; ties share one."""
-    placed = [(s.entry.type, s.score) for s in scores if _has_rank(s) and s.score is not None]
+    scores = [_emptied(s) if s.entry.verdict is Verdict.REJECTED else s for s in scores]
+    places = [_has_rank(s, absence) for s in scores]
+    placed = [
+        (s.entry.type, s.score)
+        for s, has_rank in zip(scores, places, strict=True)
+        if has_rank and s.score is not None
+    ]
     return tuple(
         replace(s, rank=1 + sum(t is s.entry.type and other > s.score for t, other in placed))
-        if _has_rank(s) and s.score is not None
+        if has_rank and s.score is not None
         else s
-        for s in scores
+        for s, has_rank in zip(scores, places, strict=True)
     )
 
 
-def _has_rank(score: EntryScore) -> bool:
-    return score.entry.verdict not in (Verdict.REJECTED, Verdict.INFRA) and score.coverage > 0
+def _emptied(score: EntryScore) -> EntryScore:
+    """A REJECTED entry's: it never ran, so nothing is known of it."""
+    return replace(
+        score,
+        score=None,
+        worst_case=None,
+        gain_over_clean=None,
+        clean_accuracy=None,
+        epsilons=tuple(replace(e, score=None, worst_case=None) for e in score.epsilons),
+    )
+
+
+def _has_rank(score: EntryScore, absence: Absence) -> bool:
+    if score.entry.verdict in (Verdict.REJECTED, Verdict.INFRA):
+        return False
+    return score.coverage == 1 if absence is Absence.DEV_TOOLKIT else score.coverage > 0
 
 
 def _expelled(absence: Absence, scores: Sequence[EntryScore]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.game import rankings
 from advcomp.scoring.intervals import Interval, bootstrap
+from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.ranking import Ranking
 from advcomp.scoring.results import Results
 from advcomp.scoring.scores import Absence, Scores, score
@@ -15,11 +16,13 @@ class ScoringOptions:
     """What a tournament file may choose about scores.
 
     Args:
+        opponents: How opponents weigh, and what a team's own pairs are.
         bootstrap: Resamples that the intervals come from; 0 leaves the intervals empty.
         seed: Seed of those resamples.
     """
 
     absence: Absence = Absence.PAPER
+    opponents: Opponents = Opponents.TEAMS
     bootstrap: int = 1000
     seed: int = 0
 
@@ -49,7 +52,7 @@ class Standings:
 
 def judge(results: Results, options: ScoringOptions) -> Standings:
     """Score and rank a tournament; the same results and options give the same standings."""
-    scores = score(results, options.absence)
+    scores = score(results, options.absence, options.opponents)
     return Standings(
         results=results,
         options=options,

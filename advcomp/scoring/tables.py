@@ -26,7 +26,7 @@ from advcomp.scoring.leaderboard import (
     row_as_json,
 )
 from advcomp.scoring.results import JobRecord, Results
-from advcomp.scoring.scores import Absence, EntryScore
+from advcomp.scoring.scores import Absence, EntryScore, ranks_with
 from advcomp.scoring.standings import Standings
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
@@ -99,6 +99,7 @@ def results_json(
         "provisional": standings.provisional,
         "scoring": {
             "absence": str(standings.options.absence),
+            "opponents": str(standings.options.opponents),
             "bootstrap": standings.options.bootstrap,
             "seed": standings.options.seed,
         },
@@ -109,6 +110,8 @@ def results_json(
         "unscored_pairs": int(results.infra_pairs.sum()),
         "max_epsilons": scores.tallies.max_epsilons.tolist(),
         "expelled": scores.expelled,
+        "left_out": _left_out(standings),
+        "own_pairs": _own_pairs(standings),
         "leaderboard": [row_as_json(row) for row in rows],
         "entries": [_entry(entry, scores.absence) for entry in scores.entries],
         "matrices": {
@@ -120,6 +123,38 @@ def results_json(
         "manifest": json.loads(json.dumps(manifest, sort_keys=True)),
     }
     return _numbers_on_one_line(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
+
+
+def _left_out(standings: Standings) -> list[Json]:
+    """Each entry that scores nobody since it is incomplete, and whose rank that changed."""
+    results, scores = standings.results, standings.scores
+    found: list[Json] = []
+    for name in scores.expelled:
+        others = ranks_with(results, scores, name)
+        changed = {
+            entry.entry.name: [entry.rank, rank]
+            for entry, rank in zip(scores.entries, others, strict=True)
+            if rank != entry.rank
+        }
+        found.append({"name": name, "ranks_without_and_with_it": changed})
+    return found
+
+
+def _own_pairs(standings: Standings) -> dict[str, Json]:
+    """What pairs of one team are taken to be: estimated, or left out."""
+    scores, results = standings.scores, standings.results
+    attacks = [entry.name for entry in results.attacks]
+    defenses = [entry.name for entry in results.defenses]
+    return {
+        "estimated": [
+            *([attacks[a], defenses[d]] for a, d in np.argwhere(scores.attack_side.estimated)),
+            *([defenses[d], attacks[a]] for d, a in np.argwhere(scores.defense_side.estimated)),
+        ],
+        "left_out": [
+            *([attacks[a], defenses[d]] for a, d in np.argwhere(scores.attack_side.left_out)),
+            *([defenses[d], attacks[a]] for d, a in np.argwhere(scores.defense_side.left_out)),
+        ],
+    }
 
 
 def _row(

@@ -32,6 +32,7 @@ from advcomp.rules.toml_fields import (
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits.gpus import Gpus
+from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.sizes import parse_size
@@ -239,9 +240,12 @@ class DefenseTable(Table):
 
 
 class ScoringTable(Table):
-    """[scoring]: what absence means, and how many resamples the intervals are made of."""
+    """[scoring]: what absence means, how opponents weigh, how many resamples intervals take."""
 
     absence: Absence = Field(default=Absence.PAPER, strict=False, description=one_of(Absence))
+    opponents: Opponents = Field(
+        default=Opponents.TEAMS, strict=False, description=one_of(Opponents)
+    )
     bootstrap: int = Field(default=1000, ge=1, description="an integer, at least 1")
 
 

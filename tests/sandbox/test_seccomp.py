@@ -1,5 +1,6 @@
 """System calls that boxes refuse: the table, the filter made of it, and real boxes."""
 
+import errno
 import json
 import platform
 import signal
@@ -98,6 +99,71 @@ def test_what_the_table_denies_the_filter_denies(denial: Denial) -> None:
     ]
     # The kernel reads the lower half of an int; nothing may slip past in the upper one.
     assert all(verdict(call, *with_rubbish) != ALLOWED for call in numbers(denial))
+
+
+REFUSED_ALWAYS = {
+    "EPERM": """
+        unshare setns mount umount umount2 mount_setattr move_mount open_tree fsopen fsconfig
+        fsmount fspick pivot_root chroot name_to_handle_at open_by_handle_at ptrace
+        process_vm_readv process_vm_writev kcmp pidfd_getfd perf_event_open lookup_dcookie add_key
+        request_key keyctl clock_settime clock_adjtime settimeofday adjtimex stime bpf init_module
+        finit_module delete_module create_module query_module get_kernel_syms kexec_load
+        kexec_file_load io_uring_setup io_uring_enter io_uring_register userfaultfd modify_ldt vm86
+        vm86old personality uselib reboot swapon swapoff acct syslog quotactl quotactl_fd iopl
+        ioperm vhangup nfsservctl sysfs ustat _sysctl fanotify_init
+    """,
+    "ENOSYS": "clone3 flock inotify_init inotify_init1 socketcall",
+}
+"""What no argument makes good; who takes a call out of the table does it here, too."""
+
+
+def test_what_is_always_refused_is_written_out() -> None:
+    table = {
+        (name, denial.error)
+        for denial in DENIALS
+        if not denial.conditions
+        for name in denial.names
+    }
+    literal = {
+        (name, getattr(errno, error))
+        for error, names in REFUSED_ALWAYS.items()
+        for name in names.split()
+    }
+    assert table == literal
+
+
+@pytest.mark.parametrize("error", REFUSED_ALWAYS)
+def test_the_filter_refuses_what_is_written_out(error: str) -> None:
+    calls = [number(name) for name in REFUSED_ALWAYS[error].split()]
+    answers = {verdict(call, *[1] * 6) for call in calls if call >= 0}
+    assert answers == {pyseccomp.ERRNO(getattr(errno, error))}
+
+
+REFUSED_WITH = [
+    ("clone", 0, (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)),
+    *(
+        (n, 0, (1,))
+        for n in ["prlimit64", "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"]
+    ),
+    ("pidfd_open", 0, (1,)),
+    ("fcntl", 1, (5, 10, 36, 37, 38, 1024, 1026)),
+    ("ioctl", 1, (0x5412, 0x541C)),
+    ("socket", 0, (3, 4, 5, 9, 15, 17, 29, 31, 38, 40, 44)),
+    ("socketpair", 0, (0, 2, 3, 10, 16, 17, 40)),
+]
+"""Call, place of the argument, values of it that are refused; others are not."""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="other places")
+@pytest.mark.parametrize(("name", "place", "values"), REFUSED_WITH, ids=lambda value: str(value))
+def test_what_an_argument_decides_is_refused_by_its_value(
+    name: str, place: int, values: tuple[int, ...]
+) -> None:
+    good = {"socket": 2, "socketpair": 1}.get(name, 1 << 20 if name == "kill" else 0)
+    assert verdict(number(name), *[good if at == place else 2 for at in range(6)]) == ALLOWED
+    for value in values:
+        arguments = [value if at == place else 2 for at in range(6)]
+        assert verdict(number(name), *arguments) != ALLOWED, value
 
 
 def test_what_the_table_does_not_name_is_allowed() -> None:

@@ -10,6 +10,7 @@ import pytest
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Schedule
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.results import Entry, Results
 from advcomp.scoring.scores import Absence, Scores, score
 
@@ -199,7 +200,7 @@ def test_pairs_of_one_team_are_left_out_of_both_scores(play: Play) -> None:
         answers=answers,
         clean={"d1": "==", "d2": "=="},
     )
-    scores = score(results, Absence.PAPER)
+    scores = score(results, Absence.PAPER, Opponents.ENTRIES)
     assert scored(scores) == {
         "a1": 1,
         "a2": Fraction(1, 4),
@@ -225,7 +226,7 @@ def test_without_opponents_the_cells_are_empty(play: Play) -> None:
             assert entry.coverage == 1
 
 
-def test_a_rejected_entry_scores_0_and_meets_nobody(play: Play) -> None:
+def test_a_rejected_entry_has_no_score_and_meets_nobody(play: Play) -> None:
     results = play(
         attacks=[A1, replace(A2, verdict=Verdict.REJECTED)],
         defenses=[D1, replace(D2, verdict=Verdict.REJECTED)],
@@ -241,10 +242,36 @@ def test_a_rejected_entry_scores_0_and_meets_nobody(play: Play) -> None:
         scores = score(results, absence)
         a1, a2, d1, d2 = scores.entries
         one = 1 if absence.counts else Fraction(1, 2)
-        assert [a1.score, a2.score, d1.score, d2.score] == [one, 0, one, 0]
+        assert [a1.score, a2.score, d1.score, d2.score] == [one, None, one, None]
+        assert [d2.clean_accuracy, a2.gain_over_clean, a2.worst_case] == [None] * 3
         assert [s.rank for s in scores.entries] == [1, None, 1, None]
         assert [s.coverage for s in scores.entries] == [1, 0, 1, 0]
         assert scores.expelled == ()
+
+
+def test_a_rejected_defense_covers_nothing_even_where_there_was_nothing_to_do(play: Play) -> None:
+    results = play(
+        attacks=[replace(A1, verdict=Verdict.REJECTED)],
+        defenses=[D1, replace(D2, verdict=Verdict.REJECTED)],
+        answers={("a1", "d1"): "!!", ("a1", "d2"): "!!"},
+        clean={"d1": "==", "d2": ".."},
+    )
+    _, d1, d2 = score(results, Absence.PAPER).entries
+    assert (d1.images, d2.images) == (0, 0)
+    assert [d1.coverage, d2.coverage] == [1, 0]
+
+
+def test_nobody_has_a_rank_under_dev_toolkit_without_full_coverage(play: Play) -> None:
+    """A missing image wins there; one image of four would be rank 1."""
+    results = play(
+        attacks=[A1, A2],
+        defenses=[D1],
+        answers={("a1", "d1"): "xx==", ("a2", "d1"): "x!!!"},
+        clean={"d1": "===="},
+    )
+    a1, a2, _ = score(results, Absence.DEV_TOOLKIT).entries
+    assert [a1.score, a2.score] == [2, 4]
+    assert (a1.rank, a2.rank) == (1, None)
 
 
 def test_pairs_that_we_failed_on_are_scored_for_nobody(play: Play) -> None:
@@ -299,7 +326,8 @@ def test_rates_over_different_numbers_of_opponents_tie_exactly(play: Play) -> No
         answers=answers,
         clean={"d1": "===", "d2": "===", "d3": "==="},
     )
-    assert [s.rank for s in score(results, Absence.PAPER).attacks] == [1, 1]
+    scores = score(results, Absence.PAPER, Opponents.ENTRIES)
+    assert [s.rank for s in scores.attacks] == [1, 1]
 
 
 def test_the_published_normaliser_counts_complete_opponents_only() -> None:

@@ -73,7 +73,7 @@ def test_leaderboard_csv_byte_by_byte(results: Results, tmp_path: Path) -> None:
         "targeted_attack,1,aim,0.500000,,,,,0.250000,0.250000,,1.000000,4,0,2.500000,OK",
         "defense,1,oak,0.750000,,,,,0.500000,,1.000000,1.000000,11,,1.500000,OK",
         "defense,2,reed,0.375000,,,,,0.250000,,0.500000,1.000000,11,,,OK",
-        "defense,,broken,0.000000,,,,,0.000000,,0.000000,0.000000,11,,,REJECTED",
+        "defense,,broken,,,,,,,,,0.000000,11,,,REJECTED",
     ]
     assert "\r" not in found
     assert '"' not in found
@@ -87,8 +87,8 @@ def test_scores_are_integers_where_they_are_counts(results: Results, tmp_path: P
     assert rows["zap"]["score"] == "5"
     assert rows["zap"]["worst_case"] == "0.666667"
     for row in rows.values():
-        assert row["score_low"].isdigit()
-        assert row["score_high"].isdigit()
+        for column in ("score_low", "score_high"):
+            assert row[column].isdigit() or row["verdict"] == "REJECTED"
         assert float(row["coverage"]) <= 1
     epsilon = json.loads((tmp_path / "results.json").read_text())["entries"][1]["epsilons"][0]
     assert epsilon == {"max_epsilon": 8, "score": 1, "worst_case": 0.0}
@@ -237,7 +237,12 @@ def test_results_json_holds_all_of_it(results: Results, tmp_path: Path) -> None:
     assert content["provisional"] is False
     assert content["manifest"] == manifest
     assert content["expelled"] == ["zap"]
-    assert content["scoring"] == {"absence": "paper", "bootstrap": 0, "seed": 0}
+    assert content["scoring"] == {
+        "absence": "paper",
+        "opponents": "teams",
+        "bootstrap": 0,
+        "seed": 0,
+    }
     assert content["max_epsilons"] == [8, 16]
     assert content["matrices"]["rows"] == ["broken", "oak", "reed"]
     assert content["matrices"]["columns"] == ["noise", "zap", "aim"]

@@ -1,9 +1,15 @@
-"""Every backend as a parameter of tests; a new one is one more name."""
+"""Every backend as a parameter of tests; a new one is one more name.
+
+ADVCOMP_TEST_BACKENDS names further ones, separated by commas, which other packages add.
+"""
+
+import os
 
 import pytest
 
 CONTAINERS = ("docker", "podman", "gvisor")
-BACKENDS = ("bubblewrap", *CONTAINERS)
+ADDED = tuple(filter(None, os.environ.get("ADVCOMP_TEST_BACKENDS", "").split(",")))
+BACKENDS = ("bubblewrap", *CONTAINERS, *ADDED)
 
 
 def mark_of(backend: str) -> tuple[pytest.MarkDecorator, ...]:

@@ -177,7 +177,10 @@ class RunState(_Frozen):
     def scoring_options(self) -> ScoringOptions:
         """What the tournament file chooses about scores."""
         return ScoringOptions(
-            absence=self.scoring.absence, bootstrap=self.scoring.bootstrap, seed=self.seed
+            absence=self.scoring.absence,
+            opponents=self.scoring.opponents,
+            bootstrap=self.scoring.bootstrap,
+            seed=self.seed,
         )
 
     def labels_array(self) -> NDArray[np.int16]:

@@ -1,0 +1,186 @@
+"""What a tournament found out, as data frames, and as Arrow batches where it is too much for one.
+
+Columns are those of the result files where these have them; what is missing is NA.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from enum import StrEnum
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from advcomp.errors import InvalidConfig
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.scoring.leaderboard import LeaderboardRow
+from advcomp.scoring.results import MISSING, JobRecord, Results
+
+__all__ = ["ANSWERS", "Quantity", "answer_batches", "answers", "jobs", "leaderboard", "matrix"]
+
+ANSWERS = pa.schema(
+    [
+        pa.field("image", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("true_label", pa.int16()),
+        pa.field("target_class", pa.int16()),
+        pa.field("attack", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("max_epsilon", pa.int16()),
+        pa.field("defense", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("label", pa.int16()),
+    ]
+)
+"""One row an answer: `attack` is null and `max_epsilon` 0 where the image was clean; `label` is
+null where the defense gave none."""
+
+_INTEGERS = {"rank", "rank_low", "rank_high", "images", "projected_images"}
+_TEXTS = {"track", "submission", "verdict"}
+
+
+class Quantity(StrEnum):
+    """What a cell of `matrix` holds, as a share of the images that have a label."""
+
+    MISCLASSIFICATION = "misclassification"
+    HIT = "hit"
+    CORRECT = "correct"
+
+
+def leaderboard(rows: Sequence[LeaderboardRow], track: str | None = None) -> pd.DataFrame:
+    """The leaderboard, one row an entry: the columns of leaderboard.csv, and `baseline`.
+
+    Args:
+        rows: All of them, in the order of the file.
+        track: `attack`, `targeted_attack` or `defense`, and no other; None: all.
+
+    Raises:
+        InvalidConfig: There is no such track.
+    """
+    tracks = [kind.value for kind in SubmissionType]
+    if track is not None and track not in tracks:
+        raise InvalidConfig(f"track: expected one of {', '.join(tracks)}; got {track!r}")
+    chosen = [row for row in rows if track in (None, row.track)]
+    columns = {}
+    for field in fields(LeaderboardRow):
+        values = [getattr(row, field.name) for row in chosen]
+        kind = "Int64" if field.name in _INTEGERS else "Float64"
+        kind = "string" if field.name in _TEXTS else kind
+        columns[field.name] = pd.Series(values, dtype="bool" if field.name == "baseline" else kind)
+    return pd.DataFrame(columns)
+
+
+def jobs(records: Sequence[JobRecord]) -> pd.DataFrame:
+    """Every run of a submission, one row each: the columns of verdicts.csv."""
+    names = [field.name for field in fields(JobRecord)]
+    table = pa.table({name: [getattr(record, name) for record in records] for name in names})
+    return _frame(table)
+
+
+def matrix(
+    results: Results,
+    quantity: str = Quantity.MISCLASSIFICATION,
+    max_epsilon: int | None = None,
+) -> pd.DataFrame:
+    """Rates, one row a defense, one column an attack; NA where a defense labelled nothing.
+
+    Args:
+        results: What was found out.
+        quantity: `misclassification`, `hit` (of the target class) or `correct`.
+        max_epsilon: At this budget alone, in pixel levels; None: over all.
+
+    Raises:
+        InvalidConfig: There is no such quantity or budget, or there are no target classes.
+    """
+    if quantity not in [*Quantity]:
+        raise InvalidConfig(f"quantity: expected one of {', '.join(Quantity)}; got {quantity!r}")
+    pairs = _pairs_at(results, max_epsilon)
+    image = results.pair_image[pairs]
+    predicted = results.predictions[:, :, pairs]
+    if quantity == Quantity.HIT:
+        if results.target_classes is None:
+            raise InvalidConfig(
+                "quantity hit: expected a dataset with target classes; it has none"
+            )
+        won = predicted == results.target_classes[image]
+    else:
+        won = (predicted == results.labels[image]) == (quantity == Quantity.CORRECT)
+    labelled = predicted != MISSING
+    counts = labelled.sum(axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates = (won & labelled).sum(axis=2) / counts
+    return pd.DataFrame(
+        np.where(counts > 0, rates, np.nan),
+        index=pd.Index([entry.name for entry in results.defenses], name="defense"),
+        columns=pd.Index([entry.name for entry in results.attacks], name="attack"),
+        dtype="float64",
+    )
+
+
+def answers(results: Results, *, clean: bool = False) -> pd.DataFrame:
+    """Every answer of every defense, one row each, on Arrow's memory: see `ANSWERS`.
+
+    Args:
+        results: What was found out.
+        clean: The answers on clean images, too.
+    """
+    table = pa.Table.from_batches(answer_batches(results, clean=clean), schema=ANSWERS)
+    return _frame(table)
+
+
+def answer_batches(results: Results, *, clean: bool = False) -> Iterator[pa.RecordBatch]:
+    """The same, a batch for each defense, and one for its clean images: never all at once."""
+    names = pa.array(results.image_ids, pa.string())
+    attacks = pa.array([entry.name for entry in results.attacks], pa.string())
+    defenses = pa.array([entry.name for entry in results.defenses], pa.string())
+    which, pairs = np.nonzero(results.exists)
+    image = results.pair_image[pairs]
+    budgets = results.pair_max_epsilon[pairs].astype(np.int16)
+    every = np.arange(len(results.image_ids))
+
+    def batch(
+        defense: int,
+        image: NDArray[np.intp],
+        labels: NDArray[np.int16],
+        attack: pa.Array,
+        max_epsilon: NDArray[np.int16],
+    ) -> pa.RecordBatch:
+        size = len(labels)
+        targets = results.target_classes
+        return pa.record_batch(
+            [
+                pa.DictionaryArray.from_arrays(_int32(image), names),
+                pa.array(results.labels[image], pa.int16()),
+                pa.nulls(size, pa.int16()) if targets is None else pa.array(targets[image]),
+                pa.DictionaryArray.from_arrays(attack, attacks),
+                pa.array(max_epsilon),
+                pa.DictionaryArray.from_arrays(_int32(np.full(size, defense)), defenses),
+                pa.array(labels, pa.int16(), mask=labels == MISSING),
+            ],
+            schema=ANSWERS,
+        )
+
+    for defense in range(len(results.defenses)):
+        labels = results.predictions[defense][which, pairs]
+        yield batch(defense, image, labels, _int32(which), budgets)
+        if clean:
+            nobody, zero = pa.nulls(len(every), pa.int32()), np.zeros(len(every), np.int16)
+            yield batch(defense, every, results.clean_predictions[defense], nobody, zero)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """On Arrow's own memory, not one Python object a cell."""
+    frame: pd.DataFrame = table.to_pandas(types_mapper=pd.ArrowDtype)
+    return frame
+
+
+def _int32(values: NDArray[np.integer]) -> pa.Array:
+    return pa.array(values.astype(np.int32), pa.int32())
+
+
+def _pairs_at(results: Results, max_epsilon: int | None) -> NDArray[np.intp]:
+    if max_epsilon is None:
+        return np.arange(len(results.pair_image))
+    found = np.flatnonzero(results.pair_max_epsilon == max_epsilon)
+    if found.size == 0:
+        known = ", ".join(map(str, sorted(set(results.pair_max_epsilon.tolist()))))
+        raise InvalidConfig(f"max_epsilon: expected one of {known}; got {max_epsilon}")
+    return found

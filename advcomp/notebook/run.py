@@ -1,0 +1,217 @@
+"""A run as an object: what `advcomp.run` and `advcomp.load_run` give."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from advcomp.errors import InvalidConfig
+from advcomp.notebook import frames
+from advcomp.rules.images import decode_png
+from advcomp.scoring.results import Results
+from advcomp.scoring.standings import Standings, judge
+from advcomp.scoring.tables import leaderboard_rows
+from advcomp.terminal.run_progress import display_on
+from advcomp.tournament.config import load_tournament
+from advcomp.tournament.job.executors import LOCAL, Stop
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.plan import attack_jobs
+from advcomp.tournament.job.waves import load_waves
+from advcomp.tournament.opening import folder_of
+from advcomp.tournament.outcome.collect import Collected, collect
+from advcomp.tournament.runner import RunOptions, run_tournament
+from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.state import KEY_FILE, RunState, load_state
+
+__all__ = ["Run", "load_run", "run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tournament's run, finished or not; what it holds is read when it is first asked for.
+
+    Args:
+        folder: Where it is kept.
+    """
+
+    folder: Path
+
+    @cached_property
+    def state(self) -> RunState:
+        """What the run is about: dataset, entries, limits, sandbox."""
+        return load_state(self.folder)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no job lacks a result."""
+        return not self._collected.unfinished
+
+    @property
+    def results(self) -> Results:
+        """All labels as arrays."""
+        return self._collected.results
+
+    def leaderboard(self, track: str | None = None) -> pd.DataFrame:
+        """The leaderboard, one row an entry; provisional while the run is unfinished.
+
+        Args:
+            track: `attack`, `targeted_attack` or `defense`; None: all three.
+
+        Raises:
+            InvalidConfig: There is no such track.
+        """
+        return frames.leaderboard(leaderboard_rows(self._standings), track)
+
+    def matrix(
+        self, quantity: str = frames.Quantity.MISCLASSIFICATION, max_epsilon: int | None = None
+    ) -> pd.DataFrame:
+        """Rates of every attack (columns) against every defense (rows); see `frames.matrix`."""
+        return frames.matrix(self.results, quantity, max_epsilon)
+
+    def answers(self, *, clean: bool = False) -> pd.DataFrame:
+        """Every answer, one row each; see `frames.answers`."""
+        return frames.answers(self.results, clean=clean)
+
+    def jobs(self) -> pd.DataFrame:
+        """Every run of a submission: verdicts, times, memory."""
+        return frames.jobs(self._collected.jobs)
+
+    def images(
+        self, attack: str, max_epsilon: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[str, ...]]:
+        """The adversarial images of an attack at a budget, beside the clean ones.
+
+        Returns:
+            Adversarial and clean images, both uint8 (N, H, W, 3), and their N ImageIds; images
+            that the attack did not write are left out.
+
+        Raises:
+            InvalidConfig: There is no such attack or budget.
+        """
+        wanted = [
+            job
+            for job in attack_jobs(self.state)
+            if (job.entry.name, job.max_epsilon) == (attack, max_epsilon)
+        ]
+        if not wanted:
+            names = ", ".join(entry.name for entry in self.state.attacks)
+            budgets = ", ".join(map(str, self.state.max_epsilons))
+            raise InvalidConfig(
+                f"images: expected an attack of {names} and a budget of {budgets}; "
+                f"got {attack!r} at {max_epsilon}"
+            )
+        height, width = self.state.dataset.height, self.state.dataset.width
+        store, found = Store(self.folder), {}
+        for job in wanted:
+            if store.load(job.id) is None:
+                continue
+            with store.images(job.id) as archive:
+                for member in archive.namelist():
+                    found[Path(member).stem] = decode_png(archive.read(member), height, width)
+        ids = tuple(name for name in self.state.dataset.image_ids if name in found)
+        place = Path(self.state.dataset.images_dir)
+        clean = [decode_png((place / f"{n}.png").read_bytes(), height, width) for n in ids]
+        empty = np.zeros((0, height, width, 3), np.uint8)
+        return (
+            np.stack([found[name] for name in ids]) if ids else empty,
+            np.stack(clean) if ids else empty,
+            ids,
+        )
+
+    @cached_property
+    def _collected(self) -> Collected:
+        key = open_key(self.folder / KEY_FILE)
+        return collect(self.state, Store(self.folder), key, load_waves(self.folder))
+
+    @cached_property
+    def _standings(self) -> Standings:
+        return judge(self.results, self.state.scoring_options)
+
+    def _repr_html_(self) -> str:
+        return self.leaderboard().to_html(index=False)
+
+
+@contextmanager
+def _stopping(stop: Stop) -> Iterator[None]:
+    """Let the first interrupt set `stop`, and the second be the usual exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def load_run(folder: str | Path) -> Run:
+    """A run that was made before, finished or not.
+
+    Raises:
+        RunConflict: The folder is no run.
+    """
+    loaded = Run(Path(folder).resolve())
+    _ = loaded.state
+    return loaded
+
+
+def run(
+    file: str | Path,
+    *,
+    out: str | Path | None = None,
+    sandbox: str | None = None,
+    trusting: bool = False,
+    jobs: int | None = None,
+    key: str | Path | None = None,
+    executor: str = LOCAL,
+    replan: bool = False,
+) -> Run:
+    """Run a tournament file, or go on where it stopped: `advcomp run` as a function.
+
+    Progress is shown on standard error. An interrupt (Ctrl-C, a notebook's stop button) finishes
+    the jobs that run, and returns the run as far as it is; the same call goes on.
+
+    Args:
+        file: The tournament file.
+        out: The run's folder; by default `runs/NAME`.
+        sandbox: A sandbox instead of the file's.
+        trusting: The submissions are one's own: the sandbox may be `none`.
+        jobs: Sandboxes at once.
+        key: A key file to use for a new run.
+        executor: What carries the jobs to where they run.
+        replan: Classify all attacks together, in one new wave.
+
+    Raises:
+        AdvcompError: What the command would print.
+    """
+    options = RunOptions(
+        file=Path(file),
+        out=None if out is None else Path(out),
+        backend=sandbox,
+        trusting=trusting,
+        jobs=jobs,
+        key=None if key is None else Path(key),
+        executor=executor,
+        replan=replan,
+    )
+    folder = folder_of(load_tournament(options.file), options.out)
+    stop = Stop()
+    with _stopping(stop), display_on(sys.stderr) as display:
+        run_tournament(options, display, stop)
+    return Run(folder)

@@ -1,0 +1,90 @@
+"""Waves: which columns are classified together, and which old waves are kept."""
+
+import numpy as np
+import pytest
+from support.contest import BRIGHTNESS, COPY, Contest, write_greys
+
+from advcomp.tournament.job.plan import attack_jobs
+from advcomp.tournament.job.waves import (
+    Column,
+    ColumnSource,
+    Wave,
+    columns_of,
+    load_waves,
+    plan_waves,
+)
+from advcomp.tournament.outcome.collect import current_columns
+from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.state import load_state
+
+
+def column(attack: str, job: str = "job") -> Column:
+    source = ColumnSource(job=job, outputs="outputs", max_epsilon=8, images=(0, 1))
+    return Column(attack=attack, max_epsilon=8, sources=(source,))
+
+
+A, B, C = map(column, "abc")
+
+
+def test_what_is_new_becomes_a_wave_after_those_that_are_kept() -> None:
+    first = plan_waves((), [A, B])
+    assert first == (Wave(columns=(A, B)),)
+    assert plan_waves(first, [A, B]) == first
+    assert plan_waves(first, [A, B, C]) == (*first, Wave(columns=(C,)))
+
+
+def test_a_wave_that_holds_nothing_wanted_any_more_goes() -> None:
+    waves = (Wave(columns=(A,)), Wave(columns=(B,)))
+    assert plan_waves(waves, [B]) == (Wave(columns=(B,)),)
+    again = column("a", job="another")
+    assert plan_waves(waves, [again, B]) == (Wave(columns=(B,)), Wave(columns=(again,)))
+
+
+def test_a_wave_of_which_something_is_wanted_stays_whole() -> None:
+    """Its shards were made of all of it; what is not wanted is not scored."""
+    waves = (Wave(columns=(A, B)),)
+    assert plan_waves(waves, [B]) == waves
+
+
+def test_without_any_image_there_is_one_wave_of_clean_images() -> None:
+    assert plan_waves((), []) == (Wave(columns=()),)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "view", "columns"),
+    [
+        ("round-robin", "latin", 1),
+        ("round-robin", "pooled", 2),
+        ("round-robin", "per-attack", 2),
+        ("grid", "latin", 2),
+    ],
+)
+def test_budgets_of_an_attack_are_one_column_under_round_robin_and_latin_alone(
+    tmp_path_factory: pytest.TempPathFactory, schedule: str, view: str, columns: int
+) -> None:
+    folder = tmp_path_factory.mktemp("waves")
+    write_greys(folder / "data", 101)  # two batches of round-robin
+    contest = Contest(folder)
+    file = contest.file(
+        [contest.entry("noop", COPY)],
+        [contest.entry("brightness", BRIGHTNESS, "defense")],
+        schedule=schedule,
+        view=view,
+    )
+    run = contest.run(file).run
+    state, store = load_state(run), Store(run)
+    assert len(current_columns(state, store)) == columns
+    (wave,) = load_waves(run)
+    assert len(wave.columns) == columns
+    done = [(job, store.load(job.id)) for job in attack_jobs(state)]
+    sources = [
+        (ColumnSource(job=j.id, outputs=r.outputs, max_epsilon=j.max_epsilon, images=j.images), r)
+        for j, r in done
+        if r is not None
+    ]
+    made = columns_of(state, "noop", sources)
+    budgets = {source.max_epsilon for c in made for source in c.sources}
+    assert budgets == {8, 32}
+    assert np.sum([len(source.images) for c in made for source in c.sources]) == (
+        101 if schedule == "round-robin" else 202
+    )
