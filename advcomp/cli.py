@@ -5,6 +5,7 @@ unavailable, 130 interrupted.
 """
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -82,7 +83,9 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
+        _fill_standard_streams()
         try:
+            _require_working_folder()
             return super().invoke(ctx)
         except AdvcompError as error:
             _complain(*error.problems)
@@ -95,6 +98,31 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _complain("interrupted")
             ctx.exit(INTERRUPTED)
+
+
+def _fill_standard_streams() -> None:
+    """Open what whoever started us closed: else the next file that is opened is our output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - a descriptor
+
+
+def _require_working_folder() -> None:
+    """Refuse to start in a folder that was removed: paths could not be told from there.
+
+    Raises:
+        AdvcompError: It is gone.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - it need not be a path
+    except FileNotFoundError as error:
+        raise AdvcompError(
+            "the current folder was removed: change to one that exists (cd), then try again"
+        ) from error
 
 
 def _complain(*problems: str) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,9 @@ def run_in_terminal(options: RunOptions) -> int:
         if error.errno not in DISK_IS_FULL:
             raise
         raise AdvcompError(
-            f"{run}: expected room for the results; got: {error.strerror}; make room, then go on "
-            f"with: {resume}"
+            f"{error.filename or run}: expected room for the results; got: {error.strerror}; make "
+            f"room there, or in {tempfile.gettempdir()} for temporary files, then go on with: "
+            f"{resume}"
         ) from error
     if finished.results is None:
         print(f"stopped; to go on: {resume}", file=sys.stderr)

@@ -60,6 +60,7 @@ from advcomp.tournament.store.state import (
     save_state,
     state_of,
 )
+from advcomp.tournament.surroundings import make_run_folder, settled
 
 logger = logging.getLogger(__name__)
 
@@ -124,12 +125,17 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
     executor = executor_named(options.executor)
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
-    with opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox:
+    workers = options.jobs or default_jobs(tournament)
+    with (
+        settled(tournament, workers) as umask,
+        opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox,
+    ):
         containers = containers_of(tournament, sandbox)
         dataset = open_dataset(tournament)
         refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
         for note in listed.notes:
             observer.note(note)
+        make_run_folder(run, umask)
         with locked(run), referee_log(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
@@ -164,7 +170,7 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
                     run,
                     worker,
                     executor=executor,
-                    workers=options.jobs or default_jobs(tournament),
+                    workers=workers,
                     observer=observer,
                     stop=stop,
                     held=held,
