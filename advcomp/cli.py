@@ -106,7 +106,9 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
+        _fill_standard_streams()
         try:
+            _require_working_folder()
             return super().invoke(ctx)
         except AdvcompError as error:
             _complain(*error.problems)
@@ -124,6 +126,31 @@ class _Commands(click.Group):
 def _discard_output() -> None:
     """Let what is left in the buffer of standard output go nowhere, silently."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fill_standard_streams() -> None:
+    """Open what whoever started us closed: else the next file that is opened is our output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - a descriptor
+
+
+def _require_working_folder() -> None:
+    """Refuse to start in a folder that was removed: paths could not be told from there.
+
+    Raises:
+        AdvcompError: It is gone.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - it need not be a path
+    except FileNotFoundError as error:
+        raise AdvcompError(
+            "the current folder was removed: change to one that exists (cd), then try again"
+        ) from error
 
 
 def _complain(*problems: str) -> None:

@@ -10,6 +10,9 @@ import os
 # whatever else runs beside them then waits in earnest (a test of 2 s took 71 s).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Tests of the page cache keep it; for all others, a few seconds for every run would be many.
+os.environ.setdefault("ADVCOMP_PAGE_CACHE", "open")
+
 import shutil
 import subprocess
 import sys

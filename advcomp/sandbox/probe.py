@@ -21,9 +21,12 @@ from advcomp.sandbox.backends.container import OWN_IMAGES, Containers
 from advcomp.sandbox.backends.gvisor import Gvisor
 from advcomp.sandbox.backends.unwalled import Unwalled
 from advcomp.sandbox.base import UNWALLED, Limits, LimitTier, RunSpec, Sandbox
+from advcomp.sandbox.box.readable import require_readable
+from advcomp.sandbox.box.shown import host_view
 from advcomp.sandbox.engine.client import ENGINES, GVISOR, Engine, open_engines
 from advcomp.sandbox.engine.hardening import FIRST
 from advcomp.sandbox.engine.image_supply import EngineImages
+from advcomp.sandbox.limits.surroundings import settle
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.obstacles import (
     explained,
@@ -58,6 +61,7 @@ def open_sandbox(
         InvalidConfig: `none`, but nobody promised to trust the submissions.
         SandboxUnavailable: It does not work here: why, the remedy, and what does work.
     """
+    settle(1)
     if name == UNWALLED:
         return _open_unwalled(trusting=trusting)
     wanted = DEFAULT if name == AUTO else name
@@ -127,12 +131,23 @@ def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
             f"bubblewrap: expected version 0.8 or newer, got {version}",
             "remedy: `sudo apt-get install bubblewrap` on Debian 12 or Ubuntu 24.04, or newer",
         )
+    _require_readable(hidden)
     sandbox = Bubblewrap(choose().keeper, hidden=hidden)
     try:
         _try_out(sandbox)
     except SandboxError as error:
         raise SandboxUnavailable(*_explained(error)) from error
     return sandbox
+
+
+def _require_readable(hidden: Sequence[Path]) -> None:
+    """Where boxes have a uid of their own, it must be able to read what they are shown.
+
+    Raises:
+        SandboxUnavailable: It is not; which folders, and the remedy.
+    """
+    if os.geteuid() == 0:
+        require_readable(host_view(hidden))
 
 
 def _try_out(sandbox: Sandbox) -> None:
@@ -223,6 +238,7 @@ def _open_gvisor(hidden: Sequence[Path]) -> Sandbox:
             "gvisor: without an engine it needs control groups",
             *(f"{tier}: {why}" for tier, why in choice.why_not_better.items()),
         )
+    _require_readable(hidden)
     sandbox = Gvisor(program, choice.keeper, hidden=hidden)
     try:
         _try_out(sandbox)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,8 @@ def run_in_terminal(options: RunOptions) -> int:
         if error.errno not in DISK_IS_FULL:
             raise
         raise AdvcompError(
-            f"{run}: expected room for the entries and results; got: {error.strerror}; make room, "
+            f"{error.filename or run}: expected room for the entries and results; got: "
+            f"{error.strerror}; make room there, or in {tempfile.gettempdir()} for temporary files, "
             f"then go on with: {resume}"
         ) from error
     if finished.results is None:

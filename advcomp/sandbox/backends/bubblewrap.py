@@ -37,10 +37,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from advcomp.errors import SandboxError, SandboxUnavailable
-from advcomp.sandbox.base import Limits, LimitTier, RunSpec
+from advcomp.sandbox.base import Limits, LimitTier, RunSpec, SharedTree
 from advcomp.sandbox.box import launcher
 from advcomp.sandbox.box.capture import Log, Stream
 from advcomp.sandbox.box.entry_stream import PAGE_BYTES, bytes_in_tmpfs
@@ -126,6 +127,10 @@ class Bubblewrap:
     def shown(self) -> tuple[Path, ...]:
         """Host folders that every box can read, as real paths."""
         return self._view.shown
+
+    def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
+        """What every box reads of the host; there are no images."""
+        return contextlib.nullcontext(self._view.shared)
 
     def run(self, spec: RunSpec) -> "FinishedRun":
         """Run one program to its end; see `Sandbox.run`.

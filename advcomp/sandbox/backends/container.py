@@ -29,13 +29,13 @@ host where that works, else in a container of an image with advcomp in it.
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.base import BoxRun, LimitTier, RunSpec, Sandbox
+from advcomp.sandbox.base import BoxRun, LimitTier, RunSpec, Sandbox, SharedTree
 from advcomp.sandbox.box.capture import Log
 from advcomp.sandbox.box.entry_stream import bytes_in_tmpfs, entry_stream
 from advcomp.sandbox.box.finished import (
@@ -58,6 +58,7 @@ from advcomp.sandbox.engine.metering import KernelsCount, Watchdog
 from advcomp.sandbox.engine.orphans import reap
 from advcomp.sandbox.engine.outputs import Mounted, OutputMount, volume
 from advcomp.sandbox.engine.ownership import labels
+from advcomp.sandbox.engine.stills import still
 from advcomp.sandbox.limits.cgroups import Usage
 from advcomp.sandbox.limits.gpus import Gpu, Gpus
 
@@ -111,6 +112,23 @@ class Containers:
         """The engine's."""
         return EngineImages(self._engine)
 
+    @contextlib.contextmanager
+    def shared(self, images: Sequence[str]) -> Iterator[Sequence[SharedTree]]:
+        """The layers of the images, and what our own programs see of the host.
+
+        Raises:
+            SandboxError: An image cannot be looked into.
+        """
+        own = [self._own] if isinstance(self._own, str) else []
+        with contextlib.ExitStack() as held:
+            trees = [
+                held.enter_context(still(self._engine, image, self._user_of(held), self._labels()))
+                for image in dict.fromkeys([*images, *own])
+            ]
+            if not isinstance(self._own, str):
+                trees += held.enter_context(self._own.shared(()))
+            yield trees
+
     def run(self, spec: RunSpec) -> BoxRun:
         """Run one program to its end; see `Sandbox.run`.
 
@@ -151,8 +169,7 @@ class Containers:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
-            user = held.enter_context(contextlib.closing(self._user()))
-            owned = labels(self._run_word, secrets.token_hex(8))
+            user, owned = self._user_of(held), self._labels()
             output = _output(self._engine, spec, user, owned, held)
             container = self._create(spec, image, user, owned, gpus, output, held)
             log, stdout, mark = Log(spec.limits.log_bytes), stream_of(spec), new_mark()
@@ -189,9 +206,15 @@ class Containers:
         """Whether this is an ordinary user who may command root's engine, but not look into it."""
         return os.geteuid() != 0 and not self._engine.is_rootless
 
-    def _user(self) -> UidLease:
-        """Who the next box's program is."""
-        return own_uid() if self._runs_as_this_user else lease_uid(few=self._engine.is_rootless)
+    def _user_of(self, held: contextlib.ExitStack) -> UidLease:
+        """Who the next box's program is, until `held` is closed."""
+        few = self._engine.is_rootless
+        user = own_uid() if self._runs_as_this_user else lease_uid(few=few)
+        return held.enter_context(contextlib.closing(user))
+
+    def _labels(self) -> Mapping[str, str]:
+        """Of the next box."""
+        return labels(self._run_word, secrets.token_hex(8))
 
     def _create(
         self,

@@ -23,11 +23,12 @@ start.
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.base import LimitTier, RunSpec
+from advcomp.sandbox.base import LimitTier, RunSpec, SharedTree
 from advcomp.sandbox.box.capture import Log
 from advcomp.sandbox.box.entry_stream import bytes_in_tmpfs, entry_stream
 from advcomp.sandbox.box.finished import (
@@ -94,6 +95,10 @@ class Gvisor:
     def shown(self) -> tuple[Path, ...]:
         """Host folders that every box can read, as real paths."""
         return self._view.shown
+
+    def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
+        """What every box reads of the host; there are no images."""
+        return contextlib.nullcontext(self._view.shared)
 
     def run(self, spec: RunSpec) -> FinishedRun:
         """Run one program to its end; see `Sandbox.run`.

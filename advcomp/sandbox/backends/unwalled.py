@@ -23,12 +23,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 
 from advcomp.errors import SandboxError
 from advcomp.rules.printable import printable
-from advcomp.sandbox.base import UNWALLED, LimitTier, RunResult, RunSpec
+from advcomp.sandbox.base import UNWALLED, LimitTier, RunResult, RunSpec, SharedTree
 from advcomp.sandbox.box.capture import Log, Sink, Sinks, Stream
 from advcomp.sandbox.box.finished import FinishedRun, stream_of
 from advcomp.sandbox.box.shown import environment, interpreter_versions
@@ -65,6 +66,10 @@ class Unwalled:
     def versions(self) -> Mapping[str, str]:
         """The interpreter and its packages."""
         return interpreter_versions()
+
+    def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
+        """Nothing that it would help to look after: programs may write to each other's files."""
+        return contextlib.nullcontext(())
 
     def run(self, spec: RunSpec) -> FinishedRun:
         """Run one program to its end; see `Sandbox.run`.

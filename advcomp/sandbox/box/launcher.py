@@ -55,6 +55,7 @@ class Order(TypedDict):
 def main(channel: int) -> NoReturn:
     """Carry out one order; never returns."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python handles it, by an exception
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, no death is told
     os.write(channel, b"here")
     order: Order = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
     try:
@@ -134,10 +135,13 @@ def drop_rights(order: Order, libc: ctypes.CDLL) -> None:
     with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib is slow to import
         file.write("1000")
     for number, value in order["rlimits"]:
-        resource.setrlimit(number, (value, value))
-    # Python ignores these two, and an ignored signal stays ignored across exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        _, hard = resource.getrlimit(number)
+        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (lowest, lowest))
+    # What is ignored or blocked stays so across exec: by Python, or by whoever started us.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if order["uid"] is None:
         return

@@ -105,6 +105,11 @@ class Engine:
         return Path(self._runtime or "").name == GVISOR
 
     @property
+    def ordinary(self) -> "Engine":
+        """The same engine with the runtime whose programs run on the host's kernel."""
+        return Engine(self.name, self._program, _runtime_for(self.name))
+
+    @property
     def runtime_arguments(self) -> list[str]:
         """Options of Docker's `create`; Podman is told with every call."""
         return ["--runtime", self._runtime] if self._runtime and self.is_docker else []

@@ -3,11 +3,11 @@
 Theory of operation. Namespaces take objects out of sight; this takes code of the kernel out of
 reach: what makes namespaces and mounts, loads code into the kernel, looks into other processes,
 keeps keys outside every namespace, opens sockets that no network namespace holds (AF_VSOCK), lets
-two boxes signal to each other through a file that both can read (locks, watches), takes from
-tables of the whole machine or memory that no limit of a box counts (asynchronous input and
-output, huge pages, filters for sockets and calls), and what would put limits on the launcher. All
-else is allowed: submissions are ordinary programs, and a list of all that those need would break
-them on the next release of a library.
+two boxes signal to each other through a file that both can read (locks, watches, dropping it
+from memory), takes from tables of the whole machine or memory that no limit of a box counts
+(asynchronous input and output, huge pages, filters for sockets and calls), and what would put
+limits on the launcher. All else is allowed: submissions are ordinary programs, and a list of all
+that those need would break them on the next release of a library.
 
 What is newer than the table does not exist: a call with a number above the last one that was
 looked at is answered with ENOSYS, as an older kernel would, and C libraries fall back to older
@@ -84,6 +84,10 @@ PR_SET_SECCOMP = 22
 SECCOMP_SET_MODE_FILTER = 1
 MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB = 0x0004_0000, 0x4, 0o4000
 """Pages of a reserve that all share, and that no limit of a box counts."""
+ADVICE = 3
+"""Which argument of fadvise64(2) says what is advised."""
+FADV_DONTNEED = 6 if platform.machine().startswith("s390") else 4
+"""Drops shared files from memory, for others to notice."""
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 """Linux's numbers, whatever this system's are."""
 IP_PROTOCOLS = (0, 6, 17)
@@ -235,6 +239,8 @@ DENIALS: tuple[Denial, ...] = (
         Denial(names=("fcntl", "fcntl64"), error=errno.EINVAL, conditions=(_is(1, command),))
         for command in LOCKS_SEEN_BY_OTHERS.values()
     ),
+    # It is advice: a program that gives it does not look at the answer.
+    Denial(names=("fadvise64",), error=0, conditions=(_is(ADVICE, FADV_DONTNEED),)),
     *_families_but("socket", (AF_UNIX, AF_INET, AF_INET6, AF_NETLINK)),
     *_families_but("socketpair", (AF_UNIX,)),
     *_ip_sockets_but_tcp_and_udp(),

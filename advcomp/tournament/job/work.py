@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +32,7 @@ from advcomp.tournament.job.judge import judge
 from advcomp.tournament.job.opaque import Key
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, images_of
 from advcomp.tournament.job.staging import Staging, stage_images, write_staged
+from advcomp.tournament.job.steadiness import Gate
 from advcomp.tournament.job.waves import WaveImages
 from advcomp.tournament.store.job_results import (
     IMAGES,
@@ -87,13 +88,15 @@ class Worker:
     key: Key
     entries: Path
     waves: Sequence[WaveImages] = ()
+    gate: Gate = field(default_factory=lambda: Gate(None))
 
     def work(self, job: Job) -> JobResult:
         """Run a job and store its result; three failures of the sandbox are the verdict INFRA."""
         failures: list[str] = []
         for attempt in range(1, TRIES + 1):
             try:
-                result, files = self._run(job)
+                with self.gate.run_of(job.entry):
+                    result, files = self._run(job)
                 break
             except SandboxError as error:
                 failures.append(str(error))
