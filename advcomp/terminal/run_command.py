@@ -52,8 +52,8 @@ def run_in_terminal(options: RunOptions) -> int:
             raise
         raise AdvcompError(
             f"{error.filename or run}: expected room for the entries and results; got: "
-            f"{error.strerror}; make room there, or in {tempfile.gettempdir()} for temporary files, "
-            f"then go on with: {resume}"
+            f"{error.strerror}; make room there, or in {tempfile.gettempdir()} for temporary "
+            f"files, then go on with: {resume}"
         ) from error
     if finished.results is None:
         print(f"stopped; to go on: {resume}", file=sys.stderr)

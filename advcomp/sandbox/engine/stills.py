@@ -17,6 +17,7 @@ from advcomp.sandbox.base import Limits, RunSpec, SharedTree
 from advcomp.sandbox.box.capture import Log
 from advcomp.sandbox.box.entry_stream import entry_stream
 from advcomp.sandbox.box.identity import UidLease
+from advcomp.sandbox.box.process import setup_s
 from advcomp.sandbox.engine.attached import Readiness, attach, new_mark
 from advcomp.sandbox.engine.client import Engine
 from advcomp.sandbox.engine.hardening import order_for, walls
