@@ -13,7 +13,7 @@ from advcomp.rules.receive import DISK_IS_FULL
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
-from advcomp.scoring.leaderboard import LeaderboardRow, read_rows
+from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, remarks_on_scores
 from advcomp.terminal.console_tables import show_leaderboard
 from advcomp.terminal.interrupts import INTERRUPTED, stopping
 from advcomp.terminal.run_progress import display_on
@@ -125,7 +125,8 @@ def show_finished(finished: Finished, results: Path, resume: str) -> int:
     """Show a finished run's leaderboard and what to know about it; returns the exit code."""
     rows = read_rows(results)
     show_leaderboard(rows)
-    for line in (*failures(finished.run, rows), *remarks(finished.run)):
+    said = (*remarks_on_scores(results), *remarks(finished.run))
+    for line in (*failures(finished.run, rows), *said):
         print(line)
     print(f"results: {near(results)}")
     return exit_code(finished, resume)
