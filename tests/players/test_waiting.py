@@ -7,8 +7,8 @@ import sys
 import pytest
 
 TRAINERS = (
-    ("advcomp.players.train", "--help"),
-    ("advcomp.players.train_denoiser", "--help"),
+    ("advcomp.players.classifier.train_classifier", "--help"),
+    ("advcomp.players.defense.train_denoiser", "--help"),
     ("advcomp", "train", "absent.toml"),
 )
 
