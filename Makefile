@@ -1,7 +1,7 @@
 # make demo    install what is needed and play a whole tournament
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
-# make test-all  the same, and the long set: further products of what the tests prove
+# make test-all  the same and the long set: further products of cases that `make test` proves
 # make docs    build the site in build/site, with warnings as errors
 # make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
@@ -13,10 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
-PYTEST := $(BIN)/pytest --durations=25
-TOGETHER := -n 2 --dist loadgroup --no-loadscope-reorder
-# What must be done before tests of container engines begin; .ci/run has images to wait for.
-BEFORE_ENGINES ?= true
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 .PHONY: demo test test-all docs check clean bubblewrap chromium
@@ -25,13 +22,10 @@ demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
 
 test: bubblewrap chromium check
-	$(PYTEST) $(TOGETHER) --part host
-	$(BEFORE_ENGINES)
-	$(PYTEST) $(TOGETHER) --part engines
-	$(PYTEST) --part alone
+	$(PYTEST)
 
-test-all: test
-	$(PYTEST) --part long
+test-all: bubblewrap chromium check
+	$(PYTEST) --long
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .

@@ -16,13 +16,19 @@ from pathlib import Path
 from statistics import mean
 
 from advcomp.attacknet.assembly import names_of
-from advcomp.attacknet.config import EpsilonInput, HintMode, HintTable, Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.launch import launched
-from advcomp.attacknet.parallel import joined
-from advcomp.attacknet.progress import EvaluationReport
+from advcomp.attacknet.recipe import (
+    AttackNetworkRecipe,
+    EpsilonInput,
+    HintMode,
+    HintTable,
+    load_network_recipe,
+)
 from advcomp.attacknet.step import prepared, train_step
+from advcomp.training.launch import launched
+from advcomp.training.progress import EvaluationReport
+from advcomp.training.ranks import joined_ranks
 
 
 def main() -> None:
@@ -33,7 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--judge", type=Path, nargs="+", default=[], metavar="WEIGHTS")
     options = parser.parse_args()
-    recipe = load_recipe(options.recipe)
+    recipe = load_network_recipe(options.recipe)
     if options.steps:
         shorter = recipe.training.model_copy(update={"steps": options.steps})
         recipe = recipe.model_copy(update={"training": shorter})
@@ -42,7 +48,7 @@ def main() -> None:
         report(variant, options.seeds, options.judge)
 
 
-def variants(recipe: Recipe) -> Iterator[Recipe]:
+def variants(recipe: AttackNetworkRecipe) -> Iterator[AttackNetworkRecipe]:
     """The recipe first, then each with one thing changed."""
     yield recipe
     for epsilon in EpsilonInput:
@@ -56,7 +62,7 @@ def variants(recipe: Recipe) -> Iterator[Recipe]:
             yield recipe.model_copy(update={"hint": hint})
 
 
-def report(recipe: Recipe, seeds: list[int], judges: list[Path]) -> None:
+def report(recipe: AttackNetworkRecipe, seeds: list[int], judges: list[Path]) -> None:
     targets = [item.weights for item in recipe.targets]
     found = [trained(recipe.model_copy(update={"seed": seed}), targets + judges) for seed in seeds]
     network, told = found[0][1]
@@ -71,11 +77,13 @@ def report(recipe: Recipe, seeds: list[int], judges: list[Path]) -> None:
     )
 
 
-def trained(recipe: Recipe, judges: list[Path]) -> tuple[EvaluationReport, tuple[float, float]]:
+def trained(
+    recipe: AttackNetworkRecipe, judges: list[Path]
+) -> tuple[EvaluationReport, tuple[float, float]]:
     """What a network does in the end, and what it costs, without and with its hint."""
     training, held_out = load_images(recipe.data)
     with (
-        joined(launched(), model_ranks=1, device=recipe.device.name) as ranks,
+        joined_ranks(launched(), model_ranks=1, device=recipe.device.name) as ranks,
         tempfile.TemporaryDirectory() as folder,
     ):
         run = prepared(recipe, ranks, training)

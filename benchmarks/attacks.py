@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advcomp.players.attacks import fgsm, momentum_iterative_fgsm, pgd
+from advcomp.players.classifier.folding import fold_batch_norm
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.datasets import Part, cifar10
-from advcomp.players.folding import fold_batch_norm
-from advcomp.players.pixels import quantise, to_float
+from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.threat import eps_of
 
 STEPS = 10
@@ -192,7 +192,7 @@ def saved(adversarial: Tensor) -> Tensor:
 def floor(task: Task) -> Mapping[str, Attack]:
     """The least that each attack can do."""
 
-    def climb(steps: int, step_size: float, random: bool, decay: float | None) -> Tensor:
+    def iterated(steps: int, step_size: float, random: bool, decay: float | None) -> Tensor:
         clean, low, high = task.clean, task.clean - EPS, task.clean + EPS
         x = clean + torch.empty_like(clean).uniform_(-EPS, EPS) if random else clean
         velocity: Tensor | float = 0.0
@@ -208,9 +208,9 @@ def floor(task: Task) -> Mapping[str, Attack]:
         return x
 
     return {
-        "FGSM": lambda: climb(1, EPS, False, None),
-        "PGD-10": lambda: climb(STEPS, STEP_SIZE, True, None),
-        "MI-FGSM-10": lambda: climb(STEPS, STEP_SIZE, False, 1.0),
+        "FGSM": lambda: iterated(1, EPS, False, None),
+        "PGD-10": lambda: iterated(STEPS, STEP_SIZE, True, None),
+        "MI-FGSM-10": lambda: iterated(STEPS, STEP_SIZE, False, 1.0),
     }
 
 

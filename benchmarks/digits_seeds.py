@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from advcomp.players.attacks import momentum_iterative_fgsm, pgd
+from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
+from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.train_classifier import accuracy, as_tensors, train_classifier
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits
 from advcomp.players.ensemble import Ensemble
-from advcomp.players.objectives import Model
-from advcomp.players.pixels import quantise, to_float
-from advcomp.players.recipe import read_recipe
-from advcomp.players.train import accuracy, as_tensors, train
+from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.threat import eps_of
 
 RECIPE = Path(__file__).parents[1] / "tournament" / "digits" / "train.toml"
@@ -39,7 +39,7 @@ STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.3
 
 def networks(folder: Path, seed: int) -> dict[str, Classifier]:
     """The recipe's networks, their seeds moved by 100 for each seed of the study."""
-    recipe = read_recipe(RECIPE).classifier
+    recipe = read_classifier_recipes(RECIPE).classifier
     training = digits(Part.TRAINING)
     folder.mkdir(parents=True, exist_ok=True)
     trained = {}
@@ -48,7 +48,7 @@ def networks(folder: Path, seed: int) -> dict[str, Classifier]:
         if not path.exists():
             own = recipe[name].model_copy(update={"seed": recipe[name].seed + 100 * seed})
             draft = path.with_suffix(".draft")
-            train(own, training).save(draft)
+            train_classifier(own, training).save(draft)
             draft.replace(path)
         trained[name] = load_classifier(path)
     return trained

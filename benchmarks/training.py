@@ -29,11 +29,11 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from advcomp.attacknet.config import Precision, Recipe, load_recipe
 from advcomp.attacknet.data import load_images
-from advcomp.attacknet.launch import launched
-from advcomp.attacknet.parallel import joined, together
-from advcomp.attacknet.step import Run, prepared, train_step
+from advcomp.attacknet.recipe import AttackNetworkRecipe, Precision, load_network_recipe
+from advcomp.attacknet.step import TrainingRun, prepared, train_step
+from advcomp.training.launch import launched
+from advcomp.training.ranks import abort_together, joined_ranks
 
 WARM_UP = 2
 PROJECTED = (8, 128)
@@ -59,23 +59,25 @@ def main() -> None:
 def measure(options: argparse.Namespace, model_ranks: int, out: Path) -> None:
     """On one rank of a grid: take steps, and let the first rank write what they took."""
     launch = launched()
-    with together(launch):
-        recipe = enlarged(load_recipe(options.recipe), options.images_per_rank * launch.size)
+    with abort_together(launch):
+        recipe = enlarged(
+            load_network_recipe(options.recipe), options.images_per_rank * launch.size
+        )
         training, _ = load_images(recipe.data)
         device = recipe.device.name
-        with joined(launch, model_ranks=model_ranks, device=device) as ranks:
+        with joined_ranks(launch, model_ranks=model_ranks, device=device) as ranks:
             run = prepared(recipe, ranks, training)
             row = found(run, timed(run, options.steps))
             if ranks.is_first:
                 out.write_text(json.dumps(row), encoding="utf-8")
 
 
-def enlarged(recipe: Recipe, batch_size: int) -> Recipe:
+def enlarged(recipe: AttackNetworkRecipe, batch_size: int) -> AttackNetworkRecipe:
     training = recipe.training.model_copy(update={"batch_size": batch_size})
     return recipe.model_copy(update={"training": training})
 
 
-def timed(run: Run, steps: int) -> float:
+def timed(run: TrainingRun, steps: int) -> float:
     """Seconds that a step takes, all ranks together."""
     for _ in range(WARM_UP):
         train_step(run)
@@ -87,13 +89,13 @@ def timed(run: Run, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def synchronise(run: Run) -> None:
+def synchronise(run: TrainingRun) -> None:
     if run.ranks.device.type == "cuda":
         torch.cuda.synchronize()
-    run.ranks.wait()
+    run.ranks.barrier()
 
 
-def found(run: Run, seconds: float) -> dict[str, float]:
+def found(run: TrainingRun, seconds: float) -> dict[str, float]:
     gpu = run.ranks.device.type == "cuda"
     memory = (
         torch.cuda.max_memory_allocated()
@@ -110,7 +112,7 @@ def found(run: Run, seconds: float) -> dict[str, float]:
     }
 
 
-def flops_of_a_step(run: Run) -> float:
+def flops_of_a_step(run: TrainingRun) -> float:
     """Forward and backward, over all ranks, recomputation included.
 
     The counter sees nothing of a compiled network, so the step takes the one it was made of.
@@ -121,7 +123,7 @@ def flops_of_a_step(run: Run) -> float:
     return run.ranks.total(counter.get_total_flops())[0]
 
 
-def peak(run: Run, side: int = 2048, rounds: int = 5) -> float:
+def peak(run: TrainingRun, side: int = 2048, rounds: int = 5) -> float:
     """FLOP/s that a multiplication of matrices reaches on this device."""
     kinds = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
     kind = kinds.get(run.recipe.device.precision, run.dtype)
@@ -137,7 +139,7 @@ def peak(run: Run, side: int = 2048, rounds: int = 5) -> float:
 
 def compare(options: argparse.Namespace) -> None:
     alone: dict[str, float] = {}
-    targets = len(load_recipe(options.recipe).targets)
+    targets = len(load_network_recipe(options.recipe).targets)
     print("ranks  data x model  images/s  memory of a rank  efficiency  FLOP/s (share of peak)")
     for size in sorted({1, *options.ranks}):
         splits = [m for m in range(1, size + 1) if size % m == 0 and m <= targets]

@@ -14,12 +14,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import pytest
-from support.parts import LONG, PARTS, group_of, part_of, rank_of
+from support.engines import failure_before_engines, shared_engines
+from support.parts import LONG, PARTS, group_of, needs_engines, part_of, rank_of
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Sandbox
@@ -34,6 +35,14 @@ def _sandbox_obstacle(name: str) -> str | None:
     except SandboxUnavailable as error:
         return str(error)
     return None
+
+
+def _runtime_obstacle() -> str | None:
+    if obstacle := _sandbox_obstacle("podman"):
+        return obstacle
+    asked = ["podman", "image", "exists", "advcomp/runtime"]
+    missing = subprocess.run(asked, capture_output=True, timeout=60, check=False).returncode
+    return "podman has no image advcomp/runtime: docker/build.sh runtime" if missing else None
 
 
 def _program_obstacle(*names: str) -> str | None:
@@ -66,6 +75,7 @@ OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "docker": lambda: _sandbox_obstacle("docker"),
     "podman": lambda: _sandbox_obstacle("podman"),
     "gvisor": lambda: _sandbox_obstacle("gvisor"),
+    "runtime": _runtime_obstacle,
     "compiler": _compiler_obstacle,
     "mpi": lambda: _program_obstacle("mpiexec"),
     "slurm": _slurm_obstacle,
@@ -94,6 +104,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in chosen:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items[:] = sorted(chosen, key=rank_of)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """What cleans an engine has it to itself, fixtures included, whatever other workers do."""
+    with shared_engines(item):
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Engines are used when their images are there."""
+    if needs_engines(item) and (failure := failure_before_engines()):
+        pytest.fail(failure)
 
 
 def pytest_configure() -> None:

@@ -123,3 +123,20 @@ def test_what_cannot_be_imported_names_its_package(adds: Adds) -> None:
 
 def test_help_names_the_way_to_see_more() -> None:
     assert "-v, --verbose" in command("--help").output
+
+
+def test_an_attack_and_a_defense_of_another_package_are_found_by_name(adds: Adds) -> None:
+    code = "def twist(classifier, clean, labels, *, eps, targeted=False, turns: int = 3):\n"
+    code += "    return clean\n"
+    code += "def fog(model, images, *, depth: float = 0.5):\n    return model(images)\n"
+    adds("[advcomp.attacks]\ntwist = added1:twist\n[advcomp.defenses]\nfog = added1:fog\n", code)
+    from advcomp.players.attack_catalogue import attack_named, settings_of
+    from advcomp.players.defense_catalogue import defense_named, parameters_of
+
+    attack, defense = attack_named("twist"), defense_named("fog")
+    assert attack is not None
+    assert defense is not None
+    assert list(settings_of(attack)) == ["turns"]
+    assert parameters_of(defense) == {"depth": float}
+    assert (attack_named("nothing"), defense_named("nothing")) == (None, None)
+    assert attack_named("fgsm") is advcomp.ATTACKS["fgsm"]

@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.config import HintMode, Precision, Recipe
-from advcomp.attacknet.data import Images
-from advcomp.attacknet.draws import key_of
-from advcomp.attacknet.generator import Generator
-from advcomp.attacknet.hint import GradientHint, layer_of
-from advcomp.attacknet.loss import TargetClassifier
-from advcomp.attacknet.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.data import TrainingImages
+from advcomp.attacknet.network.generator import AdversarialGenerator
+from advcomp.attacknet.network.hint import GradientHint, layer_of
+from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.objective.losses import TargetClassifier
+from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode, Precision
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier, load_classifier
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 from advcomp.rules.threat import eps_of
+from advcomp.training.draws import key_of
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
@@ -34,7 +34,7 @@ def names_of(paths: Iterable[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def fitting_classifier(path: Path, images: Images) -> Classifier:
+def fitting_classifier(path: Path, images: TrainingImages) -> Classifier:
     """The classifier in a file, frozen, tried on one image.
 
     Raises:
@@ -62,7 +62,7 @@ def fitting_classifier(path: Path, images: Images) -> Classifier:
     return classifier
 
 
-def fitting_classifiers(paths: Iterable[Path], images: Images) -> list[Classifier]:
+def fitting_classifiers(paths: Iterable[Path], images: TrainingImages) -> list[Classifier]:
     """Those of several files.
 
     Raises:
@@ -81,7 +81,7 @@ def fitting_classifiers(paths: Iterable[Path], images: Images) -> list[Classifie
 
 
 def target_classifiers(
-    recipe: Recipe, images: Images, chosen: Sequence[int]
+    recipe: AttackNetworkRecipe, images: TrainingImages, chosen: Sequence[int]
 ) -> list[TargetClassifier]:
     """Some of a recipe's target classifiers, by their number.
 
@@ -101,7 +101,7 @@ def target_classifiers(
     ]
 
 
-def hint_of(recipe: Recipe, images: Images) -> GradientHint | None:
+def hint_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> GradientHint | None:
     """The recipe's hint, if it has one.
 
     Raises:
@@ -114,7 +114,7 @@ def hint_of(recipe: Recipe, images: Images) -> GradientHint | None:
     return GradientHint(surrogate, recipe.hint.layers)
 
 
-def refuse_one_class(recipe: Recipe, images: Images) -> None:
+def refuse_one_class(recipe: AttackNetworkRecipe, images: TrainingImages) -> None:
     """Check that a network that aims has something to aim at.
 
     Raises:
@@ -127,7 +127,9 @@ def refuse_one_class(recipe: Recipe, images: Images) -> None:
         )
 
 
-def spec_of(recipe: Recipe, images: Images, hint: GradientHint | None) -> NetworkSpec:
+def spec_of(
+    recipe: AttackNetworkRecipe, images: TrainingImages, hint: GradientHint | None
+) -> NetworkSpec:
     """What network a recipe asks for."""
     strides = [recipe.network.stem_stride << level for level in range(len(recipe.network.widths))]
     return NetworkSpec(
@@ -138,17 +140,19 @@ def spec_of(recipe: Recipe, images: Images, hint: GradientHint | None) -> Networ
     )
 
 
-def fresh_generator(recipe: Recipe, images: Images) -> Generator:
+def fresh_generator(recipe: AttackNetworkRecipe, images: TrainingImages) -> AdversarialGenerator:
     """A network with its first weights, which come from the recipe's seed alone."""
     hint = hint_of(recipe, images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(recipe.seed, "weights"))
         network = AttackNetwork(spec_of(recipe, images, hint), recompute=recipe.device.recompute)
-    return Generator(network, hint, recipe.hint.mode).to(dtype_of(recipe.device.precision))
+    return AdversarialGenerator(network, hint, recipe.hint.mode).to(
+        dtype_of(recipe.device.precision)
+    )
 
 
 def one_image(
-    recipe: Recipe, images: Images, device: torch.device
+    recipe: AttackNetworkRecipe, images: TrainingImages, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """An image, an epsilon and a target label to try a generator on."""
     dtype = dtype_of(recipe.device.precision)

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from advcomp.attacknet.config import Recipe
-from advcomp.attacknet.model import NetworkSpec
+from advcomp.attacknet.network.model import NetworkSpec
+from advcomp.attacknet.recipe import AttackNetworkRecipe
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.durable import write_durably
 from advcomp.rules.toml_file import Table
@@ -79,7 +79,7 @@ class Checkpoint:
         self.states = states
 
 
-def identity_of(recipe: Recipe) -> dict[str, str]:
+def identity_of(recipe: AttackNetworkRecipe) -> dict[str, str]:
     """What may not differ when a run goes on: `training.steps` to its value, files by content."""
     tables = recipe.model_dump(mode="json", exclude=_FREE)
     return {key: _content(value) for key, value in _flat("", tables)}

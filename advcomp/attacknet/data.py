@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from advcomp.attacknet.config import DataTable, Recipe, Source
-from advcomp.attacknet.draws import generator_of, integer
+from advcomp.attacknet.recipe import AttackNetworkRecipe, DataTable, ImageSource
 from advcomp.errors import InvalidConfig
 from advcomp.players.datasets import Part, cifar10, digits
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, load_dataset
 from advcomp.rules.threat import eps_of
+from advcomp.training.draws import generator_of, integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
+class TrainingImages:
     """Images with labels.
 
     Args:
@@ -40,13 +40,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def part(self, rows: slice) -> "Images":
+    def part(self, rows: slice) -> "TrainingImages":
         """Some of them, which still know of all classes."""
-        return Images(levels=self.levels[rows], labels=self.labels[rows], classes=self.classes)
+        return TrainingImages(
+            levels=self.levels[rows], labels=self.labels[rows], classes=self.classes
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class AttackBatch:
     """Some images of a step.
 
     Args:
@@ -66,9 +68,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def rows(self, rows: slice) -> "Batch":
+    def rows(self, rows: slice) -> "AttackBatch":
         """Some of them."""
-        return Batch(
+        return AttackBatch(
             positions=self.positions[rows],
             clean=self.clean[rows],
             labels=self.labels[rows],
@@ -77,7 +79,7 @@ class Batch:
         )
 
 
-def load_images(table: DataTable) -> tuple[Images, Images]:
+def load_images(table: DataTable) -> tuple[TrainingImages, TrainingImages]:
     """The images to train on, and those to evaluate on; no tournament plays on either.
 
     Raises:
@@ -95,8 +97,12 @@ def load_images(table: DataTable) -> tuple[Images, Images]:
 
 
 def batch_of(
-    recipe: Recipe, images: Images, step: int, rows: slice, dtype: torch.dtype = torch.float32
-) -> Batch:
+    recipe: AttackNetworkRecipe,
+    images: TrainingImages,
+    step: int,
+    rows: slice,
+    dtype: torch.dtype = torch.float32,
+) -> AttackBatch:
     """The images `rows` of the global batch of a step, on the CPU."""
     size = recipe.training.batch_size
     positions = range(step * size, (step + 1) * size)[rows]
@@ -108,7 +114,7 @@ def batch_of(
         for image, draw in zip(clean, drawn, strict=True)
     ]
     labels = torch.tensor(images.labels[indices])
-    return Batch(
+    return AttackBatch(
         positions=tuple(positions),
         clean=torch.stack(moved).to(dtype),
         labels=labels,
@@ -120,8 +126,12 @@ def batch_of(
 
 
 def validation_batch(
-    recipe: Recipe, images: Images, rows: slice, max_epsilon: int, dtype: torch.dtype
-) -> Batch:
+    recipe: AttackNetworkRecipe,
+    images: TrainingImages,
+    rows: slice,
+    max_epsilon: int,
+    dtype: torch.dtype,
+) -> AttackBatch:
     """Images to evaluate on, unmoved; their target classes do not change between evaluations."""
     labels = torch.tensor(images.labels[rows])
     positions = tuple(range(len(images))[rows])
@@ -129,7 +139,7 @@ def validation_batch(
         integer(generator_of(recipe.seed, "validation", position), _others(images))
         for position in positions
     ]
-    return Batch(
+    return AttackBatch(
         positions=positions,
         clean=to_float(images.levels[rows]).to(dtype),
         labels=labels,
@@ -146,7 +156,7 @@ class _Draw:
     target: int
 
 
-def _draw(recipe: Recipe, images: Images, position: int) -> _Draw:
+def _draw(recipe: AttackNetworkRecipe, images: TrainingImages, position: int) -> _Draw:
     generator = generator_of(recipe.seed, "image", position)
     levels, shift = recipe.threat.max_epsilons, recipe.data.shift
     return _Draw(
@@ -157,7 +167,7 @@ def _draw(recipe: Recipe, images: Images, position: int) -> _Draw:
     )
 
 
-def _others(images: Images) -> int:
+def _others(images: TrainingImages) -> int:
     """How many classes an image could be led to; drawn from even where there is no aim."""
     return max(1, len(images.classes) - 1)
 
@@ -187,13 +197,13 @@ def _targets(classes: Sequence[int], labels: Tensor, drawn: Sequence[int]) -> Te
     return torch.tensor([[c for c in classes if c != label][draw] for label, draw in pairs])
 
 
-def _read(table: DataTable) -> Images:
-    if table.source is Source.FOLDER:
+def _read(table: DataTable) -> TrainingImages:
+    if table.source is ImageSource.FOLDER:
         assert table.path is not None
         dataset = load_dataset(table.path / IMAGES_FOLDER, table.path / IMAGES_CSV)
         levels = np.stack([dataset.image(i) for i in range(len(dataset))])
         return _with_classes(levels, dataset.labels.astype(np.int64))
-    if table.source is Source.DIGITS:
+    if table.source is ImageSource.DIGITS:
         found = digits(Part.TRAINING)
     else:
         assert table.path is not None
@@ -201,5 +211,5 @@ def _read(table: DataTable) -> Images:
     return _with_classes(found.levels, found.labels)
 
 
-def _with_classes(levels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Images:
-    return Images(levels=levels, labels=labels, classes=tuple(np.unique(labels).tolist()))
+def _with_classes(levels: NDArray[np.uint8], labels: NDArray[np.int64]) -> TrainingImages:
+    return TrainingImages(levels=levels, labels=labels, classes=tuple(np.unique(labels).tolist()))

@@ -9,25 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.config import Recipe
-from advcomp.attacknet.data import Batch, Images, validation_batch
-from advcomp.attacknet.generator import Generator, rounded
-from advcomp.attacknet.parallel import Ranks
-from advcomp.attacknet.progress import EvaluationReport
+from advcomp.attacknet.data import AttackBatch, TrainingImages, validation_batch
+from advcomp.attacknet.network.generator import AdversarialGenerator, rounded_to_levels
+from advcomp.attacknet.recipe import AttackNetworkRecipe
 from advcomp.players.classifiers import Classifier
-from advcomp.players.pixels import quantise
+from advcomp.players.image.pixels import quantise
 from advcomp.rules.durable import write_durably
 from advcomp.rules.images import Pixels, encode_png
+from advcomp.training.progress import EvaluationReport
+from advcomp.training.ranks import Ranks
 
 _CLEAN = 0
 _SHOWN = 8
 
 
 def evaluate(
-    recipe: Recipe,
-    generator: Generator,
+    recipe: AttackNetworkRecipe,
+    generator: AdversarialGenerator,
     classifiers: Mapping[str, Classifier],
-    images: Images,
+    images: TrainingImages,
     ranks: Ranks,
     *,
     step: int,
@@ -38,9 +38,7 @@ def evaluate(
     Args:
         picture: Where the first rank writes examples.
     """
-    share = slice(
-        len(images) * ranks.rank // ranks.size, len(images) * (ranks.rank + 1) // ranks.size
-    )
+    share = ranks.share(len(images))
     found: Counter[tuple[str, int]] = Counter()
     for level in (_CLEAN, *recipe.threat.max_epsilons):
         for batch in _batches(recipe, images, share, level, generator):
@@ -64,29 +62,38 @@ def evaluate(
 
 
 def _batches(
-    recipe: Recipe, images: Images, share: slice, level: int, generator: Generator
-) -> Iterator[Batch]:
+    recipe: AttackNetworkRecipe,
+    images: TrainingImages,
+    share: slice,
+    level: int,
+    generator: AdversarialGenerator,
+) -> Iterator[AttackBatch]:
     size = recipe.training.batch_size
     dtype = next(generator.parameters()).dtype
     for at in range(share.start, share.stop, size):
         yield validation_batch(recipe, images, slice(at, min(at + size, share.stop)), level, dtype)
 
 
-def _adversarial(generator: Generator, batch: Batch, ranks: Ranks) -> Tensor:
+def _adversarial(generator: AdversarialGenerator, batch: AttackBatch, ranks: Ranks) -> Tensor:
     with torch.no_grad():
         targets = None if batch.targets is None else batch.targets.to(ranks.device)
         x = generator(batch.clean.to(ranks.device), batch.eps.to(ranks.device), targets)
-        return rounded(x)
+        return rounded_to_levels(x)
 
 
 @torch.no_grad()
-def _hits(classifier: Classifier, x: Tensor, batch: Batch, aimed: Tensor | None) -> int:
+def _hits(classifier: Classifier, x: Tensor, batch: AttackBatch, aimed: Tensor | None) -> int:
     answers = classifier.to_labels(classifier(x).argmax(1)).cpu()
     hits = answers != batch.labels if aimed is None else answers == aimed
     return int(hits.sum())
 
 
-def _examples(recipe: Recipe, generator: Generator, images: Images, ranks: Ranks) -> Pixels:
+def _examples(
+    recipe: AttackNetworkRecipe,
+    generator: AdversarialGenerator,
+    images: TrainingImages,
+    ranks: Ranks,
+) -> Pixels:
     """A row for each image: clean, then at each epsilon the adversarial image and the change.
 
     The change is shown about grey, as large as it can be.

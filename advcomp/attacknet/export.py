@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from advcomp.attacknet.checkpoint import About, load_checkpoint
-from advcomp.attacknet.config import HintMode
-from advcomp.attacknet.hint import GradientHint
-from advcomp.attacknet.onnx_graph import write_onnx
+from advcomp.attacknet.network.hint import GradientHint
+from advcomp.attacknet.network.onnx_graph import write_onnx
 from advcomp.attacknet.player import HINT_LAYERS, HINT_MODE, NETWORK, SPEC, SURROGATE, filled
+from advcomp.attacknet.recipe import HintMode
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.classifiers import load_classifier
 from advcomp.rules.metadata import FILE_NAME

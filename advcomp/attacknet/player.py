@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from advcomp.attacknet.config import HintMode
-from advcomp.attacknet.generator import Generator
-from advcomp.attacknet.hint import GradientHint
-from advcomp.attacknet.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.network.generator import AdversarialGenerator
+from advcomp.attacknet.network.hint import GradientHint
+from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.recipe import HintMode
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack, TargetedAttack
@@ -45,7 +45,7 @@ def load_targeted_attack(folder: Path) -> TargetedAttack:
     return attack
 
 
-def load_generator(folder: Path) -> Generator:
+def load_generator(folder: Path) -> AdversarialGenerator:
     """The network of `network.safetensors`, and its hint's surrogate beside it.
 
     Raises:
@@ -68,8 +68,8 @@ def load_generator(folder: Path) -> Generator:
 
 def filled(
     spec: NetworkSpec, weights: Mapping[str, Any], hint: GradientHint | None, mode: HintMode
-) -> Generator:
+) -> AdversarialGenerator:
     """A generator with given weights, frozen."""
     network = AttackNetwork(spec)
     network.load_state_dict(weights)
-    return Generator(network, hint, mode).eval().requires_grad_(False)
+    return AdversarialGenerator(network, hint, mode).eval().requires_grad_(False)

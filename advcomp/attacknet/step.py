@@ -2,7 +2,7 @@
 
     own images -> network -> adversarial -> all-gather in the group
         -> own classifiers' losses on the group's images, / B -> backward
-        -> gradients of the network added up over all ranks -> clip -> AdamW -> average
+        -> gradients of the network all-reduced (summed) -> clip -> AdamW -> average
 
 J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the global batch.
 """
@@ -25,36 +25,36 @@ from advcomp.attacknet.assembly import (
     refuse_one_class,
     target_classifiers,
 )
-from advcomp.attacknet.config import HintMode, Precision, Recipe
-from advcomp.attacknet.data import Batch, Images, batch_of
-from advcomp.attacknet.draws import key_of
-from advcomp.attacknet.flops import Costs, costs_of
-from advcomp.attacknet.generator import Generator
-from advcomp.attacknet.loss import TargetClassifier
-from advcomp.attacknet.model import AttackNetwork
-from advcomp.attacknet.parallel import Ranks
-from advcomp.attacknet.progress import StepReport
-from advcomp.attacknet.schedule import learning_rate, move_average
+from advcomp.attacknet.data import AttackBatch, TrainingImages, batch_of
+from advcomp.attacknet.network.flops import Costs, costs_of
+from advcomp.attacknet.network.generator import AdversarialGenerator
+from advcomp.attacknet.network.model import AttackNetwork
+from advcomp.attacknet.objective.losses import TargetClassifier
+from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode, Precision
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier
+from advcomp.training.draws import key_of
+from advcomp.training.progress import StepReport
+from advcomp.training.ranks import Ranks
+from advcomp.training.schedule import learning_rate, move_average
 
 
 @dataclass(kw_only=True)
-class Run:
+class TrainingRun:
     """All that takes part in training on this rank.
 
     Args:
-            network: The generator's network as it is saved, where that one is compiled.
+        network: The generator's network as it is saved, where that one is compiled.
         average: Exponential average of the network's weights, by name.
         targets: This rank's target classifiers, by their number in the recipe.
         done: Steps that are done.
         skipped, in_a_row: Steps without a finite loss, in all and since the last finite one.
     """
 
-    recipe: Recipe
+    recipe: AttackNetworkRecipe
     ranks: Ranks
-    training: Images
-    generator: Generator
+    training: TrainingImages
+    generator: AdversarialGenerator
     network: AttackNetwork
     average: dict[str, Tensor]
     targets: Mapping[int, TargetClassifier]
@@ -69,11 +69,11 @@ class Run:
         """Of images and weights."""
         return dtype_of(self.recipe.device.precision)
 
-    def averaged(self) -> Generator:
+    def averaged(self) -> AdversarialGenerator:
         """A generator with the averaged weights."""
         network = copy.deepcopy(self.network)
         network.load_state_dict(self.average)
-        return Generator(network, self.generator.hint, self.recipe.hint.mode)
+        return AdversarialGenerator(network, self.generator.hint, self.recipe.hint.mode)
 
     def named_classifiers(self, paths: Iterable[Path]) -> dict[str, Classifier]:
         """Those of files of weights, on this rank's device, by the names of `names_of`.
@@ -107,7 +107,7 @@ class Run:
         return replace(own, classifiers=all_of_them)
 
 
-def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
+def prepared(recipe: AttackNetworkRecipe, ranks: Ranks, training: TrainingImages) -> TrainingRun:
     """A run before its first step.
 
     Raises:
@@ -128,7 +128,7 @@ def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
     assert isinstance(network, AttackNetwork)
     if recipe.device.compile:
         generator.network = torch.compile(network)  # type: ignore[assignment]
-    return Run(
+    return TrainingRun(
         recipe=recipe,
         ranks=ranks,
         training=training,
@@ -149,7 +149,7 @@ def prepared(recipe: Recipe, ranks: Ranks, training: Images) -> Run:
     )
 
 
-def train_step(run: Run) -> StepReport:
+def train_step(run: TrainingRun) -> StepReport:
     """One step; the report says so where it was skipped for want of a finite loss.
 
     Raises:
@@ -160,10 +160,11 @@ def train_step(run: Run) -> StepReport:
     batch = _on_device(run, step)
     with _autocast(run):
         own = _own_adversarial(run, batch, step)
-        share = _own_share_of_loss(run, batch, ranks.gathered(own))
+        share = _own_share_of_loss(run, batch, ranks.all_gather(own))
     (loss,) = ranks.total(share.item())
     norm = _gradients(run, share) if math.isfinite(loss) else math.nan
-    rate = learning_rate(recipe.training, step)
+    table = recipe.training
+    rate = learning_rate(table.learning_rate, step, table.steps, warm_up=table.warm_up_steps)
     if math.isfinite(norm):
         run.in_a_row = 0
         for group in run.optimizer.param_groups:
@@ -180,26 +181,26 @@ def train_step(run: Run) -> StepReport:
     )
 
 
-def whole_batch(run: Run, step: int) -> dict[str, Tensor]:
+def whole_batch(run: TrainingRun, step: int) -> dict[str, Tensor]:
     """All images of a step over all ranks, clean and as the network makes them now."""
     size = run.recipe.training.batch_size
     batch = batch_of(run.recipe, run.training, step, slice(0, size), run.dtype)
     adversarial = torch.zeros_like(batch.clean, device=run.ranks.device)
     with torch.no_grad(), _autocast(run):
         own = _own_adversarial(run, _on_device(run, step), step)
-    adversarial[run.ranks.own_rows(size)] = own.to(adversarial)
-    run.ranks.add_up([adversarial])
+    adversarial[run.ranks.share(size)] = own.to(adversarial)
+    run.ranks.all_reduce([adversarial])
     tensors = {"clean": batch.clean, "labels": batch.labels, "eps": batch.eps}
     return tensors | {"adversarial": adversarial.cpu()}
 
 
-def _on_device(run: Run, step: int) -> Batch:
+def _on_device(run: TrainingRun, step: int) -> AttackBatch:
     """The group's images of a step."""
     rows = run.ranks.group_rows(run.recipe.training.batch_size)
     batch = batch_of(run.recipe, run.training, step, rows, run.dtype)
     layout = torch.channels_last if run.recipe.device.channels_last else torch.contiguous_format
     device = run.ranks.device
-    return Batch(
+    return AttackBatch(
         positions=batch.positions,
         clean=batch.clean.to(device, memory_format=layout),
         labels=batch.labels.to(device),
@@ -208,10 +209,10 @@ def _on_device(run: Run, step: int) -> Batch:
     )
 
 
-def _own_adversarial(run: Run, batch: Batch, step: int) -> Tensor:
+def _own_adversarial(run: TrainingRun, batch: AttackBatch, step: int) -> Tensor:
     """This rank's share of the group's images; with a recurrent hint, one pass and two in turn."""
     own, first = (
-        run.ranks.own_rows(run.recipe.training.batch_size),
+        run.ranks.share(run.recipe.training.batch_size),
         run.ranks.group_rows(run.recipe.training.batch_size),
     )
     mine = batch.rows(slice(own.start - first.start, own.stop - first.start))
@@ -229,7 +230,7 @@ def _own_adversarial(run: Run, batch: Batch, step: int) -> Tensor:
     return adversarial
 
 
-def _own_share_of_loss(run: Run, batch: Batch, adversarial: Tensor) -> Tensor:
+def _own_share_of_loss(run: TrainingRun, batch: AttackBatch, adversarial: Tensor) -> Tensor:
     """The losses of this rank's classifiers on the group's images, over the global batch."""
     recipe = run.recipe
     total = adversarial.new_zeros(())
@@ -249,24 +250,16 @@ def _own_share_of_loss(run: Run, batch: Batch, adversarial: Tensor) -> Tensor:
     return total / recipe.training.batch_size
 
 
-def _gradients(run: Run, share: Tensor) -> float:
-    """Backward, added up over the ranks and clipped; the norm before, NaN or infinite if so."""
+def _gradients(run: TrainingRun, share: Tensor) -> float:
+    """Backward, all-reduced over the ranks and clipped; the norm before, NaN or infinite if so."""
     run.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
-    run.ranks.add_up(_gradients_of(run))
+    run.ranks.all_reduce_gradients(run.network)
     run.scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), run.recipe.training.clip_norm)
     return float(norm)
 
 
-def _gradients_of(run: Run) -> list[Tensor]:
-    """Of every parameter; a head that no image of this rank took has zeros."""
-    for parameter in run.network.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return [p.grad for p in run.network.parameters() if p.grad is not None]
-
-
-def _autocast(run: Run) -> torch.autocast:
+def _autocast(run: TrainingRun) -> torch.autocast:
     kinds = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
     kind = kinds.get(run.recipe.device.precision)
     return torch.autocast(
@@ -274,7 +267,7 @@ def _autocast(run: Run) -> torch.autocast:
     )
 
 
-def _refuse_unknown_precision(recipe: Recipe, device: torch.device) -> None:
+def _refuse_unknown_precision(recipe: AttackNetworkRecipe, device: torch.device) -> None:
     precision = recipe.device.precision
     asked = device.type == "cuda" and precision is Precision.BF16
     if asked and not torch.cuda.is_bf16_supported():

@@ -18,25 +18,25 @@ from advcomp.attacknet.checkpoint import (
     room_in,
     save_checkpoint,
 )
-from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.evaluation import evaluate
-from advcomp.attacknet.flops import described
-from advcomp.attacknet.launch import Launch, launched
-from advcomp.attacknet.parallel import Ranks, joined, together
-from advcomp.attacknet.progress import Observer, Silence
-from advcomp.attacknet.recorder import Recorder
-from advcomp.attacknet.step import Run, prepared, train_step, whole_batch
+from advcomp.attacknet.network.flops import described
+from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
+from advcomp.attacknet.step import TrainingRun, prepared, train_step, whole_batch
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.durable import write_durably
 from advcomp.rules.lock import locked
+from advcomp.training.launch import Launch, launched
+from advcomp.training.progress import SilentObserver, TrainingObserver
+from advcomp.training.ranks import Ranks, abort_together, joined_ranks
+from advcomp.training.recorder import Recorder
 
 PICTURES = "pictures"
 
 
-def train(
+def train_attack_network(
     file: Path,
-    observer: Observer,
+    observer: TrainingObserver,
     *,
     out: Path | None = None,
     model_ranks: int | None = None,
@@ -54,22 +54,24 @@ def train(
         AdvcompError: With several ranks none is raised: the job ends on all of them.
     """
     launch = launched() if launch is None else launch
-    with together(launch):
-        recipe = load_recipe(file)
+    with abort_together(launch):
+        recipe = load_network_recipe(file)
         wanted = recipe.parallel.model_ranks if model_ranks is None else model_ranks
         _refuse_what_no_grid_can_split(recipe, launch.size, wanted)
-        with joined(
+        with joined_ranks(
             launch,
             model_ranks=wanted,
             device=recipe.device.name,
             timeout_s=recipe.parallel.timeout_s,
         ) as ranks:
-            shown = observer if ranks.is_first else Silence()
+            shown = observer if ranks.is_first else SilentObserver()
             folder = Path("runs", recipe.name) if out is None else out
             return _train(recipe, file.read_text(encoding="utf-8-sig"), ranks, folder, shown)
 
 
-def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Observer) -> Path:
+def _train(
+    recipe: AttackNetworkRecipe, text: str, ranks: Ranks, folder: Path, observer: TrainingObserver
+) -> Path:
     training, held_out = load_images(recipe.data)
     run = prepared(recipe, ranks, training)
     judges = run.named_classifiers(item.weights for item in recipe.validation)
@@ -107,15 +109,15 @@ def _train(recipe: Recipe, text: str, ranks: Ranks, folder: Path, observer: Obse
             due = _is_due(run, recipe.output.checkpoint_every) and _has_finite_weights(run)
             if due and ranks.is_first:
                 save_checkpoint(folder, _kept(run, text, identity), recipe.output.keep)
-    ranks.wait()
+    ranks.barrier()
     return path_of_step(folder, run.done)
 
 
-def _is_due(run: Run, every: int) -> bool:
+def _is_due(run: TrainingRun, every: int) -> bool:
     return run.done % every == 0 or run.done == run.recipe.training.steps
 
 
-def _has_finite_weights(run: Run) -> bool:
+def _has_finite_weights(run: TrainingRun) -> bool:
     """Whether they are worth keeping: with others no run can go on.
 
     Raises:
@@ -131,7 +133,7 @@ def _has_finite_weights(run: Run) -> bool:
     return False
 
 
-def _stop_after_too_many(run: Run, folder: Path) -> None:
+def _stop_after_too_many(run: TrainingRun, folder: Path) -> None:
     """Saves the batch of the last skipped step, so that somebody can look at it."""
     if run.in_a_row < run.recipe.training.max_skipped:
         return
@@ -140,7 +142,7 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     path = folder / f"not-finite-step-{step:08d}.safetensors"
     if run.ranks.is_first:
         write_durably(path, save(tensors))
-    run.ranks.wait()
+    run.ranks.barrier()
     raise AdvcompError(
         f"step {step}: expected a finite loss and gradient; got none in {run.in_a_row} steps in a "
         f"row; the last batch is in {path}; try a smaller learning_rate or clip_norm, or another "
@@ -148,7 +150,9 @@ def _stop_after_too_many(run: Run, folder: Path) -> None:
     )
 
 
-def _go_on(run: Run, folder: Path, identity: Mapping[str, str], observer: Observer) -> None:
+def _go_on(
+    run: TrainingRun, folder: Path, identity: Mapping[str, str], observer: TrainingObserver
+) -> None:
     """Take over the newest checkpoint, if there is one, and the same one on all ranks."""
     path = latest_checkpoint(folder)
     if path is not None:
@@ -163,7 +167,7 @@ def _go_on(run: Run, folder: Path, identity: Mapping[str, str], observer: Observ
         )
 
 
-def _take_over(run: Run, path: Path, identity: Mapping[str, str]) -> None:
+def _take_over(run: TrainingRun, path: Path, identity: Mapping[str, str]) -> None:
     checkpoint = load_checkpoint(path)
     refuse_other_recipe(path, checkpoint.about.identity, identity)
     run.network.load_state_dict(checkpoint.states["network"])
@@ -176,7 +180,7 @@ def _take_over(run: Run, path: Path, identity: Mapping[str, str]) -> None:
     run.skipped, run.in_a_row = checkpoint.about.skipped, checkpoint.about.in_a_row
 
 
-def _kept(run: Run, text: str, identity: dict[str, str]) -> Checkpoint:
+def _kept(run: TrainingRun, text: str, identity: dict[str, str]) -> Checkpoint:
     hint = run.recipe.hint
     about = About(
         step=run.done,
@@ -199,7 +203,9 @@ def _kept(run: Run, text: str, identity: dict[str, str]) -> Checkpoint:
     return Checkpoint(about, states)
 
 
-def _refuse_what_no_grid_can_split(recipe: Recipe, size: int, model_ranks: int) -> None:
+def _refuse_what_no_grid_can_split(
+    recipe: AttackNetworkRecipe, size: int, model_ranks: int
+) -> None:
     problems = []
     if size % model_ranks:
         problems.append(

@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from advcomp import plugins
 from advcomp.errors import InvalidConfig
-from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
-from advcomp.players.autopgd import autopgd, autopgd_targets
-from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
-from advcomp.players.transfer import (
+from advcomp.players.attack.autopgd import autopgd, autopgd_targets
+from advcomp.players.attack.transfer import (
     Loop,
     admix,
     bsr,
@@ -44,16 +43,19 @@ from advcomp.players.transfer import (
     vmi_fgsm,
     vni_fgsm,
 )
+from advcomp.players.attack.universal import universal
+from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
+from advcomp.players.classifier.weights import read_weights
+from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.tsail import tsail
-from advcomp.players.universal import universal
-from advcomp.players.weights import read_weights
 from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml, where
+from advcomp.rules.toml_parameters import Value, kinds, parameter_problems, unknown_name
 
-Attack = Callable[..., Tensor]
+AttackFunction = Callable[..., Tensor]
 """`attack(classifier, clean, labels, *, eps, targeted=False, **parameters) -> adversarial`."""
 
-ATTACKS: Mapping[str, Attack] = MappingProxyType(
+ATTACKS: Mapping[str, AttackFunction] = MappingProxyType(
     {
         "fgsm": fgsm,
         "i_fgsm": iterative_fgsm,
@@ -82,11 +84,22 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
 """With the paper's defaults; `admix` and `universal` need tensors, `autopgd_targets` is
 untargeted only."""
 
-SETTINGS, TENSORS = "attack.toml", "attack.safetensors"
+ATTACK_FILE, TENSORS = "attack.toml", "attack.safetensors"
 SURROGATES = "surrogate*"
 
 
-def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
+def attack_named(name: str) -> AttackFunction | None:
+    """An attack of the library, or one that another package adds; None where there is none.
+
+    Raises:
+        InvalidConfig: It is another package's, and cannot be imported.
+    """
+    if name in ATTACKS:
+        return ATTACKS[name]
+    return cast(AttackFunction | None, plugins.load(plugins.Group.ATTACKS, name))
+
+
+def settings_of(attack: AttackFunction) -> dict[str, inspect.Parameter]:
     """What a file may say about an attack: its numbers, words and tensors, but no hooks.
 
     Where an attack hands on the settings of the loop, they are among them.
@@ -105,7 +118,7 @@ def settings_of(attack: Attack) -> dict[str, inspect.Parameter]:
     }
 
 
-class Settings(Table):
+class AttackSettings(Table):
     """The content of `attack.toml`."""
 
     attack: str = Field(description=one_of(ATTACKS))
@@ -118,7 +131,7 @@ class Settings(Table):
 class LibraryAttack:
     """An attack of the library with its settings and surrogates."""
 
-    attack: Attack
+    attack: AttackFunction
     surrogates: Ensemble
 
     def untargeted(self, clean: Tensor, eps: float) -> Tensor:
@@ -142,15 +155,17 @@ def load_attack(folder: Path) -> LibraryAttack:
     Raises:
         InvalidConfig: Lists all that is wrong.
     """
-    path = folder / SETTINGS
-    settings = read_toml(path, Settings)
+    path = folder / ATTACK_FILE
+    settings = read_toml(path, AttackSettings)
     tensors = _read_tensors(folder / TENSORS)
     if problems := [*_problems(path, settings, tensors)]:
         raise InvalidConfig(*problems)
     surrogates = load_ensemble(
         folder, {**settings.weights, SURROGATES: 1.0}, fusion=settings.fusion
     )
-    attack = partial(ATTACKS[settings.attack], **settings.parameters, **tensors)
+    attack = attack_named(settings.attack)
+    assert attack is not None
+    attack = partial(attack, **settings.parameters, **tensors)
     return LibraryAttack(attack=attack, surrogates=surrogates)
 
 
@@ -161,12 +176,16 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {n: t / 255 if t.dtype is torch.uint8 and t.dim() == 4 else t for n, t in tensors}
 
 
-def _problems(path: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+def _problems(
+    path: Path, settings: AttackSettings, tensors: Mapping[str, Tensor]
+) -> Iterator[str]:
     """What does not fit together in a folder, though each file by itself can be read."""
-    if settings.attack not in ATTACKS:
-        yield unknown_name(path, "attack", settings.attack, ATTACKS)
+    attack = attack_named(settings.attack)
+    if attack is None:
+        known_names = [*ATTACKS, *plugins.names(plugins.Group.ATTACKS, ATTACKS)]
+        yield unknown_name(path, "attack", settings.attack, known_names)
         return
-    known = {name: p.annotation for name, p in settings_of(ATTACKS[settings.attack]).items()}
+    known = {name: p.annotation for name, p in settings_of(attack).items()}
     needed = {name for name, kind in known.items() if Tensor in kinds(kind)}
     numbers = {name: kind for name, kind in known.items() if name not in needed}
     yield from parameter_problems(path, settings.attack, numbers, settings.parameters)

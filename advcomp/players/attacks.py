@@ -1,10 +1,14 @@
-"""Gradient attacks in the L-inf ball, as pure functions; one loop, and hooks for its variants.
+"""Gradient attacks in the L-inf ball, as pure functions: one loop, and hooks for its variants.
 
 `attack(classifier, clean, labels, *, eps, ...) -> adversarial`. `clean` and `adversarial` are
 float images (N, C, H, W) in [0, 1]; `labels` are the classes (N,) that the attack leads away
 from or, with `targeted=True`, leads to. The loss is summed over the batch and no image sees
 another, so a batch may be split anywhere. Nothing is kept between calls, and the classifier comes
 back as it was.
+
+This page has the loop and what is built from it directly. An attack that transfers better is the
+same loop with other hooks: `attack.transfer` names them, `attack.input_transforms` and
+`attack.gradients` have the hooks.
 """
 
 from collections.abc import Iterator
@@ -13,21 +17,57 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from advcomp.players.climb import (
+from advcomp.players.attack.hooks import (
     Direction,
-    Gradient,
-    Momentum,
+    GradientFunction,
+    GradientHook,
+    InputTransforms,
     Start,
-    Views,
     chain,
-    climb,
-    field_of,
+    gradient_of,
+    l1_normalised,
 )
-from advcomp.players.objectives import Model, frozen, margin, objective
-from advcomp.players.randomness import Generators, image_generators, uniform
+from advcomp.players.attack.objectives import margin, objective
+from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.image.pixels import ball
+from advcomp.players.image.randomness import Generators, image_generators, uniform_like
 
 STEPS = 10
 """Of every loop, where not given."""
+
+
+@torch.no_grad()
+def attack_loop(
+    gradient: GradientFunction,
+    clean: Tensor,
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    start: Start | None = None,
+    direction: Direction = torch.sign,
+) -> Tensor:
+    """Follow a gradient for some steps, inside the ball around `clean`.
+
+    Args:
+        gradient: Of what is maximised.
+        clean: Images (N, C, H, W) in [0, 1].
+        eps: Radius of the ball.
+        steps: How many.
+        step_size: Of each.
+        start: Hook; the clean image where not given.
+        direction: Hook; the gradient's sign where not given.
+
+    Raises:
+        ValueError: `eps` is not on the [0, 1] scale, or `steps` is below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"expected at least one step; got {steps}")
+    low, high = ball(clean, eps)
+    x = clean.detach() if start is None else torch.clamp(start(clean.detach()), low, high)
+    for _ in range(steps):
+        x = torch.add(x, direction(gradient(x)), alpha=step_size).clamp_(low, high)
+    return x
 
 
 def fgsm(
@@ -48,8 +88,8 @@ def iterative_fgsm(
     steps: int = STEPS,
     step_size: float | None = None,
     targeted: bool = False,
-    views: Views | None = None,
-    gradient: Gradient | None = None,
+    transforms: InputTransforms | None = None,
+    gradient: GradientHook | None = None,
     direction: Direction = torch.sign,
     start: Start | None = None,
 ) -> Tensor:
@@ -63,12 +103,12 @@ def iterative_fgsm(
         steps: How many.
         step_size: Of each; `eps / steps` where not given.
         targeted: Whether the labels are where to go.
-        views, gradient, direction, start: Hooks (`climb`, `views`, `neighbourhood`, ...).
+        transforms, gradient, direction, start: Hooks (`attack.hooks`).
     """
-    field = field_of(objective(classifier, labels, targeted=targeted), views)
+    plain = gradient_of(objective(classifier, labels, targeted=targeted), transforms)
     with frozen(classifier):
-        return climb(
-            field if gradient is None else gradient(field),
+        return attack_loop(
+            plain if gradient is None else gradient(plain),
             clean,
             eps=eps,
             steps=steps,
@@ -122,7 +162,9 @@ def pgd(
             targeted=targeted,
             start=start,
         )
-        for start in repeat(lambda clean: clean + uniform(clean, -eps, eps, generator), restarts)
+        for start in repeat(
+            lambda clean: clean + uniform_like(clean, -eps, eps, generator), restarts
+        )
     )
     return _most_wrong(classifier, labels, found, targeted=targeted)
 
@@ -147,6 +189,38 @@ def _gain(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
     return -margin(logits, labels) if targeted else margin(logits, labels)
 
 
+class Momentum:
+    """A velocity, `decay` times itself plus the gradient over its mean absolute value; its sign.
+
+    Dong et al. 2018, arXiv 1710.06081, equations 6 and 7. An image whose gradient is zero keeps
+    its velocity.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.velocity: Tensor | None = None
+
+    def __call__(self, g: Tensor) -> Tensor:
+        """The direction of a step, for the gradient found there."""
+        g = l1_normalised(g)
+        self.velocity = g if self.velocity is None else self.decay * self.velocity + g
+        return self.velocity.sign()
+
+    def lookahead(self, distance: float) -> GradientHook:
+        """The gradient where `distance` times the velocity leads, not at x (Nesterov's).
+
+        Lin et al. 2020, arXiv 1908.06281, equation 6; `distance` is the step size times the decay.
+        """
+
+        def hook(gradient: GradientFunction) -> GradientFunction:
+            def looked_up(x: Tensor) -> Tensor:
+                return gradient(x if self.velocity is None else x + distance * self.velocity)
+
+            return looked_up
+
+        return hook
+
+
 def momentum_iterative_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -158,8 +232,8 @@ def momentum_iterative_fgsm(
     decay: float = 1.0,
     nesterov: bool = False,
     targeted: bool = False,
-    views: Views | None = None,
-    gradient: Gradient | None = None,
+    transforms: InputTransforms | None = None,
+    gradient: GradientHook | None = None,
 ) -> Tensor:
     """Steps along a velocity (Dong et al. 2018, arXiv 1710.06081, algorithm 1; MI-FGSM).
 
@@ -167,11 +241,11 @@ def momentum_iterative_fgsm(
         classifier, clean, labels, eps, steps, step_size, targeted: As in `iterative_fgsm`.
         decay: How much of the velocity a step keeps; mu in the paper.
         nesterov: Whether a step's gradient is taken where the velocity alone would lead.
-        views, gradient: Hooks of the loop.
+        transforms, gradient: Hooks of the loop.
     """
     velocity = Momentum(decay)
     step_size = step_of(eps, steps, step_size)
-    hooks = [velocity.ahead(step_size * decay)] if nesterov else []
+    hooks = [velocity.lookahead(step_size * decay)] if nesterov else []
     hooks += [gradient] if gradient else []
     return iterative_fgsm(
         classifier,
@@ -181,7 +255,7 @@ def momentum_iterative_fgsm(
         steps=steps,
         step_size=step_size,
         targeted=targeted,
-        views=views,
+        transforms=transforms,
         gradient=chain(*hooks),
         direction=velocity,
     )

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.architectures import Interpolation, build
-from advcomp.players.folding import fold_batch_norm
-from advcomp.players.weights import fill, read_weights
+from advcomp.players.classifier.architectures import Interpolation, build
+from advcomp.players.classifier.folding import fold_batch_norm
+from advcomp.players.classifier.weights import fill, read_weights
 
 _REQUIRED = ("architecture", "classes", "label_offset")
 _FEED = ("mean", "std", "input_size", "interpolation")

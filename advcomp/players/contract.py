@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from advcomp.errors import InvalidDataset
-from advcomp.players.pixels import quantise, to_float
+from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.images import Pixels, decode_png, encode_png, read_size
 from advcomp.rules.threat import eps_of
 

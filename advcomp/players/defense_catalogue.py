@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from pydantic import Field
 from torch import Tensor
 
+from advcomp import plugins
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.frozen import Model
+from advcomp.players.defense.smoothing import smoothed
 from advcomp.players.defenses import (
     average_over,
     barrage,
@@ -31,16 +35,14 @@ from advcomp.players.defenses import (
     wavelet,
 )
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.objectives import Model
-from advcomp.players.parameters import Value, kinds, parameter_problems, unknown_name
-from advcomp.players.smoothing import smoothed
 from advcomp.rules.toml_fields import one_of
 from advcomp.rules.toml_file import Table, read_toml
+from advcomp.rules.toml_parameters import Value, kinds, parameter_problems, unknown_name
 
 Defended = Callable[..., Tensor]
 """`defended(model, images, **parameters)`: scores (N, classes), whose largest is the answer."""
 
-SETTINGS = "defense.toml"
+DEFENSE_FILE = "defense.toml"
 CLASSIFIERS = "classifier*"
 
 
@@ -89,7 +91,18 @@ DEFENSES: Mapping[str, Defended] = MappingProxyType(
 )
 
 
-class Settings(Table):
+def defense_named(name: str) -> Defended | None:
+    """A defense of the library, or one that another package adds; None where there is none.
+
+    Raises:
+        InvalidConfig: It is another package's, and cannot be imported.
+    """
+    if name in DEFENSES:
+        return DEFENSES[name]
+    return cast(Defended | None, plugins.load(plugins.Group.DEFENSES, name))
+
+
+class DefenseSettings(Table):
     """The content of `defense.toml`."""
 
     defense: str = Field(description=one_of(DEFENSES))
@@ -116,21 +129,25 @@ def load_defense(folder: Path) -> LibraryDefense:
     Raises:
         InvalidConfig: Lists all that is wrong.
     """
-    path = folder / SETTINGS
-    settings = read_toml(path, Settings)
+    path = folder / DEFENSE_FILE
+    settings = read_toml(path, DefenseSettings)
     if problems := [*_problems(path, settings)]:
         raise InvalidConfig(*problems)
+    defended = defense_named(settings.defense)
+    assert defended is not None
     return LibraryDefense(
-        defended=partial(DEFENSES[settings.defense], **settings.parameters),
+        defended=partial(defended, **settings.parameters),
         classifiers=load_ensemble(folder, {CLASSIFIERS: 1.0}, fusion=Fusion.PROBABILITIES),
     )
 
 
-def _problems(path: Path, settings: Settings) -> Iterator[str]:
-    if settings.defense not in DEFENSES:
-        yield unknown_name(path, "defense", settings.defense, DEFENSES)
+def _problems(path: Path, settings: DefenseSettings) -> Iterator[str]:
+    defended = defense_named(settings.defense)
+    if defended is None:
+        known_names = [*DEFENSES, *plugins.names(plugins.Group.DEFENSES, DEFENSES)]
+        yield unknown_name(path, "defense", settings.defense, known_names)
         return
-    known = parameters_of(DEFENSES[settings.defense])
+    known = parameters_of(defended)
     yield from parameter_problems(path, settings.defense, known, settings.parameters)
 
 

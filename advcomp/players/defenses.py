@@ -24,10 +24,10 @@ from skimage import restoration
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from advcomp.players.objectives import Model, frozen
-from advcomp.players.pixels import quantise, to_float
-from advcomp.players.randomness import image_generators, normal
-from advcomp.players.resizing import resize_and_pad
+from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.image.pixels import quantise, to_float
+from advcomp.players.image.randomness import image_generators, normal_like
+from advcomp.players.image.resizing import resize_and_pad
 
 RandomTransform = Callable[[Tensor, Sequence[Generator]], Tensor]
 """Images, and where the randomness of each comes from, to as many images."""
@@ -187,7 +187,7 @@ def crop_and_rescale(
 
 def add_noise(images: Tensor, generators: Sequence[Generator], sigma: float = 0.1) -> Tensor:
     """Add normal noise of standard deviation `sigma`; the sum may leave [0, 1]."""
-    return images + normal(images, sigma, generators)
+    return images + normal_like(images, sigma, generators)
 
 
 def barrage(images: Tensor, generators: Sequence[Generator], count: int = 3) -> Tensor:

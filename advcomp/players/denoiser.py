@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.weights import fill, read_weights
 from advcomp.players.classifiers import Classifier
-from advcomp.players.weights import fill, read_weights
 
 _GROUPS = 4
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.objectives import Loss
 from advcomp.players.classifiers import load_classifier
-from advcomp.players.objectives import Loss
 
 
 class Fusion(StrEnum):
@@ -65,7 +65,7 @@ class Ensemble(nn.Module):
         """Logits (N, classes) of images (N, 3, H, W); a softmax of them gives the fused answer."""
         return self._fuse(self._logits(x))
 
-    def judge(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    def loss_and_logits(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """The loss of every image, (N,): of the fused logits, or the members' averaged; logits."""
         members = self._logits(x)
         fused = self._fuse(members)

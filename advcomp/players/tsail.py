@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advcomp.players.attacks import iterative_fgsm
-from advcomp.players.objectives import Model
+from advcomp.players.classifier.frozen import Model
 
 LARGE = 8 / 255
 """From this budget on, few and large steps."""

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from advcomp.attacknet.progress import EvaluationReport, StepReport
 from advcomp.errors import MissingExtra
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, duration, one_line
+from advcomp.training.progress import EvaluationReport, StepReport
 
 _LINE_EVERY_S = 10.0
 
@@ -28,11 +28,11 @@ def train_in_terminal(file: Path, out: Path | None, model_ranks: int | None) -> 
         AdvcompError: See `train`.
     """
     with _extra_at_hand():
-        from advcomp.attacknet.train import train
+        from advcomp.attacknet.train import train_attack_network
     display = Display(sys.stderr)
     try:
         with display:
-            checkpoint = train(file, display, out=out, model_ranks=model_ranks)
+            checkpoint = train_attack_network(file, display, out=out, model_ranks=model_ranks)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED

@@ -52,12 +52,11 @@ weights = "v.safetensors"
 ToyRecipe = Callable[..., Path]
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> ToyRecipe:
+def toy_in(folder: Path) -> ToyRecipe:
     """`toy(old=new, ...)` writes the recipe with some of its lines changed; returns its path."""
     torch.manual_seed(0)
     for name in ("c0", "c1", "c2", "c3", "v"):
-        Classifier("conv_net", 10).save(tmp_path / f"{name}.safetensors")
+        Classifier("conv_net", 10).save(folder / f"{name}.safetensors")
     targets = "".join(
         f'[[targets]]\nweights = "c{i}.safetensors"\nweight = {i + 1}.0\n' for i in range(4)
     )
@@ -67,8 +66,20 @@ def toy(tmp_path: Path) -> ToyRecipe:
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
-        path = tmp_path / "train.toml"
+        path = folder / "train.toml"
         path.write_text(text, encoding="utf-8")
         return path
 
     return write
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> ToyRecipe:
+    """The recipe of one test."""
+    return toy_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def toy_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> ToyRecipe:
+    """A recipe that several tests train by."""
+    return toy_in(tmp_path_factory.mktemp("toy"))

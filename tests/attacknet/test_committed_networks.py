@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from advcomp.attacknet.config import Recipe, load_recipe
 from advcomp.attacknet.data import load_images
-from advcomp.attacknet.flops import costs_of
-from advcomp.attacknet.generator import Generator, moved
-from advcomp.attacknet.launch import launched
-from advcomp.attacknet.model import AttackNetwork
-from advcomp.attacknet.parallel import joined
+from advcomp.attacknet.network.flops import costs_of
+from advcomp.attacknet.network.generator import AdversarialGenerator, moved
+from advcomp.attacknet.network.model import AttackNetwork
 from advcomp.attacknet.player import load_generator
+from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.step import prepared, train_step
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
+from advcomp.training.launch import launched
+from advcomp.training.ranks import joined_ranks
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
@@ -32,15 +32,15 @@ def place(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def recipe(place: Path, tmp_path: Path) -> Recipe:
+def recipe(place: Path, tmp_path: Path) -> AttackNetworkRecipe:
     """As committed, but for CIFAR-10's own path."""
     shutil.copytree(place / "weights", tmp_path / "weights")
     (tmp_path / "cifar10_jpeg.npz").touch()
-    return load_recipe(Path(shutil.copy(place / "attack_network.toml", tmp_path)))
+    return load_network_recipe(Path(shutil.copy(place / "attack_network.toml", tmp_path)))
 
 
 @pytest.fixture
-def generator(place: Path, recipe: Recipe, tmp_path: Path) -> Generator:
+def generator(place: Path, recipe: AttackNetworkRecipe, tmp_path: Path) -> AdversarialGenerator:
     """The committed network, with its hint's surrogate beside it as in a submission."""
     folder = tmp_path / "submission"
     shutil.copytree(place / "weights" / "attack_network", folder)
@@ -61,7 +61,9 @@ def test_the_recipe_in_the_readme_is_that_of_the_demo() -> None:
     assert f"```toml\n{settings}```" in (ROOT / "README.md").read_text()
 
 
-def test_a_committed_network_is_that_of_its_recipe(generator: Generator, recipe: Recipe) -> None:
+def test_a_committed_network_is_that_of_its_recipe(
+    generator: AdversarialGenerator, recipe: AttackNetworkRecipe
+) -> None:
     assert isinstance(generator.network, AttackNetwork)
     spec = generator.network.spec
     assert spec.table == recipe.network
@@ -71,7 +73,7 @@ def test_a_committed_network_is_that_of_its_recipe(generator: Generator, recipe:
 
 
 def test_no_network_costs_more_than_the_largest_classifier_it_met(
-    generator: Generator, recipe: Recipe, place: Path
+    generator: AdversarialGenerator, recipe: AttackNetworkRecipe, place: Path
 ) -> None:
     side = SIDES[place.name]
     x, eps = torch.rand(1, 3, side, side), torch.tensor([8 / 255])
@@ -80,7 +82,7 @@ def test_no_network_costs_more_than_the_largest_classifier_it_met(
     assert alone <= 1 < told
 
 
-def test_a_committed_network_keeps_and_uses_every_budget(generator: Generator) -> None:
+def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialGenerator) -> None:
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     x = (255 * x).round() / 255
     for levels in (1, 8, 48):
@@ -115,8 +117,8 @@ def test_the_recipe_for_large_images_takes_a_step(tmp_path: Path) -> None:
             for i, image in enumerate(noise)
         ),
     )
-    recipe = load_recipe(tmp_path / file.name)
-    with joined(launched(), model_ranks=1, device="cpu", timeout_s=60) as ranks:
+    recipe = load_network_recipe(tmp_path / file.name)
+    with joined_ranks(launched(), model_ranks=1, device="cpu", timeout_s=60) as ranks:
         training, _ = load_images(recipe.data)
         run = prepared(recipe, ranks, training)
         report = train_step(run)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from advcomp.attacknet.config import EpsilonInput, Recipe, load_recipe
+from advcomp.attacknet.recipe import AttackNetworkRecipe, EpsilonInput, load_network_recipe
 from advcomp.errors import InvalidConfig
 from advcomp.rules.toml_file import Table
 
@@ -19,12 +19,12 @@ weights = "a.safetensors"
 """
 
 
-def recipe(folder: Path, text: str) -> Recipe:
+def recipe(folder: Path, text: str) -> AttackNetworkRecipe:
     for name in ("a", "b"):
         (folder / f"{name}.safetensors").touch()
     path = folder / "train.toml"
     path.write_text(text, encoding="utf-8")
-    return load_recipe(path)
+    return load_network_recipe(path)
 
 
 def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def tables(table: type[Table]) -> set[type[Table]]:
 
 
 def test_every_key_says_what_is_expected_of_it() -> None:
-    found = tables(Recipe)
+    found = tables(AttackNetworkRecipe)
     assert len(found) == 13
     for table in found:
         assert table.__doc__

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from advcomp.attacknet.export import Format, export_checkpoint
-from advcomp.attacknet.progress import Silence
-from advcomp.attacknet.train import train
+from advcomp.attacknet.train import train_attack_network
 from advcomp.errors import InvalidConfig
 from advcomp.players.datasets import Part, digits
+from advcomp.training.progress import SilentObserver
 
 Toy = Callable[..., Path]
 
@@ -63,7 +63,7 @@ def played(submission: Path, inputs: Path, form: Format) -> np.ndarray:
 def test_both_formats_give_the_same_pixels_within_the_budget(
     changes: list[tuple[str, str]], toy: Toy, inputs: Path, tmp_path: Path
 ) -> None:
-    checkpoint = train(toy(*changes), Silence(), out=tmp_path / "run")
+    checkpoint = train_attack_network(toy(*changes), SilentObserver(), out=tmp_path / "run")
     clean = np.stack([np.array(Image.open(inputs / f"{i}.png")) for i in range(COUNT)])
     found = {}
     for form in Format:

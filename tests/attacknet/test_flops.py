@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from advcomp.attacknet.config import EpsilonInput, NetworkTable
-from advcomp.attacknet.flops import costs_of, described, flops, gigaflops
-from advcomp.attacknet.generator import Generator
-from advcomp.attacknet.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.network.flops import costs_of, described, flops, gigaflops
+from advcomp.attacknet.network.generator import AdversarialGenerator
+from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.recipe import EpsilonInput, NetworkTable
 
 
 def network(widths: tuple[int, ...], stem_stride: int) -> AttackNetwork:
@@ -28,7 +28,7 @@ def test_a_convolution_costs_what_its_definition_says() -> None:
 def test_the_network_is_compared_with_the_dearest_classifier() -> None:
     x, eps = torch.rand(1, 3, 16, 16), torch.full((1,), 8 / 255)
     small, large = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 80, 3, padding=1)
-    generator = Generator(network((8, 8), 1))
+    generator = AdversarialGenerator(network((8, 8), 1))
     lines = described(costs_of(generator, {"small": small, "large": large}, x, eps))
     ratio = flops(lambda: generator(x, eps)) / flops(lambda: large(x))
     assert lines[-1] == f"the network costs {ratio:.2f} forward passes of large"

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advcomp.attacknet.config import LossTable, TransformItem, TransformName
-from advcomp.attacknet.loss import (
-    LOSSES,
+from advcomp.attacknet.objective.losses import (
+    NETWORK_LOSSES,
     Answers,
     TargetClassifier,
     feature_distance,
-    margin,
+    margin_loss,
     plain_cross_entropy,
     relativistic_cross_entropy,
 )
+from advcomp.attacknet.recipe import LossTable, TransformItem, TransformName
 from advcomp.players.classifiers import Classifier
 
 Z, Z0 = [[2.0, 1.0, -1.0], [0.5, 0.0, 3.0]], [[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]]
@@ -46,17 +46,17 @@ def test_losses_are_their_formulas(targeted: bool) -> None:
     relative = [sign * cross_entropy(change[0], 0), sign * cross_entropy(change[1], 1)]
     assert plain_cross_entropy(given).tolist() == pytest.approx(plain)
     assert relativistic_cross_entropy(given).tolist() == pytest.approx(relative)
-    assert margin(given).tolist() == pytest.approx([-sign * 1.0, -sign * -3.0])
+    assert margin_loss(given).tolist() == pytest.approx([-sign * 1.0, -sign * -3.0])
     assert feature_distance(given).tolist() == pytest.approx([-1 / 2, -(4 + 1) / 4])
 
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_the_margin_is_satisfied_at_its_confidence(targeted: bool) -> None:
-    found = margin(answers(targeted=targeted, confidence=0.5)).tolist()
+    found = margin_loss(answers(targeted=targeted, confidence=0.5)).tolist()
     assert found == pytest.approx([-0.5, 3.0] if targeted else [1.0, -0.5])
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NETWORK_LOSSES)
 def test_an_image_s_loss_falls_when_its_classifier_is_led_astray(name: str) -> None:
     """Each loss, descended on the image itself, changes what the classifier says."""
     torch.manual_seed(0)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.config import EpsilonInput, HintMode, NetworkTable
-from advcomp.attacknet.generator import Generator, moved, rounded
-from advcomp.attacknet.hint import GradientHint
-from advcomp.attacknet.model import AttackNetwork, HintLayer, NetworkSpec
+from advcomp.attacknet.network.generator import AdversarialGenerator, moved, rounded_to_levels
+from advcomp.attacknet.network.hint import GradientHint
+from advcomp.attacknet.network.model import AttackNetwork, HintLayer, NetworkSpec
+from advcomp.attacknet.recipe import EpsilonInput, HintMode, NetworkTable
 from advcomp.players.classifiers import Classifier
-from advcomp.players.pixels import quantise
+from advcomp.players.image.pixels import quantise
 from advcomp.rules.threat import eps_of
 
 LEVELS = (4, 8, 16)
@@ -47,7 +47,7 @@ def images(n: int, height: int, width: int) -> Tensor:
 def test_no_rounded_image_leaves_the_budget_even_when_everything_saturates(
     epsilon: EpsilonInput,
 ) -> None:
-    generator = Generator(network(spec(epsilon), gain=1e4))
+    generator = AdversarialGenerator(network(spec(epsilon), gain=1e4))
     clean = images(6, 9, 7)
     for level in (1, *LEVELS, 40):
         eps = torch.full((6,), eps_of(level))
@@ -129,12 +129,12 @@ def test_recomputing_activations_gives_the_same_gradients() -> None:
 
 def test_rounding_gives_levels_and_passes_gradients_through() -> None:
     x = torch.tensor([0.0, 0.4999 / 255, 0.5001 / 255, 1.0], requires_grad=True)
-    y = rounded(x)
+    y = rounded_to_levels(x)
     torch.testing.assert_close(255 * y, torch.tensor([0.0, 0.0, 1.0, 255.0]))
     (gradient,) = torch.autograd.grad((y * torch.arange(4.0)).sum(), x)
     assert gradient.tolist() == [0, 1, 2, 3]
     every = torch.arange(256.0) / 255
-    assert torch.equal((255 * rounded(every)).round(), torch.arange(256.0))
+    assert torch.equal((255 * rounded_to_levels(every)).round(), torch.arange(256.0))
 
 
 @pytest.mark.parametrize("mode", [HintMode.ONE, HintMode.RECURRENT])
@@ -145,7 +145,7 @@ def test_a_hint_reaches_the_network_and_no_gradient_flows_through_it(mode: HintM
     assert [layer.level for layer in layers] == [1, 2]
     assert [layer.channels for layer in layers] == [32, 128]
     net = network(spec(widths=(8, 8, 8), hint=layers))
-    generator = Generator(net, hint, mode)
+    generator = AdversarialGenerator(net, hint, mode)
     x, eps = images(2, 32, 32), torch.full((2,), 8 / 255)
     gradients = torch.autograd.grad(
         generator(x, eps).square().sum(), list(net.parameters()), allow_unused=True
@@ -166,8 +166,10 @@ def test_the_second_pass_is_told_the_gradient_at_the_first_one_s_image() -> None
     between = (x + eps.view(-1, 1, 1, 1) * first).clamp(0, 1)
     second = net(x, eps, hints=hint(between), previous=first)
     expected = (x + eps.view(-1, 1, 1, 1) * second).clamp(0, 1)
-    assert torch.equal(Generator(net, hint, HintMode.RECURRENT)(x, eps), expected)
-    assert torch.equal(Generator(net, hint, HintMode.RECURRENT)(x, eps, passes=1), between)
+    assert torch.equal(AdversarialGenerator(net, hint, HintMode.RECURRENT)(x, eps), expected)
+    assert torch.equal(
+        AdversarialGenerator(net, hint, HintMode.RECURRENT)(x, eps, passes=1), between
+    )
 
 
 def test_a_hint_is_the_gradient_of_the_surrogate_s_own_answer() -> None:

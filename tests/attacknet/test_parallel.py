@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.launch import Launch, first_host, launched
-from advcomp.attacknet.parallel import Ranks
 from advcomp.errors import InvalidConfig
+from advcomp.training.launch import Launch, first_host, launched
+from advcomp.training.ranks import Ranks
 
 ROOT = Path(__file__).parents[2]
 RANK = ROOT / "tests" / "support" / "training_rank.py"
@@ -74,15 +74,10 @@ def assert_same(found: Steps, expected: Steps) -> None:
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.mpi
-@pytest.mark.slow
-def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -> None:
-    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way.
-
-    With five classifiers, which no two ranks share evenly, and with all that could come between.
-    """
-    require("mpi")
-    recipe = toy(
+@pytest.fixture(scope="module")
+def recipe(toy_of_the_module: Toy) -> Path:
+    """Five classifiers, which no two ranks share evenly, and all that could come between."""
+    return toy_of_the_module(
         ("[[validation]]", '[[targets]]\nweights = "v.safetensors"\n[[validation]]'),
         ("[[targets]]\n", '[[targets]]\nfeature_layer = "network.1"\n'),
         ("margin = 1.0\n", "margin = 1.0\nfeature_distance = 0.3\n"),
@@ -90,11 +85,25 @@ def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -
         ('"float64"', '"float64"\nrecompute = true\nchannels_last = true'),
         ('"block_shuffle"', '"block_shuffle"\n[[transforms]]\nname = "scale"'),
     )
-    (alone,) = steps(recipe)
-    assert [held for _, _, held in alone] == [[0, 1, 2, 3, 4]] * 4
-    losses = [loss for loss, _, _ in alone]
-    assert len(set(losses)) == 4
-    assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in alone)
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> Steps:
+    """The steps of one process, to which every launcher's are held."""
+    (found,) = steps(recipe)
+    assert [held for _, _, held in found] == [[0, 1, 2, 3, 4]] * 4
+    assert len({loss for loss, _, _ in found}) == 4
+    assert all(sum(g.abs().sum() for g in gradients) > 0 for _, gradients, _ in found)
+    return found
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_every_grid_takes_the_steps_of_one_process(
+    recipe: Path, alone: Steps, require: Require
+) -> None:
+    """Losses and gradients, step for step: 1, 2 and 4 ranks, data x model in every way."""
+    require("mpi")
     for ranks, grids in [(1, [1]), (2, [1, 2]), (4, [1, 2, 4])]:
         for count, found in zip(grids, steps(recipe, grids, mpiexec(ranks)), strict=True):
             assert_same(found, alone)
@@ -102,9 +111,7 @@ def test_every_grid_takes_the_steps_of_one_process(toy: Toy, require: Require) -
 
 
 @pytest.mark.slow
-def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
-    recipe = toy()
-    (alone,) = steps(recipe)
+def test_torchrun_takes_the_same_steps(recipe: Path, alone: Steps) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     (found,) = steps(recipe, [2], torchrun)
     assert_same(found, alone)
@@ -112,10 +119,8 @@ def test_torchrun_takes_the_same_steps(toy: Toy) -> None:
 
 @pytest.mark.slurm
 @pytest.mark.slow
-def test_srun_takes_the_same_steps(toy: Toy, require: Require) -> None:
+def test_srun_takes_the_same_steps(recipe: Path, alone: Steps, require: Require) -> None:
     require("slurm")
-    recipe = toy()
-    (alone,) = steps(recipe)
     (found,) = steps(recipe, [2], srun(2))
     assert_same(found, alone)
 
@@ -157,9 +162,10 @@ def two_of_slurm(job: int) -> dict[str, str]:
 @pytest.mark.parametrize(("present", "missing"), [("0", "rank 1"), ("1", "rank 0 to listen")])
 def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -> None:
     program = (
-        "from advcomp.attacknet.launch import launched; from advcomp.attacknet.parallel import *\n"
+        "from advcomp.training.launch import launched; from advcomp.training.ranks import *\n"
         "launch = launched()\n"
-        "with together(launch), joined(launch, device='cpu', timeout_s=3): print('joined')"
+        "with abort_together(launch), joined_ranks(launch, device='cpu', timeout_s=3):\n"
+        "    print('joined')"
     )
     variables = two_of_slurm(1) | {"SLURM_PROCID": present}
     done = subprocess.run(
@@ -179,11 +185,11 @@ def test_a_missing_rank_is_named_in_time(present: str, missing: str, toy: Toy) -
 @pytest.mark.slow
 def test_a_rank_that_is_killed_is_told_by_the_others() -> None:
     program = (
-        "import os; from advcomp.attacknet.launch import launched\n"
-        "from advcomp.attacknet.parallel import *\n"
+        "import os; from advcomp.training.launch import launched\n"
+        "from advcomp.training.ranks import *\n"
         "launch = launched()\n"
-        "with together(launch), joined(launch, device='cpu', timeout_s=30) as ranks:\n"
-        "    ranks.wait()\n"
+        "with abort_together(launch), joined_ranks(launch, device='cpu', timeout_s=30) as ranks:\n"
+        "    ranks.barrier()\n"
         "    os.kill(os.getpid(), 9) if ranks.rank else ranks.total(1.0)"
     )
     variables = two_of_slurm(2)
@@ -210,7 +216,7 @@ def test_an_mpiexec_of_another_mpi_is_told(require: Require) -> None:
     """Each of its ranks would else train alone, all into one folder."""
     require("mpi")
     program = (
-        "import os; from advcomp.attacknet.launch import launched; launched({'PMI_SIZE': '2'})"
+        "import os; from advcomp.training.launch import launched; launched({'PMI_SIZE': '2'})"
     )
     done = launch([sys.executable, "-c", program], 100)
     assert done.returncode == 1
@@ -233,10 +239,10 @@ def test_srun_that_speaks_pmi_needs_no_mpi() -> None:
 def test_shares_cover_every_image_and_every_classifier_once() -> None:
     for size, model_ranks in [(1, 1), (4, 1), (4, 2), (4, 4), (6, 3)]:
         grid = [Ranks(rank=r, size=size, model_ranks=model_ranks) for r in range(size)]
-        images = [i for ranks in grid for i in range(12)[ranks.own_rows(12)]]
+        images = [i for ranks in grid for i in range(12)[ranks.share(12)]]
         assert images == list(range(12))
         for ranks in grid:
-            own, group = (range(12)[rows] for rows in (ranks.own_rows(12), ranks.group_rows(12)))
+            own, group = (range(12)[rows] for rows in (ranks.share(12), ranks.group_rows(12)))
             assert set(own) <= set(group)
             assert len(group) == 12 * model_ranks // size
         for first in range(0, size, model_ranks):
@@ -265,11 +271,13 @@ def test_a_batch_script_of_slurm_is_one_process() -> None:
 
 
 def test_ranks_that_make_no_grid_are_refused(toy: Toy) -> None:
-    from advcomp.attacknet.progress import Silence
-    from advcomp.attacknet.train import train
+    from advcomp.attacknet.train import train_attack_network
+    from advcomp.training.progress import SilentObserver
 
     with pytest.raises(InvalidConfig) as caught:
-        train(toy(("batch_size = 8", "batch_size = 9")), Silence(), model_ranks=5)
+        train_attack_network(
+            toy(("batch_size = 8", "batch_size = 9")), SilentObserver(), model_ranks=5
+        )
     assert len(caught.value.problems) == 2
     assert "divisor of the number of ranks, 1; got 5" in str(caught.value)
 

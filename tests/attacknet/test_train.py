@@ -17,18 +17,18 @@ from torch import nn
 
 from advcomp.attacknet.assembly import names_of
 from advcomp.attacknet.checkpoint import latest_checkpoint, load_checkpoint
-from advcomp.attacknet.config import TrainingTable, load_recipe
 from advcomp.attacknet.data import load_images, validation_batch
-from advcomp.attacknet.parallel import Ranks
-from advcomp.attacknet.progress import EvaluationReport, Silence, StepReport
-from advcomp.attacknet.recorder import Recorder, read_losses
-from advcomp.attacknet.schedule import learning_rate, move_average
+from advcomp.attacknet.recipe import load_network_recipe
 from advcomp.attacknet.step import prepared, train_step
-from advcomp.attacknet.train import train
+from advcomp.attacknet.train import train_attack_network
 from advcomp.errors import AdvcompError, InvalidConfig, RunConflict
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.rules.lock import locked
+from advcomp.training.progress import EvaluationReport, SilentObserver, StepReport
+from advcomp.training.ranks import Ranks
+from advcomp.training.recorder import Recorder, read_losses
+from advcomp.training.schedule import learning_rate, move_average
 
 ROOT = Path(__file__).parents[2]
 MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe")
@@ -36,7 +36,7 @@ Require = Callable[[str], None]
 Toy = Callable[..., Path]
 
 
-class Watcher(Silence):
+class Watcher(SilentObserver):
     """Keeps what an observer is told."""
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
 ) -> None:
     watcher = Watcher()
     out = tmp_path / "run"
-    checkpoint = train(toy(), watcher, out=out)
+    checkpoint = train_attack_network(toy(), watcher, out=out)
     assert checkpoint == out / "checkpoints" / "step-00000004.pt"
     assert [path.name for path in sorted((out / "checkpoints").iterdir())] == [
         "step-00000002.pt",
@@ -105,7 +105,7 @@ def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
         ('precision = "float64"', 'precision = "float32"'),
         ("clip_norm = 1000.0", "clip_norm = 1.0"),
     )
-    train(recipe, watcher, out=tmp_path / "run")
+    train_attack_network(recipe, watcher, out=tmp_path / "run")
     (evaluation,) = watcher.evaluations
     assert evaluation.clean_rates["v"] < 0.1
     assert evaluation.rates["v", 48] > 0.5
@@ -114,12 +114,12 @@ def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_finished_training_is_not_repeated(toy: Toy, tmp_path: Path) -> None:
     recipe, out = toy(), tmp_path / "run"
-    first = train(recipe, Silence(), out=out)
+    first = train_attack_network(recipe, SilentObserver(), out=out)
     stamp, before = first.stat().st_mtime_ns, losses(out)
     watcher = Watcher()
     with locked(out), pytest.raises(RunConflict, match="another advcomp process"):
-        train(recipe, watcher, out=out)
-    assert train(recipe, watcher, out=out) == first
+        train_attack_network(recipe, watcher, out=out)
+    assert train_attack_network(recipe, watcher, out=out) == first
     assert first.stat().st_mtime_ns == stamp
     assert watcher.first == 4
     assert not watcher.steps
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
     long = ("steps = 4", "steps = 40")
     recipe = toy(long)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train(recipe, Silence(), out=whole)
+    train_attack_network(recipe, SilentObserver(), out=whole)
     command = [sys.executable, "-m", "advcomp.cli", "train", str(recipe), "--out", str(killed)]
     running = subprocess.Popen(command, env=environment(), cwd=ROOT)
     deadline = time.monotonic() + 200
@@ -167,24 +167,24 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
 def test_a_run_that_goes_on_alone_is_bit_equal(toy: Toy, tmp_path: Path) -> None:
     """The later checkpoints are taken away, as if the run had been killed before them."""
     recipe, out = toy(("steps = 4", "steps = 6"), ("[output]", "[output]\nkeep = 9")), tmp_path
-    train(recipe, Silence(), out=out / "run")
+    train_attack_network(recipe, SilentObserver(), out=out / "run")
     before = losses(out / "run")
     for step in (4, 6):
         (out / "run" / "checkpoints" / f"step-{step:08d}.pt").unlink()
     watcher = Watcher()
-    train(recipe, watcher, out=out / "run")
+    train_attack_network(recipe, watcher, out=out / "run")
     assert watcher.first == 2
     assert losses(out / "run") == before
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_by_key(toy: Toy, tmp_path: Path) -> None:
-    train(toy(), Silence(), out=tmp_path / "run")
+    train_attack_network(toy(), SilentObserver(), out=tmp_path / "run")
     Classifier("conv_net", 10).save(tmp_path / "c2.safetensors")
     other = toy(
         ("learning_rate = 0.01", "learning_rate = 0.02"), ("[output]", "[output]\nkeep = 3")
     )
     with pytest.raises(InvalidConfig) as caught:
-        train(other, Silence(), out=tmp_path / "run")
+        train_attack_network(other, SilentObserver(), out=tmp_path / "run")
     assert "values of targets[2].weights, training.learning_rate; undo" in str(caught.value)
 
 
@@ -229,7 +229,7 @@ def test_one_class_is_enough_unless_the_network_aims(toy: Toy, tmp_path: Path) -
         tmp_path / "images",
         [LabelledImage(image_id=f"i{i}", image=image + i, label=3) for i in range(20)],
     )
-    recipe = load_recipe(toy(folder))
+    recipe = load_network_recipe(toy(folder))
     training, held_out = load_images(recipe.data)
     run = prepared(recipe, Ranks(), training)
     assert np.isfinite(train_step(run).loss)
@@ -238,7 +238,9 @@ def test_one_class_is_enough_unless_the_network_aims(toy: Toy, tmp_path: Path) -
         3,
     ]
     with pytest.raises(InvalidConfig, match=r"\[threat\] targeted: expected images of two"):
-        train(toy(folder, ("[threat]", "[threat]\ntargeted = true")), Silence(), out=tmp_path)
+        train_attack_network(
+            toy(folder, ("[threat]", "[threat]\ntargeted = true")), SilentObserver(), out=tmp_path
+        )
 
 
 def test_classifiers_of_one_file_name_are_told_apart() -> None:
@@ -257,7 +259,7 @@ def test_classifiers_that_do_not_fit_are_all_named(toy: Toy, tmp_path: Path) -> 
     poisoned.save(tmp_path / "c2.safetensors")
     (tmp_path / "c3.safetensors").write_bytes(b"nothing")
     with pytest.raises(InvalidConfig) as caught:
-        train(recipe, Silence(), out=tmp_path / "run")
+        train_attack_network(recipe, SilentObserver(), out=tmp_path / "run")
     problems = caught.value.problems
     assert len(problems) == 4
     assert "labels 0 to 9; it has 7 classes, 0 to 6" in problems[0]
@@ -275,7 +277,7 @@ def test_a_classifier_of_another_input_size_is_named(toy: Toy, tmp_path: Path) -
     )
     Classifier("mlp_mixer", 10).save(tmp_path / "c1.safetensors")
     with pytest.raises(InvalidConfig) as caught:
-        train(recipe, Silence(), out=tmp_path / "run")
+        train_attack_network(recipe, SilentObserver(), out=tmp_path / "run")
     (problem,) = caught.value.problems
     assert f"{tmp_path / 'c1.safetensors'}: expected a classifier for images of 16x16" in problem
 
@@ -283,7 +285,7 @@ def test_a_classifier_of_another_input_size_is_named(toy: Toy, tmp_path: Path) -
 def test_unknown_layers_are_named_with_the_nearest(toy: Toy, tmp_path: Path) -> None:
     recipe = toy(('"network.1"]', '"network.9"]'))
     with pytest.raises(InvalidConfig, match=r"none called \"network.9\"; the nearest are network"):
-        train(recipe, Silence(), out=tmp_path / "run")
+        train_attack_network(recipe, SilentObserver(), out=tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -298,7 +300,7 @@ def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch
     )
     watcher = Watcher()
     with pytest.raises(AdvcompError, match="got none in 3 steps in a row") as caught:
-        train(recipe, watcher, out=tmp_path / "run")
+        train_attack_network(recipe, watcher, out=tmp_path / "run")
     last = watcher.steps[-1]
     assert last.skipped == 3
     assert not np.isfinite(last.gradient_norm)
@@ -314,7 +316,7 @@ def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch
 def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(toy: Toy, tmp_path: Path) -> None:
     """Files of this process may grow to 40 kB; beyond, writing fails as on a full disk."""
     recipe = toy()
-    train(recipe, Silence(), out=tmp_path / "run")
+    train_attack_network(recipe, SilentObserver(), out=tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "step-00000002.pt"
     (tmp_path / "run" / "checkpoints" / "step-00000004.pt").unlink()
     content = last.read_bytes()
@@ -341,8 +343,7 @@ def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(toy: Toy, tmp_path: 
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
-    table = TrainingTable(steps=110, warm_up_steps=10, learning_rate=2.0)
-    rates = [learning_rate(table, step) for step in range(110)]
+    rates = [learning_rate(2.0, step, 110, warm_up=10) for step in range(110)]
     assert rates[:10] == pytest.approx([2 * (i + 1) / 11 for i in range(10)])
     assert rates[10] == 2.0
     assert rates[60] == pytest.approx(1.0)
@@ -366,7 +367,7 @@ def test_16_bits_channels_last_and_recomputation_train(
 ) -> None:
     watcher = Watcher()
     recipe = toy(('"float64"', f'"{precision}"\nchannels_last = true\nrecompute = true'))
-    checkpoint = train(recipe, watcher, out=tmp_path / "run")
+    checkpoint = train_attack_network(recipe, watcher, out=tmp_path / "run")
     assert all(np.isfinite(report.gradient_norm) for report in watcher.steps)
     assert ("scale" in load_checkpoint(checkpoint).states["scaler"]) is scaled
 
@@ -379,7 +380,7 @@ def test_a_compiled_network_takes_the_same_steps(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
     reports = []
     for compiles in (False, True):
-        recipe = load_recipe(
+        recipe = load_network_recipe(
             toy(
                 ('"float64"', f'"float32"\ncompile = {str(compiles).lower()}'),
                 ('mode = "recurrent"\nsurrogate = "c0.safetensors"\n', 'mode = "none"\n'),

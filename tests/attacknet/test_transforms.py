@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.config import TransformItem, TransformName
-from advcomp.attacknet.draws import generator_of, integer, key_of, uniform
-from advcomp.attacknet.transforms import transformed
+from advcomp.attacknet.objective.transforms import transformed
+from advcomp.attacknet.recipe import TransformItem, TransformName
+from advcomp.training.draws import generator_of, integer, key_of, uniform
 
 
 def images(n: int = 3, side: int = 16) -> Tensor:

@@ -8,11 +8,11 @@ from safetensors.torch import save_file
 from support.attack_cases import EPS, images, network
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.transfer import admix, vmi_fgsm
 from advcomp.players.attack_catalogue import ATTACKS, load_attack, settings_of
 from advcomp.players.attacks import momentum_iterative_fgsm
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
-from advcomp.players.transfer import admix, vmi_fgsm
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_an_unknown_attack_is_told_with_all_known_ones(folder: Path) -> None:
 def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     found = problems(
         folder,
-        'attack = "vmi_fgsm"\n[parameters]\nsample = 2\nsteps = "few"\nviews = 1\n'
+        'attack = "vmi_fgsm"\n[parameters]\nsample = 2\nsteps = "few"\ntransforms = 1\n'
         "[weights]\nsurrogate_3 = 1.0\n",
     )
     known = "samples, beta, seed, steps, step_size, decay"
@@ -96,8 +96,8 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         f'{path}:3: [parameters] sample: expected a parameter of "vmi_fgsm": {known}; '
         'the nearest is "samples"',
         f'{path}:4: [parameters] steps: expected int; got "few"',
-        f'{path}:5: [parameters] views: expected a parameter of "vmi_fgsm": {known}; '
-        'the nearest is "seed"',
+        f'{path}:5: [parameters] transforms: expected a parameter of "vmi_fgsm": {known}; '
+        'the nearest is "samples"',
         f"{path}:7: [weights] surrogate_3: expected a surrogate in the folder: "
         f"surrogate_1, surrogate_2",
     )
@@ -135,7 +135,7 @@ def test_hooks_are_no_settings_and_the_loops_are() -> None:
     assert {"decay", "steps", "step_size"} < settings_of(ATTACKS["bsr"]).keys()
     assert "loss" not in settings_of(ATTACKS["autopgd_dlr"])
     for attack in ATTACKS.values():
-        assert not {"eps", "targeted", "generator", "views"} & settings_of(attack).keys()
+        assert not {"eps", "targeted", "generator", "transforms"} & settings_of(attack).keys()
 
 
 def test_the_first_pattern_that_fits_a_name_gives_its_weight(folder: Path) -> None:

@@ -19,10 +19,10 @@ from support.attack_cases import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from advcomp.players.attack.objectives import cross_entropy, margin
 from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.ensemble import Ensemble, Fusion
-from advcomp.players.objectives import cross_entropy, margin
-from advcomp.players.pixels import project, quantise
+from advcomp.players.image.pixels import project_to_ball, quantise
 from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.threat import eps_of
 
@@ -33,7 +33,7 @@ LABELS = torch.tensor([0, 1, 0, 1])
 
 
 def loss(name: str, classifier: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    """What an attack climbs, up to scale."""
+    """What an attack maximises, up to scale."""
     return (margin if "dlr" in name else cross_entropy)(classifier(x), labels)
 
 
@@ -56,7 +56,7 @@ def test_an_attack_finds_the_best_perturbation_of_a_linear_classifier(
         kernel = torch.outer(line, line).expand(3, 1, 5, 5)
         weight = nn.functional.conv2d(weight, kernel, padding=2, groups=3)
     away = torch.where(LABELS.view(-1, 1, 1, 1) == 0, -weight.sign(), weight.sign())
-    best = project(clean + EPS * (-away if targeted else away), clean, EPS)
+    best = project_to_ball(clean + EPS * (-away if targeted else away), clean, EPS)
     found = attack(name, classifier)(
         clean, LABELS, eps=EPS, targeted=targeted, **EXACT.get(name, {})
     )

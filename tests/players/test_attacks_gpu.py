@@ -8,8 +8,8 @@ import torch
 from support.attack_cases import EPS, attack, images, network
 from torch import nn
 
+from advcomp.players.attack.objectives import cross_entropy, margin
 from advcomp.players.attack_catalogue import ATTACKS
-from advcomp.players.objectives import cross_entropy, margin
 
 pytestmark = [
     pytest.mark.gpu,

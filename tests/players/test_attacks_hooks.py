@@ -7,38 +7,39 @@ import torch
 from support.attack_cases import EPS, images
 from torch import Tensor
 
-from advcomp.players.blocks import Strips, shuffled_blocks
-from advcomp.players.climb import Momentum, Views, chain, field_of, mean, stack
-from advcomp.players.neighbourhood import translation_invariant
-from advcomp.players.objectives import cross_entropy, margin, objective
-from advcomp.players.pixels import ball, project, quantise
-from advcomp.players.randomness import image_generators, normal, uniform
-from advcomp.players.resizing import in_proportion, padded_side
-from advcomp.players.views import (
+from advcomp.players.attack.block_shuffle import Strips, shuffled_blocks
+from advcomp.players.attack.gradients import translation_invariant
+from advcomp.players.attack.hooks import InputTransforms, chain, gradient_of, mean_gradient, stack
+from advcomp.players.attack.input_transforms import (
     admixed,
     cosines,
     diverse_inputs,
     scaled_copies,
     spectrum_noise,
 )
+from advcomp.players.attack.objectives import cross_entropy, margin, objective
+from advcomp.players.attacks import Momentum
+from advcomp.players.image.pixels import ball, project_to_ball, quantise
+from advcomp.players.image.randomness import image_generators, normal_like, uniform_like
+from advcomp.players.image.resizing import in_proportion, padded_side
 
 
-def seen(views: Views, x: Tensor) -> list[Tensor]:
-    return [view(x) for view in views()]
+def seen(transforms: InputTransforms, x: Tensor) -> list[Tensor]:
+    return [transform(x) for transform in transforms()]
 
 
-RANDOM_VIEWS = {
+RANDOM_TRANSFORMS = {
     "diverse_inputs": lambda x: diverse_inputs(x, eps=EPS),
     "spectrum_noise": lambda x: spectrum_noise(x, eps=EPS, samples=3),
     "shuffled_blocks": lambda x: shuffled_blocks(x, eps=EPS, samples=3),
 }
 
 
-@pytest.mark.parametrize("name", RANDOM_VIEWS)
-def test_a_view_depends_on_the_image_alone_and_changes_from_step_to_step(name: str) -> None:
+@pytest.mark.parametrize("name", RANDOM_TRANSFORMS)
+def test_a_transform_depends_on_the_image_alone_and_changes_from_step_to_step(name: str) -> None:
     clean = images(6, 32)
-    views, again = RANDOM_VIEWS[name](clean), RANDOM_VIEWS[name](clean[[4, 1]])
-    first, second = seen(views, clean), seen(views, clean)
+    transforms, again = RANDOM_TRANSFORMS[name](clean), RANDOM_TRANSFORMS[name](clean[[4, 1]])
+    first, second = seen(transforms, clean), seen(transforms, clean)
     torch.testing.assert_close(first[0][[4, 1]], seen(again, clean[[4, 1]])[0])
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert first[0].shape == clean.shape
@@ -47,15 +48,15 @@ def test_a_view_depends_on_the_image_alone_and_changes_from_step_to_step(name: s
 def test_diverse_inputs_change_as_many_images_as_they_should() -> None:
     clean = images(200, 8)
     for probability in (0.0, 0.25, 1.0):
-        (view,) = seen(diverse_inputs(clean, eps=EPS, probability=probability), clean)
-        changed = (view != clean).flatten(1).any(1).float().mean()
+        (result,) = seen(diverse_inputs(clean, eps=EPS, probability=probability), clean)
+        changed = (result != clean).flatten(1).any(1).float().mean()
         assert abs(changed - probability) < 0.1
 
 
 def test_diverse_inputs_have_a_gradient_for_every_image() -> None:
     x = images(5, 32).requires_grad_()
-    (view,) = seen(diverse_inputs(x.detach(), eps=EPS, probability=0.5), x)
-    (g,) = torch.autograd.grad(view.sum(), x)
+    (result,) = seen(diverse_inputs(x.detach(), eps=EPS, probability=0.5), x)
+    (g,) = torch.autograd.grad(result.sum(), x)
     assert (g.flatten(1).abs().amax(1) > 0).all()
 
 
@@ -86,24 +87,24 @@ def test_unrotated_blocks_are_a_permutation_of_the_pixels(
     blocks: int, shape: tuple[int, int]
 ) -> None:
     x = torch.rand(4, 3, *shape)
-    views = seen(shuffled_blocks(x, eps=EPS, samples=8, blocks=blocks, degrees=0), x)
-    for view in views:
-        assert torch.equal(view.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
-    assert any(not torch.equal(view, x) for view in views) is (blocks > 1)
+    results = seen(shuffled_blocks(x, eps=EPS, samples=8, blocks=blocks, degrees=0), x)
+    for result in results:
+        assert torch.equal(result.flatten(2).sort(2).values, x.flatten(2).sort(2).values)
+    assert any(not torch.equal(result, x) for result in results) is (blocks > 1)
 
 
 def test_blocks_keep_their_pixels_together() -> None:
-    """Cut by hand where the strips say: each block of the view is one of the image."""
+    """Cut by hand where the strips say: each block of the result is one of the image."""
     x = torch.arange(64.0).view(1, 1, 8, 8) / 64
     generators = image_generators(x, f"shuffled_blocks {EPS} 0")
     rows, columns = (Strips(8, x, 2, generators) for _ in range(2))
-    (view,) = seen(shuffled_blocks(x, eps=EPS, samples=1, degrees=0), x)
+    (result,) = seen(shuffled_blocks(x, eps=EPS, samples=1, degrees=0), x)
     for i, j in np.ndindex(8, 8):
         from_row, from_column = (
             int(strips.middle[0, at] + strips.offset[0, at])
             for strips, at in ((rows, i), (columns, j))
         )
-        assert view[0, 0, i, j] == x[0, 0, from_row, from_column]
+        assert result[0, 0, i, j] == x[0, 0, from_row, from_column]
     for strips in (rows, columns):
         steps = strips.strip[0].diff()
         assert (steps != 0).sum() <= 1  # two strips, each in one piece
@@ -116,10 +117,10 @@ def test_a_rotated_block_is_what_torchvision_makes_of_it() -> None:
     generators = image_generators(x, f"shuffled_blocks {EPS} 0")
     for _ in range(2):
         Strips(9, x, 1, generators)
-    angle = float(uniform(x.new_empty(1, 1), -np.radians(24), np.radians(24), generators))
-    (view,) = seen(shuffled_blocks(x, eps=EPS, samples=1, blocks=1), x)
+    angle = float(uniform_like(x.new_empty(1, 1), -np.radians(24), np.radians(24), generators))
+    (result,) = seen(shuffled_blocks(x, eps=EPS, samples=1, blocks=1), x)
     expected = rotate(x, -np.degrees(angle), interpolation=InterpolationMode.BILINEAR)
-    torch.testing.assert_close(view, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=0)
 
 
 def test_all_orders_of_strips_and_all_cuts_occur() -> None:
@@ -135,7 +136,7 @@ def test_all_orders_of_strips_and_all_cuts_occur() -> None:
 def test_admix_takes_images_of_other_classes_only_and_each_in_turn() -> None:
     clean, labels = torch.zeros(2, 3, 8, 8), torch.tensor([0, 1])
     pool = (torch.arange(1, 5) / 8).view(4, 1, 1, 1).expand(4, 3, 8, 8)
-    views = admixed(
+    transforms = admixed(
         clean + torch.tensor([0.0, 0.5]).view(2, 1, 1, 1),
         labels,
         eps=EPS,
@@ -143,7 +144,7 @@ def test_admix_takes_images_of_other_classes_only_and_each_in_turn() -> None:
         pool_labels=torch.tensor([0, 1, 2, 0]),
         mixtures=60,
     )
-    added = torch.stack(seen(views, clean))[:, :, 0, 0, 0] / 0.2 * 8
+    added = torch.stack(seen(transforms, clean))[:, :, 0, 0, 0] / 0.2 * 8
     found = [set(added[:, i].round().int().tolist()) for i in range(2)]
     assert found == [{2, 3}, {1, 3, 4}]
 
@@ -159,15 +160,15 @@ def test_admix_says_what_is_wrong_with_a_pool() -> None:
 def test_stacked_views_are_each_seen_through_each() -> None:
     x = images()
     dark = scaled_copies(2)
-    shifts: Views = lambda: [lambda x, s=s: x + s for s in (1.0, 2.0, 3.0)]  # type: ignore[misc]  # noqa: E731
+    shifts: InputTransforms = lambda: [lambda x, s=s: x + s for s in (1.0, 2.0, 3.0)]  # type: ignore[misc]  # noqa: E731
     expected = [x / 2**i + s for i in range(2) for s in (1.0, 2.0, 3.0)]
-    for found, view in zip(seen(stack(dark, shifts), x), expected, strict=True):
-        assert torch.equal(found, view)
+    for found, result in zip(seen(stack(dark, shifts), x), expected, strict=True):
+        assert torch.equal(found, result)
 
 
 def test_chained_gradients_work_on_each_other_in_order() -> None:
-    double = lambda field: lambda x: 2 * field(x)  # noqa: E731
-    plus = lambda field: lambda x: field(x) + 1  # noqa: E731
+    double = lambda gradient: lambda x: 2 * gradient(x)  # noqa: E731
+    plus = lambda gradient: lambda x: gradient(x) + 1  # noqa: E731
     x = images()
     assert torch.equal(chain(double, plus)(torch.zeros_like)(x), torch.ones_like(x))
     assert torch.equal(chain(plus, double)(torch.zeros_like)(x), 2 * torch.ones_like(x))
@@ -176,13 +177,13 @@ def test_chained_gradients_work_on_each_other_in_order() -> None:
 
 def test_a_field_is_the_mean_over_its_views() -> None:
     x = images()
-    found = field_of(lambda x: (x**2).sum(), scaled_copies(2))(x)
+    found = gradient_of(lambda x: (x**2).sum(), scaled_copies(2))(x)
     torch.testing.assert_close(found, (2 * x + 2 * x / 4) / 2)
 
 
 def test_nothing_to_average_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one view or sample"):
-        mean(iter([]))
+    with pytest.raises(ValueError, match="at least one transform or sample"):
+        mean_gradient(iter([]))
 
 
 def test_momentum_survives_steps_without_a_gradient() -> None:
@@ -217,15 +218,15 @@ def test_lengths_are_in_proportion_to_the_side_of_the_papers_images() -> None:
 
 def test_random_numbers_are_an_images_own() -> None:
     clean = images(3)
-    whole = uniform(clean, -1, 1, image_generators(clean, "test"))
-    alone = uniform(clean[1:2], -1, 1, image_generators(clean[1:2], "test"))
+    whole = uniform_like(clean, -1, 1, image_generators(clean, "test"))
+    alone = uniform_like(clean[1:2], -1, 1, image_generators(clean[1:2], "test"))
     assert torch.equal(whole[1:2], alone)
     assert not torch.equal(whole[0], whole[1])
-    assert not torch.equal(whole, uniform(clean, -1, 1, image_generators(clean, "other")))
-    spread = normal(torch.empty(2, 3, 64, 64), 2.0, image_generators(images(2), "test"))
+    assert not torch.equal(whole, uniform_like(clean, -1, 1, image_generators(clean, "other")))
+    spread = normal_like(torch.empty(2, 3, 64, 64), 2.0, image_generators(images(2), "test"))
     assert abs(float(spread.std()) - 2) < 0.05
     with pytest.raises(ValueError, match="generator for each of 3"):
-        uniform(clean, 0, 1, image_generators(clean[:2], "test"))
+        uniform_like(clean, 0, 1, image_generators(clean[:2], "test"))
 
 
 def test_a_ball_is_what_projection_leaves_alone() -> None:
@@ -234,7 +235,7 @@ def test_a_ball_is_what_projection_leaves_alone() -> None:
         eps = max_epsilon / 255
         low, high = ball(levels, eps)
         for sign, side in ((-1, low), (1, high)):
-            moved = project(levels + sign * 2 * eps, levels, eps)
+            moved = project_to_ball(levels + sign * 2 * eps, levels, eps)
             expected = (levels + sign * eps).clamp(0, 1)
             assert torch.equal(moved, expected)
             assert torch.equal(side, expected)
@@ -251,8 +252,8 @@ def test_an_objective_is_the_sum_over_the_batch_and_its_negative_where_targeted(
     logits, labels = torch.randn(4, 5), torch.arange(4)
     losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     for targeted, sign in ((False, 1), (True, -1)):
-        climbed = objective(lambda x: x, labels, targeted=targeted)(logits)
-        torch.testing.assert_close(climbed, sign * losses.sum())
+        maximised = objective(lambda x: x, labels, targeted=targeted)(logits)
+        torch.testing.assert_close(maximised, sign * losses.sum())
 
 
 def test_a_loss_of_one_saturated_image_is_still_continuous() -> None:

@@ -15,18 +15,10 @@ from support.attack_cases import EPS, images, network
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advcomp.players.attacks import (
-    fgsm,
-    iterative_fgsm,
-    momentum_iterative_fgsm,
-    pgd,
-)
-from advcomp.players.autopgd import Memory, autopgd, checkpoints, difference_of_logits_ratio
-from advcomp.players.classifiers import Classifier
-from advcomp.players.objectives import cross_entropy, margin
-from advcomp.players.pixels import project
-from advcomp.players.randomness import image_generators
-from advcomp.players.transfer import (
+from advcomp.players.attack.autopgd import Memory, autopgd, checkpoints, difference_of_logits_ratio
+from advcomp.players.attack.input_transforms import diverse_inputs
+from advcomp.players.attack.objectives import cross_entropy, margin
+from advcomp.players.attack.transfer import (
     admix,
     di_ti_si_mi_fgsm,
     ni_fgsm,
@@ -39,8 +31,16 @@ from advcomp.players.transfer import (
     vmi_fgsm,
     vni_fgsm,
 )
+from advcomp.players.attacks import (
+    fgsm,
+    iterative_fgsm,
+    momentum_iterative_fgsm,
+    pgd,
+)
+from advcomp.players.classifiers import Classifier
+from advcomp.players.image.pixels import project_to_ball
+from advcomp.players.image.randomness import image_generators
 from advcomp.players.tsail import tsail
-from advcomp.players.views import diverse_inputs
 
 ALPHA = EPS / 10
 Grad = Callable[[Tensor], Tensor]
@@ -88,7 +88,7 @@ def by_hand(clean: Tensor, g_of: Callable[[Tensor, Tensor], Tensor], mu: float =
     for _ in range(10):
         g = g_of(x, velocity)
         velocity = mu * velocity + g / g.abs().mean()
-        x = project(x + ALPHA * velocity.sign(), clean, EPS)
+        x = project_to_ball(x + ALPHA * velocity.sign(), clean, EPS)
     return x
 
 
@@ -97,15 +97,15 @@ def test_fgsm_i_fgsm_mi_fgsm_and_ni_fgsm(
 ) -> None:
     x = clean
     for _ in range(10):
-        x = project(x + ALPHA * grad(x).sign(), clean, EPS)
-    one = project(clean + EPS * grad(clean).sign(), clean, EPS)
+        x = project_to_ball(x + ALPHA * grad(x).sign(), clean, EPS)
+    one = project_to_ball(clean + EPS * grad(clean).sign(), clean, EPS)
     assert torch.equal(fgsm(classifier, clean, labels, eps=EPS), one)
     assert torch.equal(iterative_fgsm(classifier, clean, labels, eps=EPS), x)
     for mu in (1.0, 0.5):
         found = momentum_iterative_fgsm(classifier, clean, labels, eps=EPS, decay=mu)
         assert torch.equal(found, by_hand(clean, lambda x, _: grad(x), mu))
-        ahead = by_hand(clean, lambda x, v, mu=mu: grad(x + ALPHA * mu * v), mu)  # type: ignore[misc]
-        assert torch.equal(ni_fgsm(classifier, clean, labels, eps=EPS, decay=mu), ahead)
+        nesterov = by_hand(clean, lambda x, v, mu=mu: grad(x + ALPHA * mu * v), mu)  # type: ignore[misc]
+        assert torch.equal(ni_fgsm(classifier, clean, labels, eps=EPS, decay=mu), nesterov)
 
 
 def scaled(grad: Grad, x: Tensor) -> Tensor:
@@ -224,12 +224,14 @@ def test_admix_adds_a_fifth_of_another_class_at_five_scales(
 def test_di_ti_si_mi_resizes_each_copy_on_its_own_and_blurs(
     classifier: Classifier, clean: Tensor, labels: Tensor
 ) -> None:
-    views = diverse_inputs(clean, eps=EPS)
+    transforms = diverse_inputs(clean, eps=EPS)
 
     def grad(x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
-        (view,) = views()
-        return torch.autograd.grad(functional.cross_entropy(classifier(view(x)), labels), x)[0]
+        (transform,) = transforms()
+        return torch.autograd.grad(functional.cross_entropy(classifier(transform(x)), labels), x)[
+            0
+        ]
 
     expected = by_hand(clean, lambda x, _: blurred(scaled(grad, x), 2))
     assert torch.equal(di_ti_si_mi_fgsm(classifier, clean, labels, eps=EPS), expected)
@@ -250,7 +252,7 @@ def test_pi_passes_on_what_a_pixel_cannot_take(
             around = cut[c, i : i + 3, j : j + 3].sum() - cut[c, i + 1, j + 1]
             passed_on[c, i, j] = np.sign(around)
         sent[inner] += passed_on
-        x = project(x + EPS * torch.tensor(step + passed_on).unsqueeze(0), clean, EPS)
+        x = project_to_ball(x + EPS * torch.tensor(step + passed_on).unsqueeze(0), clean, EPS)
     torch.testing.assert_close(pi_fgsm(classifier, clean, labels, eps=EPS), x)
 
 
@@ -270,7 +272,7 @@ def test_tsail_rounds_its_velocity(
         g = -grad(x)  # as published: down the loss at the target
         velocity = velocity + g / g.std(correction=0)
         velocity = velocity / velocity.std(correction=0)
-        x = project(x + eps / parts * velocity.round().clamp(-2, 2), clean, eps)
+        x = project_to_ball(x + eps / parts * velocity.round().clamp(-2, 2), clean, eps)
     found = tsail(classifier, clean, labels, eps=eps, targeted=True)
     torch.testing.assert_close(found, x)
 
@@ -281,9 +283,9 @@ def test_pgd_starts_within_the_ball_and_keeps_the_best_restart(
     own, best = generator(clean, f"pgd {EPS} 0"), clean
     worst = -torch.inf
     for _ in range(4):
-        x = project(clean + noise(clean, own, EPS), clean, EPS)
+        x = project_to_ball(clean + noise(clean, own, EPS), clean, EPS)
         for _ in range(3):
-            x = project(x + 2.5 * EPS / 3 * grad(x).sign(), clean, EPS)
+            x = project_to_ball(x + 2.5 * EPS / 3 * grad(x).sign(), clean, EPS)
         logits = classifier(x)[0].detach()
         others = torch.cat([logits[:3], logits[4:]])
         if (gain := float(others.max() - logits[3])) > worst:
@@ -335,17 +337,19 @@ def test_autopgd_step_by_step(
         return float(value.detach()), torch.autograd.grad(value, x)[0]
 
     start = noise(clean, generator(clean, f"autopgd {EPS} 0"), 1.0)
-    xs = [project(clean + EPS * start / start.abs().max(), clean, EPS)]
+    xs = [project_to_ball(clean + EPS * start / start.abs().max(), clean, EPS)]
     visited = [xs[0]]
     fs, eta, f_max, x_max = [look(xs[0])[0]], [2 * EPS], look(xs[0])[0], xs[0]
     f_max_at, judged = {0: f_max}, [0, *checkpoints(steps)]
     for k in range(1, steps + 1):
         now, before = xs[-1], xs[-2] if k > 1 else xs[-1]
-        z = project(now + eta[-1] * look(now)[1].sign(), clean, EPS)
+        z = project_to_ball(now + eta[-1] * look(now)[1].sign(), clean, EPS)
         inertia = 0.75 if k > 1 else 1.0
         xs[-1:] = [
             now,
-            project(now + inertia * (z - now) + (1 - inertia) * (now - before), clean, EPS),
+            project_to_ball(
+                now + inertia * (z - now) + (1 - inertia) * (now - before), clean, EPS
+            ),
         ]
         visited.append(xs[-1])
         fs.append(look(xs[-1])[0])
@@ -384,9 +388,9 @@ def test_an_image_halves_its_step_where_it_stalls_or_is_stuck() -> None:
             up = rising[i] + 4 * turn
             values = torch.tensor([up, below[i] if turn == 0 else up, flat[i], below[i] + turn])
             memory.note(x + 100, values, 10 * (x + 100))
-        back, slope = memory.judge(4 * (turn + 1), x + 100, 10 * (x + 100))
+        back, gradient = memory.adapt(4 * (turn + 1), x + 100, 10 * (x + 100))
         steps.append(memory.step_size.flatten().tolist())
-        assert torch.equal(slope, 10 * back)
+        assert torch.equal(gradient, 10 * back)
         returned = [bool(at) for at in (back == x).flatten()]
         assert returned == [[False, True, True, True], [False, False, True, False]][turn]
     assert steps == [[1, 0.5, 0.5, 0.5], [1, 0.5, 0.25, 0.5]]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from support.attack_cases import EPS, images, network, two_way, weight_of
 
-from advcomp.players.objectives import cross_entropy
-from advcomp.players.pixels import project, quantise
-from advcomp.players.universal import fit_universal, universal
+from advcomp.players.attack.objectives import cross_entropy
+from advcomp.players.attack.universal import fit_universal, universal
+from advcomp.players.image.pixels import project_to_ball, quantise
 
 
 def test_the_best_perturbation_of_a_linear_classifier_is_found() -> None:
@@ -25,7 +25,7 @@ def test_the_best_perturbation_of_a_linear_classifier_is_found() -> None:
         found = universal(
             classifier, clean, labels, eps=EPS, perturbations=perturbations, targeted=targeted
         )
-        best = project(clean + EPS * expected, clean, EPS)
+        best = project_to_ball(clean + EPS * expected, clean, EPS)
         assert (quantise(found) == quantise(best)).all()
 
 

@@ -12,14 +12,14 @@ from torch.nn import functional
 from torchvision import models
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.networks import BATCH_NORMALISED, NETWORKS
 from advcomp.players.classifiers import Classifier, load_classifier
-from advcomp.players.networks import ARCHITECTURES, BATCH_NORMALISED
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits" / "weights"
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_saved_classifier_comes_back(architecture: str, tmp_path: Path) -> None:
     saved = Classifier(
         architecture,
@@ -40,14 +40,14 @@ def test_a_saved_classifier_comes_back(architecture: str, tmp_path: Path) -> Non
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - BATCH_NORMALISED.keys()))
+@pytest.mark.parametrize("architecture", sorted(NETWORKS.keys() - BATCH_NORMALISED.keys()))
 def test_an_image_is_classified_alone_also_in_training_mode(architecture: str) -> None:
     classifier = Classifier(architecture, 10).train()
     images = torch.rand(5, 3, 32, 32)
     torch.testing.assert_close(classifier(images)[2:3], classifier(images[2:3]))
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_the_architectures_are_small(architecture: str) -> None:
     assert sum(weights.numel() for weights in Classifier(architecture, 10).parameters()) < 200e3
 
@@ -356,7 +356,7 @@ def norms(classifier: Classifier) -> int:
 @pytest.mark.parametrize(
     ("architecture", "left"),
     [
-        *[(name, 0) for name in ARCHITECTURES if name != "conv_mixer"],
+        *[(name, 0) for name in NETWORKS if name != "conv_mixer"],
         ("conv_mixer", 11),  # its norms follow activations
         ("torchvision/resnet18", 0),
         pytest.param("torchvision/vgg11_bn", 0, marks=pytest.mark.slow),
@@ -406,7 +406,7 @@ class Shared(nn.Module):
 
 
 def test_only_what_nobody_else_reads_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ARCHITECTURES, "shared", lambda classes: Shared())
+    monkeypatch.setitem(NETWORKS, "shared", lambda classes: Shared())
     classifier = unsettled(Classifier("shared", 3))
     before = classifier(IMAGES)
     classifier.fold()

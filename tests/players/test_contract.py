@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advcomp.errors import InvalidDataset
 from advcomp.players.contract import attack_main, defense_main, targeted_attack_main
-from advcomp.players.pixels import project, quantise, to_float
+from advcomp.players.image.pixels import project_to_ball, quantise, to_float
 
 Levels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -127,7 +127,7 @@ def test_projected_images_are_in_the_budget_as_pixels_for_every_level_and_epsilo
     clean = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     for max_epsilon in range(256):
         x = to_float(clean)
-        pixels = quantise(project(x + sign * 2, x, max_epsilon / 255)).astype(int)
+        pixels = quantise(project_to_ball(x + sign * 2, x, max_epsilon / 255)).astype(int)
         np.testing.assert_array_equal(
             pixels, np.clip(clean.astype(int) + sign * max_epsilon, 0, 255)
         )

@@ -9,12 +9,8 @@ from torch import Tensor
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier
-from advcomp.players.defense_catalogue import (
-    DEFENSES,
-    LibraryDefense,
-    load_defense,
-    parameters_of,
-)
+from advcomp.players.defense.smoothing import smoothed
+from advcomp.players.defense_catalogue import DEFENSES, LibraryDefense, load_defense, parameters_of
 from advcomp.players.defenses import (
     average_over,
     barrage,
@@ -23,7 +19,6 @@ from advcomp.players.defenses import (
     median_filter,
     random_resize_pad,
 )
-from advcomp.players.smoothing import smoothed
 
 OFFSET = 3
 

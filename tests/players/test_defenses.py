@@ -12,6 +12,8 @@ from scipy import ndimage
 from skimage import restoration
 from torch import Tensor, nn
 
+from advcomp.players.attack.objectives import cross_entropy
+from advcomp.players.classifier.frozen import Model
 from advcomp.players.classifiers import Classifier
 from advcomp.players.defenses import (
     add_noise,
@@ -27,10 +29,9 @@ from advcomp.players.defenses import (
     wavelet,
 )
 from advcomp.players.ensemble import Ensemble, Fusion
-from advcomp.players.objectives import Model, cross_entropy
-from advcomp.players.pixels import quantise, to_float
-from advcomp.players.randomness import image_generators
-from advcomp.players.resizing import padded_side, resize_and_pad
+from advcomp.players.image.pixels import quantise, to_float
+from advcomp.players.image.randomness import image_generators
+from advcomp.players.image.resizing import padded_side, resize_and_pad
 
 FILTERS: dict[str, Callable[[Tensor], Tensor]] = {
     "bit_depth": partial(bit_depth, bits=3),
@@ -304,15 +305,16 @@ def test_fusions_are_what_they_are_called(images: Tensor, members: list[Classifi
     torch.testing.assert_close(losses(images).softmax(1), mean)
     loss = nn.functional.cross_entropy
     torch.testing.assert_close(
-        losses.judge(images, labels, cross_entropy)[0],
+        losses.loss_and_logits(images, labels, cross_entropy)[0],
         0.25 * loss(first, labels, reduction="none")
         + 0.75 * loss(second, labels, reduction="none"),
     )
     torch.testing.assert_close(
-        probabilities.judge(images, labels, cross_entropy)[0], -mean[range(6), labels].log()
+        probabilities.loss_and_logits(images, labels, cross_entropy)[0],
+        -mean[range(6), labels].log(),
     )
     torch.testing.assert_close(
-        logits.judge(images, labels, cross_entropy)[0],
+        logits.loss_and_logits(images, labels, cross_entropy)[0],
         loss(0.25 * first + 0.75 * second, labels, reduction="none"),
     )
 

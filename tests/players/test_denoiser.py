@@ -9,8 +9,16 @@ from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import momentum_iterative_fgsm
+from advcomp.players.classifier.train_classifier import accuracy, as_tensors
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import LabelledImages, Part, digits
+from advcomp.players.defense.train_denoiser import (
+    DenoiserRecipe,
+    DenoiserRecipes,
+    attacked,
+    main,
+    train_denoiser,
+)
 from advcomp.players.denoiser import (
     Denoiser,
     Guide,
@@ -19,15 +27,7 @@ from advcomp.players.denoiser import (
     representation,
 )
 from advcomp.players.ensemble import Ensemble
-from advcomp.players.fit import Batch, Draws
-from advcomp.players.train import accuracy, as_tensors
-from advcomp.players.train_denoiser import (
-    DenoiserRecipe,
-    DenoiserRecipes,
-    attacked,
-    main,
-    train_denoiser,
-)
+from advcomp.players.fitting.fit import BatchDraws, LabelledBatch
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_file import read_toml
 
@@ -162,11 +162,11 @@ def test_batches_are_clean_or_attacked_within_the_budget(
 ) -> None:
     torch.manual_seed(5)
     networks = [classifier, Classifier("separable_net", 10).freeze()]
-    draws = Draws(generator=torch.Generator().manual_seed(0), n=4, share=slice(None))
+    draws = BatchDraws(generator=torch.Generator().manual_seed(0), n=4, share=slice(None))
     labels = torch.arange(4)
     moved = []
     for _ in range(60):
-        batch = Batch(clean=images, labels=labels, epoch=0, draws=draws)
+        batch = LabelledBatch(clean=images, labels=labels, epoch=0, draws=draws)
         seen = attacked(batch, recipe(max_epsilon=3), networks)
         moved.append(round(float((seen - images).abs().max()) * 255, 3))
     assert set(moved) == {0, 1, 2, 3}

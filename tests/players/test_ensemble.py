@@ -1,12 +1,12 @@
-"""What an ensemble answers, and what an attack on it climbs, by the definitions of the paper."""
+"""What an ensemble answers, and what an attack on it maximises, by the paper."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from advcomp.players.attack.objectives import Loss, cross_entropy, margin
 from advcomp.players.ensemble import Ensemble, Fusion
-from advcomp.players.objectives import Loss, cross_entropy, margin
 
 WEIGHTS = [3.0, 1.0, 0.0]
 
@@ -38,7 +38,9 @@ def fused(logits: torch.Tensor, fusion: Fusion) -> Ensemble:
 
 def test_logits_are_averaged_by_weight(logits: torch.Tensor, labels: torch.Tensor) -> None:
     mean = 0.75 * logits[0] + 0.25 * logits[1]
-    losses, answer = fused(logits, Fusion.LOGITS).judge(torch.zeros(4), labels, cross_entropy)
+    losses, answer = fused(logits, Fusion.LOGITS).loss_and_logits(
+        torch.zeros(4), labels, cross_entropy
+    )
     torch.testing.assert_close(answer, mean)
     torch.testing.assert_close(losses, functional.cross_entropy(mean, labels, reduction="none"))
 
@@ -46,7 +48,7 @@ def test_logits_are_averaged_by_weight(logits: torch.Tensor, labels: torch.Tenso
 def test_probabilities_are_averaged_by_weight(logits: torch.Tensor, labels: torch.Tensor) -> None:
     mean = 0.75 * logits[0].softmax(1) + 0.25 * logits[1].softmax(1)
     ensemble = fused(logits, Fusion.PROBABILITIES)
-    losses, answer = ensemble.judge(torch.zeros(4), labels, cross_entropy)
+    losses, answer = ensemble.loss_and_logits(torch.zeros(4), labels, cross_entropy)
     torch.testing.assert_close(answer.exp(), mean)
     torch.testing.assert_close(losses, -mean[range(4), labels].log())
 
@@ -56,7 +58,7 @@ def test_losses_are_averaged_by_weight(
     loss: Loss, logits: torch.Tensor, labels: torch.Tensor
 ) -> None:
     ensemble = fused(logits, Fusion.LOSSES)
-    losses, answer = ensemble.judge(torch.zeros(4), labels, loss)
+    losses, answer = ensemble.loss_and_logits(torch.zeros(4), labels, loss)
     torch.testing.assert_close(
         losses, 0.75 * loss(logits[0], labels) + 0.25 * loss(logits[1], labels)
     )

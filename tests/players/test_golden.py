@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from advcomp.players.attack_catalogue import ATTACKS
-from advcomp.players.pixels import quantise, to_float
+from advcomp.players.image.pixels import quantise, to_float
 
 EPS = 16 / 255
 PEERS = Path(__file__).parent / "golden" / "peers.npz"

@@ -7,8 +7,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from advcomp.players.classifiers import Classifier
-from advcomp.players.randomness import image_generators
-from advcomp.players.smoothing import (
+from advcomp.players.defense.smoothing import (
     ABSTAIN,
     certified_radius,
     certify,
@@ -17,6 +16,7 @@ from advcomp.players.smoothing import (
     predict,
     smoothed,
 )
+from advcomp.players.image.randomness import image_generators
 
 SIGMA = 0.25
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
+from advcomp.players.classifier.train_classifier import (
+    accuracy,
+    as_tensors,
+    main,
+    train_classifier,
+)
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits
-from advcomp.players.fit import Batch, fit
-from advcomp.players.ranks import Ranks
-from advcomp.players.recipe import read_recipe
-from advcomp.players.train import accuracy, as_tensors, main, train
+from advcomp.players.fitting.fit import LabelledBatch, fit
+from advcomp.training.ranks import Ranks
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
-COMMAND = (sys.executable, "-m", "advcomp.players.train")
+COMMAND = (sys.executable, "-m", "advcomp.players.classifier.train_classifier")
 
 RECIPE = """
 dataset = "digits"
@@ -90,29 +96,35 @@ def test_a_killed_command_goes_on_to_the_identical_weights(recipe: Path) -> None
     assert "epoch 1 of 3" not in again.stdout
     assert "epoch 3 of 3" in again.stdout
     torch.set_num_threads(1)
-    expected = train(read_recipe(recipe).classifier["grouped"], digits(Part.TRAINING))
+    expected = train_classifier(
+        read_classifier_recipes(recipe).classifier["grouped"], digits(Part.TRAINING)
+    )
     expected.save(recipe.parent / "expected.safetensors")
     unbroken = load_file(recipe.parent / "expected.safetensors")
     assert all(torch.equal(unbroken[name], each) for name, each in tensors(recipe.parent).items())
 
 
-def on_two_ranks(*command: str) -> None:
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable)
+SRUN = ("srun", "--overcommit", "--kill-on-bad-exit", "-n", "2", sys.executable)
+
+
+def on_two_ranks(*command: str, launcher: Sequence[str] = TORCHRUN) -> None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *command),
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [*launcher, *command],
+        env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"},
         check=True,
+        timeout=300,
     )
 
 
-def by_halves(classifier: Classifier, batch: Batch) -> Tensor:
+def by_halves(classifier: Classifier, batch: LabelledBatch) -> Tensor:
     """The plain loss, the shares of two ranks one after the other.
 
     The same sums in another order would not do: Adam makes a step out of a rounding error.
     """
-    shares = [Ranks(rank=rank, count=2).share(len(batch.labels)) for rank in range(2)]
+    shares = [Ranks(rank=rank, size=2).share(len(batch.labels)) for rank in range(2)]
     return torch.cat(
         [
             functional.cross_entropy(
@@ -127,14 +139,19 @@ def by_halves(classifier: Classifier, batch: Batch) -> Tensor:
 def test_two_ranks_train_what_one_process_trains(recipe: Path) -> None:
     """Group norm: the same weights. Batch norm: statistics averaged over the ranks."""
     recipe.write_text(TWO_RANKS)
-    on_two_ranks("-m", "advcomp.players.train", str(recipe), "--device", "cpu")
-    images, recipes = digits(Part.TRAINING), read_recipe(recipe).classifier
+    on_two_ranks(
+        "-m", "advcomp.players.classifier.train_classifier", str(recipe), "--device", "cpu"
+    )
+    images, recipes = digits(Part.TRAINING), read_classifier_recipes(recipe).classifier
     torch.manual_seed(recipes["grouped"].seed)
     expected = fit(Classifier("conv_net", 10), by_halves, images, recipes["grouped"])
     for name, value in expected.network.state_dict().items():
         found = tensors(recipe.parent)[f"network.{name}"]
         torch.testing.assert_close(found, value, atol=1e-6, rtol=1e-5)
-    alone, batched = train(recipes["batched"], images), tensors(recipe.parent, "batched")
+    alone, batched = (
+        train_classifier(recipes["batched"], images),
+        tensors(recipe.parent, "batched"),
+    )
     mean, variance = (f"network.0.1.running_{statistic}" for statistic in ("mean", "var"))
     torch.testing.assert_close(batched[mean], alone.state_dict()[mean], atol=2e-3, rtol=2e-2)
     assert not torch.equal(batched[variance], alone.state_dict()[variance])
@@ -145,7 +162,8 @@ import sys
 import torch
 from torch.nn.functional import cross_entropy
 from advcomp.players.classifiers import Classifier
-from advcomp.players.ranks import Ranks, joined_ranks
+from advcomp.training.launch import launched
+from advcomp.training.ranks import Ranks, joined_ranks
 
 def gradients(ranks):
     torch.manual_seed(0)
@@ -154,20 +172,35 @@ def gradients(ranks):
     own = ranks.share(7)
     losses = cross_entropy(classifier(images[own]), labels[own], reduction="sum")
     (losses / 7).backward()
-    ranks.add_up_gradients(classifier)
+    ranks.all_reduce_gradients(classifier)
     return torch.cat([parameter.grad.flatten() for parameter in classifier.parameters()])
 
-with joined_ranks("cpu") as ranks:
-    assert ranks.count == 2
+with joined_ranks(launched(), device="cpu") as ranks:
+    assert ranks.size == 2
     torch.testing.assert_close(gradients(ranks), gradients(Ranks()))
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_gradients_of_one_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "backend"),
+    [
+        pytest.param(TORCHRUN, None, id="torchrun"),
+        pytest.param(MPIEXEC, "mpi", id="mpiexec", marks=pytest.mark.mpi),
+        pytest.param(SRUN, "slurm", id="srun", marks=pytest.mark.slurm),
+    ],
+)
+def test_two_ranks_have_the_gradients_of_one_process(
+    launcher: Sequence[str],
+    backend: str | None,
+    require: Callable[[str], None],
+    tmp_path: Path,
+) -> None:
     """Of the mean over a batch of odd size: neither their mean over the ranks nor twice that."""
+    if backend is not None:
+        require(backend)
     (tmp_path / "gradients.py").write_text(GRADIENTS)
-    on_two_ranks(str(tmp_path / "gradients.py"))
+    on_two_ranks(str(tmp_path / "gradients.py"), launcher=launcher)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +239,7 @@ def test_an_ensemble_needs_its_networks_weights(
 
 
 def test_the_committed_weights_are_those_of_the_recipe() -> None:
-    recipe = read_recipe(DIGITS / "train.toml")
+    recipe = read_classifier_recipes(DIGITS / "train.toml")
     files = {path.stem: path for path in (DIGITS / "weights").glob("*.safetensors")}
     assert files.keys() == recipe.classifier.keys()
     images, labels = as_tensors(digits(Part.TOURNAMENT))

@@ -10,11 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.classifier_recipe import ClassifierRecipe, TrainingObjective
+from advcomp.players.classifier.train_classifier import accuracy, as_tensors, train_classifier
 from advcomp.players.datasets import LabelledImages, Part, digits
-from advcomp.players.fit import Batch, Draws, Epoch, augment, fit, learning_rate
-from advcomp.players.ranks import Ranks
-from advcomp.players.recipe import ClassifierRecipe, FitRecipe, Objective
-from advcomp.players.train import accuracy, as_tensors, train
+from advcomp.players.fitting.fit import (
+    BatchDraws,
+    EpochReport,
+    LabelledBatch,
+    augment,
+    fit,
+)
+from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.training.ranks import Ranks
+from advcomp.training.schedule import learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -35,27 +43,29 @@ def weights(module: nn.Module) -> Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "objective",
-    [Objective(), Objective(name="pgd", max_epsilon=32, steps=2, ramp_epochs=2)],
+    [TrainingObjective(), TrainingObjective(name="pgd", max_epsilon=32, steps=2, ramp_epochs=2)],
     ids=["plain", "pgd"],
 )
-def test_training_is_a_function_of_the_recipe(objective: Objective, few: LabelledImages) -> None:
+def test_training_is_a_function_of_the_recipe(
+    objective: TrainingObjective, few: LabelledImages
+) -> None:
     recipe = ClassifierRecipe(architecture="conv_net", seed=1, epochs=2, objective=objective)
-    first = train(recipe, few)
+    first = train_classifier(recipe, few)
     torch.rand(1)
-    same = train(recipe, few)
-    other = train(recipe.model_copy(update={"seed": 2}), few)
+    same = train_classifier(recipe, few)
+    other = train_classifier(recipe.model_copy(update={"seed": 2}), few)
     assert torch.equal(weights(first), weights(same))
     assert not torch.equal(weights(first), weights(other))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_training_learns(precision: str, few: LabelledImages) -> None:
     recipe = ClassifierRecipe.model_validate(
         {"architecture": "residual_net", "seed": 1, "epochs": 25, "shift": 0}
-        | {"precision": precision, "channels_last": precision == "bfloat16"}
+        | {"precision": precision, "channels_last": precision == "bf16"}
     )
-    assert accuracy(train(recipe, few), *as_tensors(few)) > 0.9
+    assert accuracy(train_classifier(recipe, few), *as_tensors(few)) > 0.9
 
 
 class Denoiser(nn.Module):
@@ -72,7 +82,7 @@ class Denoiser(nn.Module):
         return out
 
 
-def distance(denoiser: Denoiser, batch: Batch) -> Tensor:
+def distance(denoiser: Denoiser, batch: LabelledBatch) -> Tensor:
     noisy = batch.clean + 0.1 * batch.draws.normal(batch.clean)
     error: Tensor = denoiser(noisy) - batch.clean
     return error.square().mean((1, 2, 3))
@@ -92,11 +102,11 @@ class Killed(Exception):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_identical_result(few: LabelledImages, tmp_path: Path) -> None:
-    unbroken: list[Epoch] = []
+    unbroken: list[EpochReport] = []
     expected = fit(denoiser(), distance, few, RECIPE, report=unbroken.append)
     steps_left = 6  # in the second of four epochs, each of four steps
 
-    def dying(module: Denoiser, batch: Batch) -> Tensor:
+    def dying(module: Denoiser, batch: LabelledBatch) -> Tensor:
         nonlocal steps_left
         steps_left -= 1
         if steps_left < 0:
@@ -106,7 +116,7 @@ def test_a_killed_run_goes_on_to_the_identical_result(few: LabelledImages, tmp_p
     checkpoint = tmp_path / "new" / "denoiser.pt"
     with pytest.raises(Killed):
         fit(denoiser(), dying, few, RECIPE, checkpoint=checkpoint)
-    resumed: list[Epoch] = []
+    resumed: list[EpochReport] = []
     torch.rand(5)
     found = fit(denoiser(), distance, few, RECIPE, checkpoint=checkpoint, report=resumed.append)
     assert torch.equal(weights(found), weights(expected))
@@ -118,7 +128,7 @@ def test_a_killed_run_goes_on_to_the_identical_result(few: LabelledImages, tmp_p
 @pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(few: LabelledImages, tmp_path: Path) -> None:
     expected = fit(denoiser(), distance, few, RECIPE, checkpoint=tmp_path / "d.pt")
-    told: list[Epoch] = []
+    told: list[EpochReport] = []
     found = fit(
         denoiser(), distance, few, RECIPE, checkpoint=tmp_path / "d.pt", report=told.append
     )
@@ -153,19 +163,18 @@ def test_frozen_parameters_are_left_alone(few: LabelledImages) -> None:
     assert torch.equal(weights(module.layers[0]), before)
 
 
-def test_the_learning_rate_climbs_and_then_falls_along_a_cosine() -> None:
-    recipe = FitRecipe(epochs=8, learning_rate=1.0, warm_up_epochs=3)
-    rates = [learning_rate(recipe, epoch) for epoch in range(8)]
-    cosine = [(1 + math.cos(math.pi * epoch / 8)) / 2 for epoch in range(8)]
-    climb = [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1]
-    assert rates == pytest.approx([a * b for a, b in zip(cosine, climb, strict=True)])
-    assert learning_rate(FitRecipe(learning_rate=0.5), 0) == 0.5
+def test_the_learning_rate_warms_up_under_a_cosine() -> None:
+    rates = [learning_rate(1.0, i, 8, warm_up=3, falls_from_the_start=True) for i in range(8)]
+    cosine = [(1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]
+    warm_up = [1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1, 1]
+    assert rates == pytest.approx([a * b for a, b in zip(cosine, warm_up, strict=True)])
+    assert learning_rate(0.5, 0, 60) == 0.5
 
 
 def test_shifts_move_whole_images_by_every_amount() -> None:
     images = torch.zeros(200, 3, 7, 7)
     images[:, :, 3, 3] = 1
-    draws = Draws(generator=torch.Generator().manual_seed(0), n=200, share=slice(0, 200))
+    draws = BatchDraws(generator=torch.Generator().manual_seed(0), n=200, share=slice(0, 200))
     moved = augment(images, FitRecipe(shift=2), draws)
     assert moved.sum((1, 2, 3)).tolist() == [3] * 200
     assert {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()} == {
@@ -175,7 +184,7 @@ def test_shifts_move_whole_images_by_every_amount() -> None:
 
 def test_about_half_of_the_images_are_mirrored() -> None:
     images = torch.rand(1, 3, 5, 5).expand(400, -1, -1, -1)
-    draws = Draws(generator=torch.Generator().manual_seed(0), n=400, share=slice(0, 400))
+    draws = BatchDraws(generator=torch.Generator().manual_seed(0), n=400, share=slice(0, 400))
     seen = augment(images, FitRecipe(shift=0, flip=True), draws)
     mirrored = (seen == images.flip(3)).all(dim=(1, 2, 3))
     assert ((seen == images).all(dim=(1, 2, 3)) ^ mirrored).all()
@@ -185,7 +194,7 @@ def test_about_half_of_the_images_are_mirrored() -> None:
 @pytest.mark.parametrize("n", [0, 1, 7, 64])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_every_image_is_one_ranks_share(n: int, count: int) -> None:
-    shares = [np.arange(n)[Ranks(rank=rank, count=count).share(n)] for rank in range(count)]
+    shares = [np.arange(n)[Ranks(rank=rank, size=count).share(n)] for rank in range(count)]
     assert np.concatenate(shares).tolist() == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -193,7 +202,7 @@ def test_every_image_is_one_ranks_share(n: int, count: int) -> None:
 @pytest.mark.parametrize(("n", "count"), [*product((1, 7), (2, 3))])
 def test_ranks_draw_together_what_one_process_draws(n: int, count: int) -> None:
     def drawn(share: slice) -> list[Tensor]:
-        draws = Draws(generator=torch.Generator().manual_seed(0), n=n, share=share)
+        draws = BatchDraws(generator=torch.Generator().manual_seed(0), n=n, share=share)
         like = torch.empty(share.stop - share.start, 3, 2, 2)
         return [
             draws.integers(9, 2),
@@ -202,7 +211,7 @@ def test_ranks_draw_together_what_one_process_draws(n: int, count: int) -> None:
             torch.full((1, share.stop - share.start), draws.choice(1000)),
         ]
 
-    parts = [drawn(Ranks(rank=rank, count=count).share(n)) for rank in range(count)]
+    parts = [drawn(Ranks(rank=rank, size=count).share(n)) for rank in range(count)]
     whole = drawn(slice(0, n))
     for i, expected in enumerate(whole):
         assert torch.equal(torch.cat([part[i] for part in parts], dim=1), expected)
@@ -212,7 +221,7 @@ def test_ranks_draw_together_what_one_process_draws(n: int, count: int) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_starts_as_the_cpu_does(few: LabelledImages) -> None:
     """The same draws and the same losses, until rounding errors have grown."""
-    told: list[list[Epoch]] = [[], []]
+    told: list[list[EpochReport]] = [[], []]
     for device, epochs in zip(("cpu", "cuda"), told, strict=True):
         ranks = Ranks(device=torch.device(device))
         recipe = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-6})

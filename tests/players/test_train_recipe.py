@@ -6,16 +6,20 @@ from pathlib import Path
 import pytest
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.recipe import Objective, Recipe, read_recipe
+from advcomp.players.classifier.classifier_recipe import (
+    ClassifierRecipes,
+    TrainingObjective,
+    read_classifier_recipes,
+)
 
 TOURNAMENTS = Path(__file__).parents[2] / "tournament"
 
 TOP = 'dataset = "digits"\nevaluation = { max_epsilon = 8 }\n'
 
 
-def read(tmp_path: Path, text: str) -> Recipe:
+def read(tmp_path: Path, text: str) -> ClassifierRecipes:
     (tmp_path / "train.toml").write_text(TOP + text)
-    return read_recipe(tmp_path / "train.toml")
+    return read_classifier_recipes(tmp_path / "train.toml")
 
 
 def refused(tmp_path: Path, text: str) -> str:
@@ -27,14 +31,14 @@ def refused(tmp_path: Path, text: str) -> str:
 
 @pytest.mark.parametrize("name", ["digits", "cifar10"])
 def test_the_tournaments_recipes_are_read(name: str) -> None:
-    assert read_recipe(TOURNAMENTS / name / "train.toml").dataset == name
+    assert read_classifier_recipes(TOURNAMENTS / name / "train.toml").dataset == name
 
 
 def test_every_problem_of_a_recipe_is_told(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text('dataset = "digit"\n[classifier.a]\nseed = 1\nepoch = 3\n')
     with pytest.raises(InvalidConfig) as caught:
-        read_recipe(path)
+        read_classifier_recipes(path)
     assert [str(problem).removeprefix(str(path)) for problem in caught.value.problems] == [
         ": evaluation: missing; expected a table with max_epsilon",
         ':1: dataset: expected "digits" or "cifar10"; got "digit"',
@@ -53,6 +57,13 @@ def test_a_classifier_has_what_it_says_and_otherwise_the_defaults(tmp_path: Path
     assert [recipe.classifier[name].epochs for name in "ab"] == [3, 5]
     assert [recipe.classifier[name].flip for name in "ab"] == [True, True]
     assert "nearest known one" in refused(tmp_path, "[defaults]\nepoch = 3\n[classifier]\n")
+
+
+def test_half_precision_has_one_word_and_the_old_one_is_read(tmp_path: Path) -> None:
+    table = '[classifier.a]\narchitecture = "conv_net"\nprecision = '
+    for word in ("bf16", "bfloat16"):
+        assert read(tmp_path, f'{table}"{word}"\n').classifier["a"].precision == "bf16"
+    assert '"float32", or "bf16"' in refused(tmp_path, f'{table}"half"\n')
 
 
 def test_an_unknown_architecture_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ def test_an_ensembles_networks_stand_above_it(tmp_path: Path) -> None:
 
 
 def test_the_radius_of_an_adversary_grows_and_then_stays() -> None:
-    adversary = Objective(name="pgd", max_epsilon=32, steps=4, ramp_epochs=5)
+    adversary = TrainingObjective(name="pgd", max_epsilon=32, steps=4, ramp_epochs=5)
     radii = [adversary.eps(epoch) * 255 for epoch in range(10)]
     assert radii[0] == pytest.approx(32 / 5)
     assert all(before < after for before, after in pairwise(radii[:5]))

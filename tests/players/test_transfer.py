@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from advcomp.players.attack.transfer import di_fgsm, pi_fgsm, ti_fgsm
 from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm
+from advcomp.players.classifier.train_classifier import as_tensors
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits
 from advcomp.players.ensemble import Ensemble
-from advcomp.players.pixels import project, quantise, to_float
-from advcomp.players.train import as_tensors
-from advcomp.players.transfer import di_fgsm, pi_fgsm, ti_fgsm
+from advcomp.players.image.pixels import project_to_ball, quantise, to_float
 
 WEIGHTS = Path(__file__).parents[2] / "tournament" / "digits" / "weights"
 SURROGATES = ("conv_net_a", "residual_net_a", "mlp_mixer_a")
@@ -44,7 +44,7 @@ def test_random_noise_stays_below_every_gradient_attack(max_epsilon: int) -> Non
     images, labels = images[:150], labels[:150]
     eps = max_epsilon / 255
     signs = torch.randint(2, images.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    noise = misclassification_rate(project(images + eps * signs, images, eps), labels)
+    noise = misclassification_rate(project_to_ball(images + eps * signs, images, eps), labels)
     members = [load(name) for name in SURROGATES]
     for surrogate in (members[0], Ensemble(members)):
         seen = surrogate(images).argmax(1)

@@ -9,7 +9,7 @@ from support.boxed_defense import labels_in_a_box, write_images
 
 from advcomp.players.datasets import Part, digits
 from advcomp.players.defense_catalogue import DEFENSES, load_defense, parameters_of
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 from advcomp.sandbox.base import Sandbox
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from support.boxed_defense import labels_in_a_box, run_in_a_box, write_images
 from advcomp.cli import main
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import LabelledImages, Part, digits
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 from advcomp.sandbox.base import Sandbox
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"

@@ -7,6 +7,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from PIL import Image
 
 from advcomp.players.datasets import LabelledImages, Part, digits
 from advcomp.players.ensemble import load_ensemble
-from advcomp.players.pixels import to_float
+from advcomp.players.image.pixels import to_float
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tournament" / "digits"
@@ -104,11 +107,28 @@ def run(sample: str, folder: Path, *arguments: str | Path) -> None:
     subprocess.run([f"./{entry}", *map(str, arguments)], cwd=code, env=environment, check=True)
 
 
-def attacked(sample: str, folder: Path, inputs: Path) -> dict[str, Levels]:
-    output = folder / "output_images"
-    output.mkdir()
-    run(sample, folder, inputs, output, str(MAX_EPSILON))
-    return {path.name: np.array(Image.open(path)) for path in output.iterdir()}
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack left: its code, with surrogates, and its images by their names."""
+
+    code: Path
+    images: dict[str, Levels]
+
+
+@pytest.fixture(scope="module")
+def attacked(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Attacked]:
+    """Runs a sample when it is first asked for."""
+
+    @cache
+    def ran(sample: str) -> Attacked:
+        folder: Path = tmp_path_factory.mktemp("attacked")
+        output = folder / "output_images"
+        output.mkdir()
+        run(sample, folder, inputs, output, str(MAX_EPSILON))
+        images = {path.name: np.array(Image.open(path)) for path in output.iterdir()}
+        return Attacked(folder / "code", images)
+
+    return ran
 
 
 def labelled(sample: str, folder: Path, inputs: Path) -> dict[str, int]:
@@ -132,9 +152,9 @@ def test_a_sample_has_an_executable_entry_point_and_no_weights(sample: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("sample", ATTACKS)
 def test_an_attack_writes_every_image_within_its_budget_whatever_its_name(
-    sample: str, inputs: Path, clean: LabelledImages, tmp_path: Path
+    sample: str, attacked: Callable[[str], Attacked], clean: LabelledImages
 ) -> None:
-    images = attacked(sample, tmp_path, inputs)
+    images = attacked(sample).images
     assert len(images) == 2 * COUNT
     moved = []
     for i in range(COUNT):
@@ -147,11 +167,11 @@ def test_an_attack_writes_every_image_within_its_budget_whatever_its_name(
 @pytest.mark.slow
 @pytest.mark.parametrize("sample", TARGETED)
 def test_a_targeted_attack_leads_its_surrogates_to_the_target(
-    sample: str, inputs: Path, clean: LabelledImages, tmp_path: Path
+    sample: str, attacked: Callable[[str], Attacked], clean: LabelledImages
 ) -> None:
-    images = attacked(sample, tmp_path, inputs)
-    surrogate = load_ensemble(tmp_path / "code", {"surrogate*": 1.0})
-    adversarial = to_float(np.stack([images[first_name(i)] for i in range(COUNT)]))
+    left = attacked(sample)
+    surrogate = load_ensemble(left.code, {"surrogate*": 1.0})
+    adversarial = to_float(np.stack([left.images[first_name(i)] for i in range(COUNT)]))
     before, after = (
         surrogate(x).softmax(1)[range(COUNT), [target(clean, i) for i in range(COUNT)]]
         for x in (to_float(clean.levels[:COUNT]), adversarial)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advcomp.players.attack_catalogue import ATTACKS, Attack, settings_of
+from advcomp.players.attack.universal import fit_universal
+from advcomp.players.attack_catalogue import ATTACKS, AttackFunction, settings_of
 from advcomp.players.classifiers import Classifier
-from advcomp.players.pixels import to_float
-from advcomp.players.universal import fit_universal
+from advcomp.players.image.pixels import to_float
 
 EPS = 16 / 255
 CLASSES = 5
@@ -71,7 +71,7 @@ def network() -> Classifier:
     return Classifier("conv_net", 10)
 
 
-def attack(name: str, classifier: Callable[[Tensor], Tensor], side: int = 8) -> Attack:
+def attack(name: str, classifier: Callable[[Tensor], Tensor], side: int = 8) -> AttackFunction:
     """An attack with quick settings, and with the tensors it needs for images of a size."""
     given = QUICK[name]
     if name == "admix":

@@ -1,8 +1,8 @@
-"""The parts of the suite: which tests run together, which share a worker, which come first.
+"""The parts of the suite: which tests share a worker, which come first, which are left out.
 
-`make test` runs the parts `host`, `engines` and `alone`; `make test-all` runs `long`, too. Every
-test is of exactly one part. Two workers share a part, but for `alone`; tests of one group stay
-with one worker, so that what a module or a backend needs is made once.
+`make test` runs the parts `host`, `engines` and `alone`, one after the other on two workers;
+`make test-all` runs `long`, too. Every test is of exactly one part. Tests of one group stay with
+one worker, so that what a module or a backend needs is made once.
 """
 
 import pytest
@@ -46,13 +46,25 @@ def part_of(item: pytest.Item) -> str:
     """The one part that a test belongs to."""
     if item.get_closest_marker("long"):
         return LONG
-    if not any(item.get_closest_marker(name) for name in ENGINE_MARKERS):
+    if not needs_engines(item):
         return HOST
-    return ALONE if module_of(item) in CLEAN_ENGINES else ENGINES
+    return ALONE if cleans_engines(item) else ENGINES
+
+
+def needs_engines(item: pytest.Item) -> bool:
+    """Whether a test uses containers."""
+    return any(item.get_closest_marker(name) for name in ENGINE_MARKERS)
+
+
+def cleans_engines(item: pytest.Item) -> bool:
+    """Whether nothing else may use an engine meanwhile."""
+    return needs_engines(item) and module_of(item) in CLEAN_ENGINES
 
 
 def group_of(item: pytest.Item) -> str:
     """Tests of one module stay together, but for those of its other backends."""
+    if part_of(item) == ALONE:
+        return ALONE
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     backend = parameters.get("backend", parameters.get("kind", ""))
     name = "-".join(map(str, backend)) if isinstance(backend, tuple) else str(backend)
@@ -61,8 +73,8 @@ def group_of(item: pytest.Item) -> str:
     return f"{module_of(item)} {name}".strip()
 
 
-def rank_of(item: pytest.Item) -> int:
-    """Place of a test's module among those that begin first."""
-    first = FIRST.get(part_of(item), ())
-    module = module_of(item)
-    return first.index(module) if module in first else len(first)
+def rank_of(item: pytest.Item) -> tuple[int, int]:
+    """Place of a test's part, and in it of its module among those that begin first."""
+    part, module = part_of(item), module_of(item)
+    first = FIRST.get(part, ())
+    return PARTS.index(part), first.index(module) if module in first else len(first)

@@ -11,26 +11,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.config import load_recipe
 from advcomp.attacknet.data import load_images
-from advcomp.attacknet.launch import launched
-from advcomp.attacknet.parallel import joined, together
-from advcomp.attacknet.step import Run, prepared, train_step
+from advcomp.attacknet.recipe import load_network_recipe
+from advcomp.attacknet.step import TrainingRun, prepared, train_step
+from advcomp.training.launch import launched
+from advcomp.training.ranks import abort_together, joined_ranks
 
 
 def main(file: str, out: str, *model_ranks: str) -> None:
-    recipe, launch = load_recipe(Path(file)), launched()
+    recipe, launch = load_network_recipe(Path(file)), launched()
     training, _ = load_images(recipe.data)
-    with together(launch):
+    with abort_together(launch):
         for count in model_ranks:
-            with joined(launch, model_ranks=int(count), timeout_s=60) as ranks:
+            with joined_ranks(launch, model_ranks=int(count), timeout_s=60) as ranks:
                 run = prepared(recipe, ranks, training)
                 found = [taken(run) for _ in range(recipe.training.steps)]
                 if ranks.is_first:
                     torch.save(found, f"{out}-{count}.pt")
 
 
-def taken(run: Run) -> tuple[float, list[Tensor], list[int]]:
+def taken(run: TrainingRun) -> tuple[float, list[Tensor], list[int]]:
     report = train_step(run)
     gradients = [p.grad.clone() for p in run.network.parameters() if p.grad is not None]
     return report.loss, gradients, sorted(run.targets)

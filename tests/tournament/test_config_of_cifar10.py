@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from advcomp.players.attack_catalogue import ATTACKS
+from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.defense_catalogue import DEFENSES
-from advcomp.players.recipe import read_recipe
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.tournament.config import Tournament, load_tournament
 from advcomp.tournament.entry.entries import load_entries
@@ -85,7 +85,7 @@ def test_all_attacks_share_their_surrogates_with_no_defense(tournament: Tourname
 
 
 def test_the_committed_weights_are_those_of_the_recipe() -> None:
-    recipe = read_recipe(CIFAR10 / "train.toml").classifier
+    recipe = read_classifier_recipes(CIFAR10 / "train.toml").classifier
     assert recipe.keys() <= WEIGHTS.keys()
     for name, one in recipe.items():
         classifier = load_classifier(WEIGHTS[name])
@@ -95,7 +95,7 @@ def test_the_committed_weights_are_those_of_the_recipe() -> None:
 
 
 def test_the_recipe_has_four_architectures_and_adversarial_training() -> None:
-    recipe = read_recipe(CIFAR10 / "train.toml").classifier.values()
+    recipe = read_classifier_recipes(CIFAR10 / "train.toml").classifier.values()
     assert len({one.architecture for one in recipe}) >= 4
     robust = {one.objective.name for one in recipe if one.objective.max_epsilon == 8}
     assert robust == {"fgsm", "ensemble", "trades"}

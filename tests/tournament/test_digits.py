@@ -1,6 +1,7 @@
 """The digits tournaments of the demo, against stored tables and against each other."""
 
 import csv
+import json
 import os
 import shutil
 from collections import Counter
@@ -9,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.contest import Watcher
+from support.contest import CONSTANT, COPY, Contest, Watcher
 
-from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.machine import package_digest
 from advcomp.tournament.outcome.collect import Collected, collect_finished
 from advcomp.tournament.runner import RunOptions, run_tournament
-from advcomp.tournament.store.state import load_state
+from advcomp.tournament.store.sealed import seal, unseal
+from advcomp.tournament.store.state import FILE_NAME, RESULTS, load_state
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
 TOLERANCE = 2
@@ -50,24 +51,38 @@ def cells(path: Path) -> list[tuple[tuple[str, str], int]]:
         ]
 
 
+DEMO = "ADVCOMP_DEMO_RUN"
+
+
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of `digits.toml`, run once.
 
-    ADVCOMP_DEMO_RUN may name a run that `make demo` has just made. It is gone on with, which runs
-    what another entry or another file would change, unless other code made it.
+    ADVCOMP_DEMO_RUN may name a run that `make demo` has just made. Its jobs are taken over if this
+    very code made them; an entry, a limit or a sandbox that has changed runs again anyway.
     """
-    out = Path(os.environ.get("ADVCOMP_DEMO_RUN", "nothing"))
-    if not made_by_this_code(out):
-        out = tmp_path_factory.mktemp("digits") / "pooled"
-    return play(DIGITS / "digits.toml", out)[0]
+    run: Path = tmp_path_factory.mktemp("digits") / "pooled"
+    demo = os.environ.get(DEMO)
+    if demo and made_by_this_code(Path(demo)):
+        shutil.copytree(Path(demo) / "jobs", run / "jobs")
+    return play(DIGITS / "digits.toml", run)[0]
 
 
 def made_by_this_code(run: Path) -> bool:
-    try:
-        return load_state(run).machine["package_digest"] == package_digest()
-    except (RunConflict, KeyError):
-        return False
+    return load_state(run).machine.get("package_digest") == package_digest()
+
+
+def test_a_run_is_taken_over_from_the_same_code_alone(contest: Contest) -> None:
+    """The digest stands in the run's state and in its results."""
+    entries = contest.entry("noop", COPY), contest.entry("constant", CONSTANT, "defense")
+    run = contest.run(contest.file([entries[0]], [entries[1]])).run
+    assert made_by_this_code(run)
+    state = unseal((run / FILE_NAME).read_bytes())
+    manifest = json.loads((run / RESULTS / "results.json").read_text())["manifest"]
+    assert manifest["machine"]["package_digest"] == state["machine"]["package_digest"]
+    state["machine"]["package_digest"] = "0" * 64
+    (run / FILE_NAME).write_bytes(seal(state))
+    assert not made_by_this_code(run)
 
 
 @pytest.mark.slow

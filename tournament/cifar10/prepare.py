@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from advcomp.players.attack.universal import fit_universal
 from advcomp.players.datasets import LabelledImages, Part, labelled_images
 from advcomp.players.ensemble import load_ensemble
-from advcomp.players.pixels import to_float
-from advcomp.players.universal import fit_universal
+from advcomp.players.image.pixels import to_float
 from advcomp.rules.dataset import write_dataset
 from advcomp.rules.threat import eps_of
 

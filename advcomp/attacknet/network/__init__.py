@@ -1,0 +1,1 @@
+"""The attack network: its layers, its hint, what it costs, its graph."""

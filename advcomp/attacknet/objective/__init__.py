@@ -1,0 +1,1 @@
+"""What the attack network minimises, and what an image goes through on its way there."""

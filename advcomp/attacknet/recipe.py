@@ -1,0 +1,423 @@
+"""A recipe: one TOML file that says how an attack network is built and trained.
+
+Every key is a field below, and its description is what a wrong value is answered with. Paths are
+seen from the recipe's folder. What no single key can be wrong about (a loss without the layer it
+looks at, a batch that no grid can split) is checked here, too, before anything is loaded.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from advcomp.errors import InvalidConfig
+from advcomp.rules.submission import NAME_RULE
+from advcomp.rules.toml_fields import Name, at_least, beside_the_file, one_of, some_and_each_once
+from advcomp.rules.toml_file import Table, problem, read_toml
+
+
+class ImageSource(StrEnum):
+    """Where the training images come from; never a tournament's part of them."""
+
+    DIGITS = "digits"
+    CIFAR10 = "cifar10"
+    FOLDER = "folder"
+
+
+class EpsilonInput(StrEnum):
+    """How one network serves every epsilon."""
+
+    HEADS = "heads"
+    CONDITION = "condition"
+    BOTH = "both"
+
+
+class HintMode(StrEnum):
+    """How often the network is told the surrogate's gradient."""
+
+    NONE = "none"
+    ONE = "one"
+    RECURRENT = "recurrent"
+
+
+class TransformName(StrEnum):
+    """What may stand between the network and the classifiers."""
+
+    DIVERSE_INPUTS = "diverse_inputs"
+    BLOCK_SHUFFLE = "block_shuffle"
+    SCALE = "scale"
+    SMOOTH = "smooth"
+
+
+class DeviceName(StrEnum):
+    """What computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """What the network computes in; its weights keep 32 bits under bf16 and fp16."""
+
+    FLOAT32 = "float32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+    FLOAT64 = "float64"
+
+
+Located = Annotated[Path, AfterValidator(beside_the_file)]
+Levels = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(some_and_each_once)
+]
+Widths = Annotated[tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], at_least(2)]
+FLAG = "true or false"
+WEIGHT = "a number above 0"
+SHARE = "a number from 0 to 1"
+_WEEK_S = 7 * 24 * 3600
+
+
+class DataTable(Table):
+    """[data]: the training images. The last `validation_images` are only evaluated on."""
+
+    source: ImageSource = Field(strict=False, description=one_of(ImageSource))
+    path: Located | None = Field(
+        default=None,
+        strict=False,
+        description="where the images are (cifar10: torchvision's root or an .npz of JPEGs;"
+        " folder: a folder with images/ and images.csv)",
+    )
+    validation_images: int = Field(default=200, ge=1, description="a number of images, at least 1")
+    shift: int = Field(
+        default=0, ge=0, description="pixels, at least 0, by which images are moved"
+    )
+    flip: bool = Field(
+        default=False, description="true where an image and its mirror image are alike"
+    )
+
+    @model_validator(mode="after")
+    def _path_fits_the_source(self) -> Self:
+        if (self.path is None) != (self.source is ImageSource.DIGITS):
+            raise problem(
+                'path: goes only with source = "cifar10" or "folder", and both need it; '
+                f'source is "{self.source}"'
+            )
+        return self
+
+
+class BudgetTable(Table):
+    """[threat]: the budgets that the network is trained for, and whether it aims."""
+
+    max_epsilons: Levels = Field(
+        default=(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16),
+        strict=False,
+        description="one or more pixel levels, integers 1 to 255, each once",
+    )
+    targeted: bool = Field(
+        default=False, description=f"{FLAG}: lead to a target class, drawn in training"
+    )
+
+
+class NetworkTable(Table):
+    """[network]: how large the network is, and how it learns of epsilon."""
+
+    widths: Widths = Field(
+        default=(32, 64, 96),
+        strict=False,
+        description="the channels of two or more levels, each half the resolution of the one"
+        " before, in multiples of 8",
+    )
+    blocks: int = Field(default=1, ge=1, description="residual blocks in each level, at least 1")
+    bottlenecks: int = Field(
+        default=1, ge=1, description="residual blocks at the lowest resolution"
+    )
+    stem_stride: int = Field(
+        default=1, ge=1, le=4, description="by how much the first layer shrinks: 1 to 4"
+    )
+    epsilon: EpsilonInput = Field(
+        default=EpsilonInput.HEADS, strict=False, description=one_of(EpsilonInput)
+    )
+    embedding: int = Field(
+        default=32, ge=1, description="numbers that tell of epsilon and target class"
+    )
+
+
+class HintTable(Table):
+    """[hint]: the surrogate whose activations and gradients the network is told."""
+
+    mode: HintMode = Field(default=HintMode.NONE, strict=False, description=one_of(HintMode))
+    surrogate: Located | None = Field(
+        default=None, strict=False, description="the path of a classifier's weights"
+    )
+    layers: Annotated[tuple[str, ...], at_least(1)] = Field(
+        default=("network",),
+        strict=False,
+        description="one or more names of the surrogate's layers",
+    )
+
+    @model_validator(mode="after")
+    def _a_surrogate_where_one_is_asked(self) -> Self:
+        if self.mode is HintMode.NONE and "layers" in self.model_fields_set:
+            raise problem('layers: goes only with mode = "one" or "recurrent"; mode is "none"')
+        if (self.surrogate is None) != (self.mode is HintMode.NONE):
+            raise problem(
+                'surrogate: goes only with mode = "one" or "recurrent", and both need it; '
+                f'mode is "{self.mode}"'
+            )
+        return self
+
+
+class TargetItem(Table):
+    """[[targets]]: a classifier that the network is trained against."""
+
+    weights: Located = Field(strict=False, description="the path of a classifier's weights")
+    weight: float = Field(default=1.0, gt=0, description=WEIGHT)
+    feature_layer: str | None = Field(
+        default=None,
+        description="the name of a layer in the middle, which feature_distance looks at",
+    )
+
+
+class ValidationItem(Table):
+    """[[validation]]: a classifier that the network is only evaluated on."""
+
+    weights: Located = Field(strict=False, description="the path of a classifier's weights")
+
+
+class LossTable(Table):
+    """[loss]: what is minimised, a sum of the losses of this module's names with these weights."""
+
+    cross_entropy: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    relativistic_cross_entropy: float = Field(
+        default=0.0, ge=0, description="a weight, at least 0"
+    )
+    margin: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    feature_distance: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    confidence: float = Field(
+        default=5.0, ge=0, description="by how much logits must differ before margin is satisfied"
+    )
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The names of the losses that count, with their weights."""
+        return {
+            name: value
+            for name in LossTable.model_fields
+            if name != "confidence" and (value := getattr(self, name)) > 0
+        }
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if "confidence" in self.model_fields_set and self.weights and not self.margin:
+            raise problem(f"confidence: goes only with margin above 0; it is {self.margin}")
+        if not self.weights:
+            names = ", ".join(name for name in LossTable.model_fields if name != "confidence")
+            raise problem(f"expected a weight above 0 for one of {names}; all are 0")
+        return self
+
+
+class TransformItem(Table):
+    """[[transforms]]: what happens to an image on its way to a classifier; in this order."""
+
+    name: TransformName = Field(strict=False, description=one_of(TransformName))
+    probability: float = Field(default=1.0, ge=0, le=1, description=SHARE)
+    blocks: int = Field(
+        default=2, ge=1, description="block_shuffle: blocks along each side, at least 1"
+    )
+    max_degrees: float = Field(
+        default=24.0, ge=0, le=180, description="block_shuffle: degrees, 0 to 180"
+    )
+    low: float = Field(
+        default=0.5, gt=0, le=1, description="scale: the smallest factor, above 0, at most 1"
+    )
+    sigma: float = Field(
+        default=1.0, gt=0, description="smooth: standard deviation in pixels, above 0"
+    )
+
+    @model_validator(mode="after")
+    def _keys_belong_to_the_name(self) -> Self:
+        takes = _TRANSFORM_KEYS[self.name]
+        if others := self.model_fields_set - {"name", "probability", *takes}:
+            raise problem(
+                f'"{self.name}" takes {", ".join(("probability", *takes))}; '
+                f"it has no {', '.join(sorted(others))}"
+            )
+        return self
+
+
+_TRANSFORM_KEYS = {
+    TransformName.DIVERSE_INPUTS: (),
+    TransformName.BLOCK_SHUFFLE: ("blocks", "max_degrees"),
+    TransformName.SCALE: ("low",),
+    TransformName.SMOOTH: ("sigma",),
+}
+
+
+class TrainingTable(Table):
+    """[training]: how long and how fast. The rate warms up, then falls along a cosine."""
+
+    steps: int = Field(
+        default=1000, ge=1, lt=10**8, description="a number of steps, at least 1, below 10^8"
+    )
+    batch_size: int = Field(
+        default=32, ge=1, description="images of a step over all ranks, at least 1"
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="a number above 0")
+    warm_up_steps: int = Field(default=50, ge=0, description="a number of steps, at least 0")
+    weight_decay: float = Field(default=0.0, ge=0, description="a number, at least 0")
+    clip_norm: float = Field(
+        default=1.0, gt=0, description="the largest norm of the gradient, above 0"
+    )
+    average: float = Field(
+        default=0.99,
+        ge=0,
+        lt=1,
+        description="how much of the averaged weights a step keeps, 0 to below 1",
+    )
+    round_to_levels: bool = Field(
+        default=True, description=f"{FLAG}: classifiers see rounded pixels"
+    )
+    max_skipped: int = Field(
+        default=10, ge=1, description="steps in a row without a finite loss before training stops"
+    )
+
+
+class DeviceTable(Table):
+    """[device]: what computes, and how."""
+
+    name: DeviceName = Field(
+        default=DeviceName.AUTO,
+        strict=False,
+        description=f"{one_of(DeviceName)} (auto: GPUs where there are any)",
+    )
+    precision: Precision = Field(
+        default=Precision.FLOAT32, strict=False, description=one_of(Precision)
+    )
+    channels_last: bool = Field(default=False, description=FLAG)
+    compile: bool = Field(default=False, description=f"{FLAG}: let torch.compile build kernels")
+    recompute: bool = Field(
+        default=False,
+        description=f"{FLAG}: keep no activations of the network, compute them again",
+    )
+
+
+class ParallelTable(Table):
+    """[parallel]: how the ranks that were started share the work."""
+
+    model_ranks: int = Field(
+        default=1,
+        ge=1,
+        description="ranks of a group that split the target classifiers, at least 1",
+    )
+    timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        le=_WEEK_S,
+        description="seconds that ranks wait for each other, above 0, at most a week",
+    )
+
+
+class OutputTable(Table):
+    """[output]: how often training shows and keeps what it has."""
+
+    evaluate_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
+    checkpoint_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
+    keep: int = Field(default=2, ge=1, description="how many checkpoints to keep, at least 1")
+
+
+class AttackNetworkRecipe(Table):
+    """A recipe, as written, with paths made absolute."""
+
+    name: Name = Field(description=NAME_RULE)
+    seed: int = Field(default=0, ge=0, description="an integer, at least 0")
+    data: DataTable = Field(description="a table with a source")
+    threat: BudgetTable = Field(default=BudgetTable(), description="a table")
+    network: NetworkTable = Field(default=NetworkTable(), description="a table")
+    hint: HintTable = Field(default=HintTable(), description="a table")
+    targets: tuple[TargetItem, ...] = Field(
+        strict=False, description="one or more tables [[targets]] with the weights of a classifier"
+    )
+    validation: tuple[ValidationItem, ...] = Field(
+        default=(),
+        strict=False,
+        description="tables [[validation]] with the weights of a classifier",
+    )
+    loss: LossTable = Field(description="a table with weights of losses")
+    transforms: tuple[TransformItem, ...] = Field(
+        default=(), strict=False, description="tables [[transforms]] with the name of a transform"
+    )
+    training: TrainingTable = Field(default=TrainingTable(), description="a table")
+    device: DeviceTable = Field(default=DeviceTable(), description="a table")
+    parallel: ParallelTable = Field(default=ParallelTable(), description="a table")
+    output: OutputTable = Field(default=OutputTable(), description="a table")
+
+
+def load_network_recipe(path: Path) -> AttackNetworkRecipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        InvalidConfig: Lists all that is wrong with it, with line and key.
+    """
+    recipe = read_toml(path, AttackNetworkRecipe)
+    if problems := [*_inconsistent(recipe), *_missing_files(recipe)]:
+        raise InvalidConfig(*(f"{path}: {text}" for text in problems))
+    return recipe
+
+
+def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
+    """What no table is wrong about alone."""
+    targets, looks = recipe.targets, recipe.loss.feature_distance > 0
+    if not targets:
+        yield "targets: expected one or more tables [[targets]]; got none"
+    if looks and recipe.threat.targeted:
+        yield (
+            "[loss] feature_distance has no targeted form: take it out, or set"
+            " [threat] targeted = false"
+        )
+    blind = [i for i, item in enumerate(targets) if (item.feature_layer is None) == looks]
+    if blind:
+        yield (
+            f"[targets] {', '.join(f'[{i}]' for i in blind)} feature_layer: goes only with"
+            f" [loss] feature_distance above 0, and every target needs it there; it is"
+            f" {recipe.loss.feature_distance}"
+        )
+    for name, items in (("targets", targets), ("validation", recipe.validation)):
+        files = [item.weights.resolve() for item in items]
+        yield from (
+            f"[{name}] [{i}] weights: expected each classifier once; {file} is also [{first}]"
+            for i, file in enumerate(files)
+            if (first := files.index(file)) < i
+        )
+    if targets and recipe.parallel.model_ranks > len(targets):
+        yield (
+            f"[parallel] model_ranks: expected at most as many as [[targets]],"
+            f" {len(targets)}; got {recipe.parallel.model_ranks}"
+        )
+    if recipe.training.warm_up_steps >= recipe.training.steps:
+        yield (
+            f"[training] warm_up_steps: expected fewer than steps, {recipe.training.steps};"
+            f" got {recipe.training.warm_up_steps}"
+        )
+    table = recipe.network
+    told = table.epsilon is not EpsilonInput.HEADS or recipe.threat.targeted
+    if not told and "embedding" in table.model_fields_set:
+        yield (
+            '[network] embedding: goes only with epsilon = "condition" or "both", or with'
+            f' [threat] targeted = true; epsilon is "{table.epsilon}"'
+        )
+
+
+def _missing_files(recipe: AttackNetworkRecipe) -> Iterator[str]:
+    files = {
+        "[hint] surrogate": [recipe.hint.surrogate] if recipe.hint.surrogate else [],
+        "[[targets]] weights": [item.weights for item in recipe.targets],
+        "[[validation]] weights": [item.weights for item in recipe.validation],
+    }
+    for key, wanted in files.items():
+        yield from (
+            f"{key}: expected the path of a file, seen from the recipe; none at {file}"
+            for file in wanted
+            if not file.is_file()
+        )

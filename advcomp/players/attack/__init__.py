@@ -1,0 +1,1 @@
+"""What attacks are made of: objectives, and the hooks that make a variant of the loop."""

@@ -1,0 +1,94 @@
+"""What an attack maximises: losses that keep a gradient, and the gradient itself."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from advcomp.players.classifier.frozen import Model
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits (N, classes) and labels (N,) to the loss of every image, (N,)."""
+
+Objective = Callable[[Tensor], Tensor]
+"""Images to the scalar that an attack maximises."""
+
+_SATURATED = 2.0**-24
+
+
+@runtime_checkable
+class BringsLoss(Protocol):
+    """A model with a say in how its losses come about, such as an ensemble fused in losses."""
+
+    def loss_and_logits(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """The loss of every image, (N,), and the logits (N, classes)."""
+        ...
+
+
+def loss_and_logits(
+    classifier: Model, x: Tensor, labels: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """The loss of every image, (N,), and the logits (N, classes), from one forward pass."""
+    if isinstance(classifier, BringsLoss):
+        return classifier.loss_and_logits(x, labels, loss)
+    logits = classifier(x)
+    return loss(logits, labels), logits
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p(label) of every image, (N,), with a gradient also where p(label) rounds to 1.
+
+    There the loss is 0 and its gradient is lost. Cross-entropy is softplus of the margin
+    log sum_{j != label} exp z_j - z_label, so the margin's gradient points the same way.
+    """
+    loss = functional.cross_entropy(logits, labels, reduction="none")
+    index = labels.unsqueeze(1)
+    others = logits.scatter(1, index, -torch.inf).logsumexp(1)
+    surplus = others - logits.gather(1, index).squeeze(1)
+    # Scaled to the size that the gradient has just before it vanishes.
+    return torch.where(loss > 0, loss, surplus * _SATURATED)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """By how much the best other class beats the label, (N,): above 0 is misclassified."""
+    index = labels.unsqueeze(1)
+    others = logits.scatter(1, index, -torch.inf).amax(1)
+    return others - logits.gather(1, index).squeeze(1)
+
+
+def objective(
+    classifier: Model, labels: Tensor, *, targeted: bool, loss: Loss = cross_entropy
+) -> Objective:
+    """What an attack maximises: the loss at `labels`, or minus the loss at them where targeted.
+
+    Summed over the batch: the gradient of an image does not depend on its neighbours.
+    """
+    towards = -1 if targeted else 1
+
+    def summed(x: Tensor) -> Tensor:
+        return towards * loss_and_logits(classifier, x, labels, loss)[0].sum()
+
+    return summed
+
+
+def input_gradient(objective: Objective, x: Tensor) -> Tensor:
+    """The gradient of an objective at images x; parameters get none."""
+    with torch.enable_grad():
+        x = leaf(x)
+        return torch.autograd.grad(objective(x), x)[0]
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Images that a gradient can be taken at, cut off from what they came from.
+
+    Raises:
+        RuntimeError: Within `torch.inference_mode`, where nothing has a gradient.
+    """
+    if torch.is_inference_mode_enabled() or x.is_inference():
+        raise RuntimeError(
+            "an attack needs gradients, which torch.inference_mode takes from all that is made "
+            "within it; make the images and attack them outside, or use torch.no_grad"
+        )
+    return x.detach().requires_grad_()

@@ -1,0 +1,1 @@
+"""How defenses are made: randomised smoothing, training of denoisers."""

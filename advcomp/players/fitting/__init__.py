@@ -1,0 +1,1 @@
+"""The training loop that classifiers and denoisers share."""

@@ -1,0 +1,1 @@
+"""Images as tensors: levels and floats, randomness of their own, other sizes."""

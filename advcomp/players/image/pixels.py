@@ -1,0 +1,51 @@
+"""Pixel levels (uint8, N, H, W, 3) and float images (N, 3, H, W) in [0, 1]: there, back, clipped.
+
+One `project` and one `quantise` serve every attack and every defense.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from advcomp.rules.images import round_to_uint8
+
+
+def to_float(levels: NDArray[np.uint8]) -> Tensor:
+    """Float32 images (N, 3, H, W) in [0, 1] from pixel levels (N, H, W, 3)."""
+    return torch.tensor(levels).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def quantise(x: Tensor) -> NDArray[np.uint8]:
+    """The nearest pixel levels (N, H, W, 3) to images (N, 3, H, W); rounds, never truncates.
+
+    Raises:
+        ValueError: `x` holds a NaN or an infinity.
+    """
+    return round_to_uint8(x.detach().permute(0, 2, 3, 1).cpu().double().numpy())
+
+
+def ball(clean: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value of every pixel within `eps` of `clean` and in [0, 1].
+
+    Args:
+        clean: Images (N, C, H, W).
+        eps: Radius on the [0, 1] scale; pixel levels / 255.
+
+    Raises:
+        ValueError: `eps` is not on the [0, 1] scale.
+    """
+    if not 0 <= eps <= 1:
+        raise ValueError(f"expected eps on the [0, 1] scale (pixel levels / 255); got {eps}")
+    clean = clean.detach()
+    return (clean - eps).clamp_(0, 1), (clean + eps).clamp_(0, 1)
+
+
+def project_to_ball(x: Tensor, clean: Tensor, eps: float) -> Tensor:
+    """Clip `x` to the L-inf ball of radius `eps` around `clean`, within [0, 1].
+
+    Args:
+        x, clean: Images (N, C, H, W), same shape.
+        eps: Radius on the [0, 1] scale; pixel levels / 255.
+    """
+    return torch.clamp(x, *ball(clean, eps))

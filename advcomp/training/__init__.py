@@ -1,0 +1,1 @@
+"""Training, whatever is trained: ranks and launchers, schedule, draws, reports and records."""

@@ -1,0 +1,77 @@
+"""What a training run tells whoever watches it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """How a step went.
+
+    Args:
+        step: Counted from 0.
+        loss: J, over all images and classifiers.
+        gradient_norm: Before clipping; NaN where the step was skipped.
+        learning_rate: Of the step.
+        skipped: Steps without a finite loss so far.
+    """
+
+    step: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationReport:
+    """How well the averaged network does on images and classifiers that do not train it.
+
+    Args:
+        step: How many steps are done.
+        rates: (classifier, max_epsilon) to the share of images that are misclassified or, by a
+            targeted network, led to their target class.
+        clean_rates: Classifier to the share of clean images that it misclassifies.
+        picture: A PNG of examples.
+        targeted: Which of the two `rates` are.
+    """
+
+    step: int
+    rates: Mapping[tuple[str, int], float]
+    clean_rates: Mapping[str, float]
+    picture: Path
+    targeted: bool
+
+
+class TrainingObserver(Protocol):
+    """Is told, on the first rank only."""
+
+    def note(self, text: str) -> None:
+        """Something that a user should know."""
+
+    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+        """Training begins with this step."""
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done."""
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        """An evaluation is done."""
+
+
+class SilentObserver:
+    """An observer that shows nothing: that of all ranks but the first."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+        """Nothing."""
+
+    def stepped(self, report: StepReport) -> None:
+        """Nothing."""
+
+    def evaluated(self, report: EvaluationReport) -> None:
+        """Nothing."""

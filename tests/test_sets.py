@@ -1,0 +1,86 @@
+"""Every test is of exactly one set: `make test` runs it, or `make test-all` does besides."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def options(target: str) -> list[str]:
+    """What a target of the Makefile tells pytest, which it calls once."""
+    said = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    (call,) = (line for line in said.splitlines() if line.startswith(".venv/bin/pytest"))
+    return call.split()[1:]
+
+
+COLLECT = """
+import json, sys, pytest
+for options in map(json.loads, sys.argv[1:]):
+    assert pytest.main([*options, "--collect-only", "--quiet", "-p", "no:cacheprovider"]) == 0
+    print("END OF A SET")
+"""
+
+
+def collected(*targets: str) -> Iterator[list[str]]:
+    """The tests that each target runs, by what pytest calls them; modules are imported once."""
+    command = [sys.executable, "-P", "-c", COLLECT]
+    command += [json.dumps(options(target)) for target in targets]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    for told in done.stdout.split("END OF A SET")[: len(targets)]:
+        # A second collection escapes a backslash in a parameter once more.
+        yield [line.replace("\\", "") for line in told.splitlines() if line.startswith("tests/")]
+
+
+def written(file: Path) -> list[str]:
+    """The tests that stand in a file, as pytest would call them without parameters."""
+    module = file.relative_to(ROOT).as_posix()
+    defined = (n for n in ast.parse(file.read_text()).body if isinstance(n, ast.FunctionDef))
+    return [
+        f"{module}::{function.name}" for function in defined if function.name.startswith("test")
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """Names of tests, with their parameters."""
+
+    short: list[str]
+    whole: list[str]
+
+
+@pytest.fixture(scope="module")
+def sets() -> Sets:
+    short, whole = collected("test", "test-all")
+    return Sets(short=short, whole=whole)
+
+
+def test_every_test_is_of_one_of_the_two_sets(sets: Sets) -> None:
+    assert set(sets.short) < set(sets.whole)
+    names = {name.partition("[")[0] for name in sets.whole}
+    standing = [name for file in (ROOT / "tests").rglob("*.py") for name in written(file)]
+    assert len(standing) == len(set(standing)), "a second test of a name replaces the first one"
+    assert set(standing) == names
+
+
+def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
+    """With some parameters at least; but for what goes by a name of its own there."""
+    short, whole = ({n.partition("[")[0] for n in names} for names in (sets.short, sets.whole))
+    assert whole - short == {
+        "tests/tournament/test_digits.py::test_the_official_view_gives_the_same_labels",
+    }
