@@ -51,7 +51,7 @@ class Problem:
 
     def gain(self, x: Tensor) -> float:
         """By how much the best other class beats the label, or the target all others."""
-        logits = self.classifier(x)[0].detach().tolist()
+        logits: list[float] = self.classifier(x)[0].detach().tolist()
         label = int(self.labels)
         others = max(z for c, z in enumerate(logits) if c != label)
         return logits[label] - others if self.targeted else others - logits[label]
@@ -394,7 +394,8 @@ def autopgd_dlr(p: Problem, **settings: Any) -> Tensor:
     def ratio(z: Tensor) -> Tensor:
         first, _, third = z.sort(descending=True).values[:3]
         others = torch.cat([z[:label], z[label + 1 :]])
-        return -(z[label] - others.max()) / (first - third + NEVER_ZERO)
+        value: Tensor = -(z[label] - others.max()) / (first - third + NEVER_ZERO)
+        return value
 
     return autopgd(p, ratio, **settings)
 
@@ -406,7 +407,9 @@ def autopgd_targets(p: Problem, *, steps: int = 100, targets: int = 9, seed: int
 
         def ratio(z: Tensor, target: int = target) -> Tensor:
             first, _, third, fourth = z.sort(descending=True).values[:4]
-            return -(z[label] - z[target]) / (first - (third + fourth) / 2 + NEVER_ZERO)
+            gap = first - (third + fourth) / 2 + NEVER_ZERO
+            value: Tensor = -(z[label] - z[target]) / gap
+            return value
 
         visited += autopgd_run(p, ratio, steps, checkpoints(steps), own)
     return max(visited, key=p.gain)
