@@ -5,8 +5,10 @@ unavailable, 130 interrupted.
 """
 
 import errno
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,6 +27,8 @@ _REFUSALS = {
     *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+"""What a device may answer to what is written to it."""
 
 
 class _SandboxName(click.Choice[str]):
@@ -80,9 +84,31 @@ PART = click.option(
 class _Commands(click.Group):
     """A group that shows a user's mistakes as messages, never as a traceback."""
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run the command line; an output that cannot be written is a message, too."""
+        try:
+            try:
+                return super().main(*args, **more)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is not None:
+                raise
+            _complain(
+                f"cannot write: {error.strerror}; is standard output a full device, or the disk "
+                "full?"
+            )
+            _discard_output()
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
+        _fill_standard_streams()
         try:
+            _require_working_folder()
             return super().invoke(ctx)
         except AdvcompError as error:
             _complain(*error.problems)
@@ -95,6 +121,36 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _complain("interrupted")
             ctx.exit(INTERRUPTED)
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go nowhere, silently."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fill_standard_streams() -> None:
+    """Open what whoever started us closed: else the next file that is opened is our output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - a descriptor
+
+
+def _require_working_folder() -> None:
+    """Refuse to start in a folder that was removed: paths could not be told from there.
+
+    Raises:
+        AdvcompError: It is gone.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109 - it need not be a path
+    except FileNotFoundError as error:
+        raise AdvcompError(
+            "the current folder was removed: change to one that exists (cd), then try again"
+        ) from error
 
 
 def _complain(*problems: str) -> None:
@@ -288,13 +344,17 @@ def pull(file: Path, sandbox: str | None) -> None:
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
 )
-def doctor(form: str) -> None:
+@click.option("--packages", is_flag=True, help="List what python3 has in boxes without images.")
+def doctor(form: str, packages: bool) -> None:
     """Say which sandboxes and limits work on this machine, and how to get those that do not.
 
     Versions with known ways out are named by their CVE numbers.
     """
-    from advcomp.terminal.doctor import examine
+    from advcomp.terminal.doctor import examine, print_packages
 
+    if packages:
+        print_packages(form)
+        return
     sys.exit(examine(form))
 
 

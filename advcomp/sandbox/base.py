@@ -6,7 +6,8 @@ What a submission does is data (`RunResult`); only a failure of the box itself i
 (`SandboxError`). Nothing here judges: verdicts are the tournament's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "Sandbox",
+    "SharedTree",
     "Verdict",
 ]
 
@@ -189,6 +191,7 @@ class ContainerImages(Protocol):
         Raises:
             InvalidSubmission: The engine refuses it.
             SandboxError: The engine does not answer.
+            OSError: Its disk is full.
         """
         ...
 
@@ -199,6 +202,19 @@ class ContainerImages(Protocol):
             AdvcompError: The engine does not answer, or refuses it.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedTree:
+    """A folder, or a file, that more than one box reads, through this machine's page cache.
+
+    Args:
+        path: Where we read it.
+        without: Paths in it that boxes do not share.
+    """
+
+    path: Path
+    without: frozenset[str] = frozenset()
 
 
 class Sandbox(Protocol):
@@ -227,6 +243,17 @@ class Sandbox(Protocol):
     @property
     def images(self) -> ContainerImages | None:
         """The container images that it can run programs in; None where it uses none."""
+        ...
+
+    def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
+        """What boxes read that other boxes read, too; readable as long as the context is open.
+
+        Args:
+            images: IDs of the container images that boxes will be made of.
+
+        Raises:
+            SandboxError: An image cannot be looked into.
+        """
         ...
 
     def run(self, spec: RunSpec) -> BoxRun:

@@ -7,6 +7,7 @@ What the store holds already is not run again.
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 from advcomp.errors import InvalidConfig, InvalidDataset
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.sandbox.cache.steady import CacheState
 from advcomp.scoring.publish import write_results
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.containers import pins, refuse_moved
@@ -24,6 +26,7 @@ from advcomp.tournament.job.executors import LOCAL, Executor, Stop, executor_nam
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, cost_of, defense_jobs
 from advcomp.tournament.job.staging import staging_for
+from advcomp.tournament.job.steadiness import Gate, steady_cache
 from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
 from advcomp.tournament.job.work import Worker
 from advcomp.tournament.machine import cores
@@ -57,6 +60,7 @@ from advcomp.tournament.store.state import (
     save_state,
     state_of,
 )
+from advcomp.tournament.surroundings import make_run_folder, settled
 
 logger = logging.getLogger(__name__)
 
@@ -121,12 +125,17 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
     executor = executor_named(options.executor)
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
-    with opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox:
+    workers = options.jobs or default_jobs(tournament)
+    with (
+        settled(tournament, workers) as umask,
+        opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox,
+    ):
         containers = containers_of(tournament, sandbox)
         dataset = open_dataset(tournament)
         refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
         for note in listed.notes:
             observer.note(note)
+        make_run_folder(run, umask)
         with locked(run), referee_log(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
@@ -134,7 +143,13 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
             images = _pinned(run, entries)
             box = SandboxState.of(sandbox)
             state = state_of(
-                tournament, dataset, entries, box, key_digest=key.digest, images=images
+                tournament,
+                dataset,
+                entries,
+                box,
+                key_digest=key.digest,
+                images=images,
+                page_cache=_page_cache(run),
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             save_state(run, state)
@@ -150,15 +165,18 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
                 key=key,
                 entries=run / ENTRIES,
             )
-            stages = _Stages(
-                run,
-                worker,
-                executor=executor,
-                workers=options.jobs or default_jobs(tournament),
-                observer=observer,
-                stop=stop,
-            )
-            collected = stages.all(replan=options.replan)
+            with ExitStack() as held:
+                stages = _Stages(
+                    run,
+                    worker,
+                    executor=executor,
+                    workers=workers,
+                    observer=observer,
+                    stop=stop,
+                    held=held,
+                )
+                collected = stages.all(replan=options.replan)
+            state = stages.state
             if collected is None:
                 logger.info("stopped before the end")
                 return Finished(run=run, results=None)
@@ -212,6 +230,11 @@ def take_out(run: Path, submission: str) -> int:
     return len(own)
 
 
+def _page_cache(run: Path) -> tuple[CacheState, ...]:
+    """How far the page cache was kept in one state for the jobs that a run has done already."""
+    return load_state(run).page_cache if (run / FILE_NAME).exists() else ()
+
+
 def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:
     """The images of a run by name; refuses to go on where a name has moved."""
     old = load_state(run).images if (run / FILE_NAME).exists() else {}
@@ -232,9 +255,11 @@ class _Stages:
         workers: int,
         observer: RunObserver,
         stop: Stop,
+        held: ExitStack,
     ) -> None:
         self.run, self.worker, self.executor, self.workers = run, worker, executor, workers
-        self.observer, self.stop = observer, stop
+        self.observer, self.stop, self._held = observer, stop, held
+        self._gate: Gate | None = None
         self.state, self.store, self.key = worker.state, worker.store, worker.key
 
     def all(self, *, replan: bool) -> Collected | None:
@@ -257,6 +282,8 @@ class _Stages:
         costs = {job.name: cost_of(self.state, job) for job in missing}
         stored = len(jobs) - len(missing)
         logger.info("%s: %d jobs to run, %d stored", title, len(missing), stored)
+        if missing:
+            self._steady_the_cache()
         self.observer.stage(title, len(missing), stored, sum(costs.values()))
         for result in self.executor(
             missing,
@@ -267,6 +294,24 @@ class _Stages:
         ):
             logger.info("%s: %s in %.1f s", result.job, result.verdict, result.wall_seconds)
             self.observer.finished(result, costs[result.job])
+
+    def _steady_the_cache(self) -> None:
+        """Have the page cache in its one state before the first run of a stage."""
+        if self._gate is None:
+            limits = self.state.limits
+            cache = steady_cache(
+                self.worker.sandbox,
+                self.state.entries,
+                boxes=self.workers,
+                memory_bytes=limits.memory,
+            )
+            self._gate = Gate(self._held.enter_context(cache))
+            kept = tuple(sorted({*self.state.page_cache, self._gate.state}))
+            self.state = self.state.model_copy(update={"page_cache": kept})
+            save_state(self.run, self.state)
+            self.worker = replace(self.worker, state=self.state, gate=self._gate)
+            logger.info("page cache: %s", self._gate.describe())
+        self._gate.begin_stage()
 
 
 def _log_beginning(state: RunState, options: RunOptions) -> None:

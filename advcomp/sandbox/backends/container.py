@@ -29,13 +29,13 @@ host where that works, else in a container of an image with advcomp in it.
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from advcomp.errors import SandboxError
-from advcomp.sandbox.base import BoxRun, LimitTier, RunSpec, Sandbox
+from advcomp.sandbox.base import BoxRun, LimitTier, RunSpec, Sandbox, SharedTree
 from advcomp.sandbox.box.capture import Log
 from advcomp.sandbox.box.entry_stream import bytes_in_tmpfs, entry_stream
 from advcomp.sandbox.box.finished import (
@@ -47,16 +47,18 @@ from advcomp.sandbox.box.finished import (
 )
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import UidLease, lease_uid, own_uid
-from advcomp.sandbox.box.process import Ending
+from advcomp.sandbox.box.process import Ending, setup_s
 from advcomp.sandbox.box.running import Running
+from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
-from advcomp.sandbox.engine.client import Engine, Image
+from advcomp.sandbox.engine.client import CALL_S, Engine, Image
 from advcomp.sandbox.engine.hardening import order_for, walls
 from advcomp.sandbox.engine.image_supply import EngineImages
 from advcomp.sandbox.engine.metering import KernelsCount, Watchdog
 from advcomp.sandbox.engine.orphans import reap
 from advcomp.sandbox.engine.outputs import Mounted, OutputMount, volume
 from advcomp.sandbox.engine.ownership import labels
+from advcomp.sandbox.engine.stills import still
 from advcomp.sandbox.limits.cgroups import Usage
 from advcomp.sandbox.limits.gpus import Gpu, Gpus
 
@@ -64,6 +66,8 @@ __all__ = ["OWN_IMAGES", "Containers"]
 
 OWN_IMAGES = ("advcomp/referee", "advcomp/runtime")
 """Images with advcomp in them, the smaller one first."""
+LAST_TRY_S = 5.0
+"""How long a container that could not be removed before may take at the end."""
 
 
 class Containers:
@@ -108,6 +112,23 @@ class Containers:
         """The engine's."""
         return EngineImages(self._engine)
 
+    @contextlib.contextmanager
+    def shared(self, images: Sequence[str]) -> Iterator[Sequence[SharedTree]]:
+        """The layers of the images, and what our own programs see of the host.
+
+        Raises:
+            SandboxError: An image cannot be looked into.
+        """
+        own = [self._own] if isinstance(self._own, str) else []
+        with contextlib.ExitStack() as held:
+            trees = [
+                held.enter_context(still(self._engine, image, self._user_of(held), self._labels()))
+                for image in dict.fromkeys([*images, *own])
+            ]
+            if not isinstance(self._own, str):
+                trees += held.enter_context(self._own.shared(()))
+            yield trees
+
     def run(self, spec: RunSpec) -> BoxRun:
         """Run one program to its end; see `Sandbox.run`.
 
@@ -133,7 +154,7 @@ class Containers:
         left = tuple(self._left)
         self._running.close()
         for container in left:
-            self._remove(container)
+            self._remove(container, LAST_TRY_S)
         if not isinstance(self._own, str):
             self._own.close()
 
@@ -143,12 +164,12 @@ class Containers:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
             raise SandboxError(*problems)
-        if bytes_in_tmpfs(spec.code) > spec.limits.memory_bytes:
+        code_bytes = bytes_in_tmpfs(spec.code)
+        if code_bytes > spec.limits.memory_bytes:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
-            user = held.enter_context(contextlib.closing(self._user()))
-            owned = labels(self._run_word, secrets.token_hex(8))
+            user, owned = self._user_of(held), self._labels()
             output = _output(self._engine, spec, user, owned, held)
             container = self._create(spec, image, user, owned, gpus, output, held)
             log, stdout, mark = Log(spec.limits.log_bytes), stream_of(spec), new_mark()
@@ -156,6 +177,7 @@ class Containers:
                 attached = attach(
                     self._engine.command("start", "--attach", "--interactive", container),
                     mark=mark,
+                    ready_s=setup_s(code_bytes, spec.limits.cpus),
                     log=log,
                     stdout=stdout,
                     held=held,
@@ -171,6 +193,7 @@ class Containers:
                 if became is Readiness.DEAD:
                     raise attached.failure("it could not be started")
                 pid = int(self._state(container)["Pid"])
+                self._bound_terminals(pid)
                 with contextlib.ExitStack() as undo:
                     folder = EmptyFolder() if output is None else output.hold(pid)
                     undo.callback(folder.close)
@@ -183,9 +206,15 @@ class Containers:
         """Whether this is an ordinary user who may command root's engine, but not look into it."""
         return os.geteuid() != 0 and not self._engine.is_rootless
 
-    def _user(self) -> UidLease:
-        """Who the next box's program is."""
-        return own_uid() if self._runs_as_this_user else lease_uid(few=self._engine.is_rootless)
+    def _user_of(self, held: contextlib.ExitStack) -> UidLease:
+        """Who the next box's program is, until `held` is closed."""
+        few = self._engine.is_rootless
+        user = own_uid() if self._runs_as_this_user else lease_uid(few=few)
+        return held.enter_context(contextlib.closing(user))
+
+    def _labels(self) -> Mapping[str, str]:
+        """Of the next box."""
+        return labels(self._run_word, secrets.token_hex(8))
 
     def _create(
         self,
@@ -225,9 +254,9 @@ class Containers:
         first = os.pidfd_open(pid)
         held.callback(os.close, first)
         weak = self.limit_tier is LimitTier.WEAK
-        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid, container)
+        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(spec.limits, pid, container)
         watch = Watch(
-            excess=(lambda: meter.excess(output.used_bytes())) if weak else None,
+            excess=lambda: meter.excess(output.used_bytes()),
             measure=meter.read,
             kill=lambda: self._kill(container),
             first=first,
@@ -239,6 +268,13 @@ class Containers:
         if not (ending.explained or usage.oom_kills):
             raise attached.failure("somebody else killed it, or its engine went away")
         return ending, usage, full
+
+    def _bound_terminals(self, pid: int) -> None:
+        """gVisor's are its own kernel's; of root's engine an ordinary user's boxes have none."""
+        if self._engine.is_gvisor or self._runs_as_this_user:
+            return
+        if (why := bound_terminals(pid)) is not None:
+            raise SandboxError(f"the container failed: its terminals cannot be bounded ({why})")
 
     def _state(self, container: str) -> Mapping[str, Any]:
         (said,) = self._engine.inspect("container", container)
@@ -253,10 +289,10 @@ class Containers:
             if self._state(container)["Running"]:
                 raise
 
-    def _remove(self, container: str) -> None:
+    def _remove(self, container: str, timeout_s: float = CALL_S) -> None:
         """Remove a container; one that cannot be is tried again when the sandbox is closed."""
         try:
-            self._engine.call("rm", "--force", "--volumes", container)
+            self._engine.call("rm", "--force", "--volumes", container, timeout_s=timeout_s)
         except SandboxError:
             self._left.add(container)
 

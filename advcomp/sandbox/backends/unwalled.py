@@ -23,12 +23,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 
 from advcomp.errors import SandboxError
 from advcomp.rules.printable import printable
-from advcomp.sandbox.base import UNWALLED, LimitTier, RunResult, RunSpec
+from advcomp.sandbox.base import UNWALLED, LimitTier, RunResult, RunSpec, SharedTree
 from advcomp.sandbox.box.capture import Log, Sink, Sinks, Stream
 from advcomp.sandbox.box.finished import FinishedRun, stream_of
 from advcomp.sandbox.box.shown import environment, interpreter_versions
@@ -65,6 +66,10 @@ class Unwalled:
     def versions(self) -> Mapping[str, str]:
         """The interpreter and its packages."""
         return interpreter_versions()
+
+    def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
+        """Nothing that it would help to look after: programs may write to each other's files."""
+        return contextlib.nullcontext(())
 
     def run(self, spec: RunSpec) -> FinishedRun:
         """Run one program to its end; see `Sandbox.run`.
@@ -282,7 +287,7 @@ def _kill_group(leader: int) -> None:
 
 def _kill_daemons(root: Path) -> None:
     """Kill what left the group: it still has our TMPDIR in its environment."""
-    mark = f"TMPDIR={root}/".encode()
+    mark = os.fsencode(f"TMPDIR={root}/")
     for _ in range(HUNTS):
         found = [pid for pid in _processes() if mark in _environ_of(pid)]
         if not found:

@@ -55,6 +55,7 @@ class Order(TypedDict):
 def main(channel: int) -> NoReturn:
     """Carry out one order; never returns."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python handles it, by an exception
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, no death is told
     os.write(channel, b"here")
     order: Order = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
     try:
@@ -67,6 +68,7 @@ def main(channel: int) -> NoReturn:
         os._exit(1)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     child = os.fork()
     if child == 0:
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -75,7 +77,7 @@ def main(channel: int) -> NoReturn:
         except OSError as error:
             os.write(channel, f"failed {error}".encode())
             os._exit(1)
-        become(order)
+        become(order, most_descriptors)
     see_to_the_end(child, channel, libc)
 
 
@@ -111,11 +113,15 @@ def run_tool(name: str, *arguments: str) -> None:
         raise OSError(f"{name} ended with status {os.waitstatus_to_exitcode(status)}")
 
 
-def become(order: Order) -> NoReturn:
-    """Turn this process into the program, with its environment and no descriptor but 0, 1, 2."""
+def become(order: Order, most_descriptors: int) -> NoReturn:
+    """Turn this process into the program, with its environment and no descriptor but 0, 1, 2.
+
+    Args:
+        most_descriptors: How many there could be, before they were limited.
+    """
     try:
         os.chdir(order["cwd"])
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, most_descriptors)
         os.execvpe(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - no shell wanted
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -129,10 +135,13 @@ def drop_rights(order: Order, libc: ctypes.CDLL) -> None:
     with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib is slow to import
         file.write("1000")
     for number, value in order["rlimits"]:
-        resource.setrlimit(number, (value, value))
-    # Python ignores these two, and an ignored signal stays ignored across exec.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        _, hard = resource.getrlimit(number)
+        lowest = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (lowest, lowest))
+    # What is ignored or blocked stays so across exec: by Python, or by whoever started us.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if order["uid"] is None:
         return

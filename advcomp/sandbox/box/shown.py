@@ -16,6 +16,7 @@ from pathlib import Path
 
 import advcomp
 from advcomp.errors import SandboxError
+from advcomp.sandbox.base import SharedTree
 
 __all__ = ["ETC_FILES", "HostView", "environment", "host_view", "interpreter_versions"]
 
@@ -52,6 +53,11 @@ class HostView:
         """Host folders that every box can read, as real paths."""
         trees = (tree.resolve() for tree in self.trees.values())
         return tuple(dict.fromkeys(tree for tree in trees if tree.is_dir()))
+
+    @property
+    def shared(self) -> tuple[SharedTree, ...]:
+        """All that boxes read of the host, as others do."""
+        return tuple(SharedTree(path=tree.resolve()) for tree in self.trees.values())
 
     def conflicts(self, taken: Iterable[str]) -> list[str]:
         """What of it lies in folders that a box needs for itself."""

@@ -33,6 +33,7 @@ from advcomp.tournament.opening import containers_of, opened_sandbox
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import ENTRIES, KEY_FILE, EntryState, SandboxState, state_of
+from advcomp.tournament.surroundings import settled
 
 SMOKE_IMAGES = 10
 SEED = 2017
@@ -171,6 +172,7 @@ def validator_of(
     """
     check_machine(target.tournament, cores())
     with (
+        settled(target.tournament, 1),
         opened_sandbox(target.tournament, backend, trusting=trusting) as sandbox,
         tempfile.TemporaryDirectory() as folder,
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED, LimitTier
+from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
@@ -131,6 +132,16 @@ def results_of(run: Path) -> Path:
     return results
 
 
+PAGE_CACHE = {
+    CacheState.HELD: "ulimit -l keeps this user from locking it: it is mapped, which only a lack "
+    "of memory undoes, and read in again between runs of one team",
+    CacheState.OPEN: "what one run reads, a later one can tell",
+    CacheState.RESTORED: "too little memory for all that boxes share: the largest files are "
+    "dropped between the stages and between runs of one team",
+}
+"""What is to be said of a state that is not the best."""
+
+
 def remarks(run: Path) -> list[str]:
     """What must be said wherever the results of a run are shown.
 
@@ -145,6 +156,11 @@ def remarks(run: Path) -> list[str]:
         lines.append(
             "limits: weak (no control groups here: memory and processes are only watched)"
         )
+    lines += [
+        f"page cache: {kept} ({PAGE_CACHE[kept]})"
+        for kept in state.page_cache
+        if kept in PAGE_CACHE and state.sandbox.name != UNWALLED
+    ]
     if state.view is DefenseView.POOLED:
         lines.append("unofficial (pooled view: a defense sees all versions of an image together)")
     return lines

@@ -41,5 +41,9 @@ def manifest_of(state: RunState, waves: Sequence[Wave]) -> dict[str, object]:
             ]
             for wave in waves
         ],
-        "machine": {**state.machine, "key_digest": state.key_digest},
+        "machine": {
+            **state.machine,
+            "key_digest": state.key_digest,
+            "page_cache": list(state.page_cache),
+        },
     }

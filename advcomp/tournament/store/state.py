@@ -20,6 +20,7 @@ from advcomp.rules.durable import write_durably
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
+from advcomp.sandbox.cache.steady import CacheState
 from advcomp.scoring.standings import ScoringOptions
 from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
 from advcomp.tournament.job.defense_views import DefenseView
@@ -108,6 +109,7 @@ class RunState(_Frozen):
 
     Args:
         images: Name in the tournament file -> ID of the image that it has meant from the start.
+        page_cache: How far the page cache was kept in one state while jobs ran, each once.
     """
 
     format: Literal[1] = 1
@@ -128,6 +130,7 @@ class RunState(_Frozen):
     key_digest: str
     advcomp_version: str
     machine: dict[str, str | int]
+    page_cache: tuple[CacheState, ...] = ()
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -198,6 +201,7 @@ def state_of(
     *,
     key_digest: str,
     images: Mapping[str, str] | None = None,
+    page_cache: Sequence[CacheState] = (),
 ) -> RunState:
     """The state of a run that begins, or goes on, now and here."""
     return RunState.model_validate(
@@ -219,6 +223,7 @@ def state_of(
             "key_digest": key_digest,
             "advcomp_version": __version__,
             "machine": machine_facts(),
+            "page_cache": tuple(page_cache),
         }
     )
 

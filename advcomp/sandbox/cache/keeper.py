@@ -1,0 +1,273 @@
+"""Keeps the page cache of shared files in one state; a process of its own, without any rights.
+
+Run by path (`steady.py`), on the interpreter that advcomp runs on, with the standard library only.
+It is told once, by a line of JSON on standard input, which trees boxes share and how much memory
+there is to keep of them; later, by a line `restore`, to make the state again. Each time it answers
+with a line of JSON. When standard input ends (its harness closed it, or is dead, however it died)
+it exits, and with it all that it holds.
+
+Theory of operation. A page of a file that boxes share is in memory or is not, and how long it
+takes to read tells which: what one run reads, and so brings in, a later one can see. So
+
+* small files first, as many as there is room for, are read and *mapped*, as a whole, and locked
+  where this process may (`mlock`: root, or who has the limit). A mapped page is not dropped by
+  POSIX_FADV_DONTNEED nor paged out by another process that maps it, a locked one not even where
+  memory is short. A mapping holds the file's inode and its name in the kernel's tables, too.
+* What is left (the largest files, few of them) is dropped from memory, when no box runs.
+
+A process may have so many mappings (vm.max_map_count): more files are held by more processes.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+PROT_READ, MAP_SHARED = 1, 1
+MADV_POPULATE_READ = 22
+MAP_FAILED = ctypes.c_void_p(-1).value
+MAPPINGS_OF_PYTHON = 2000
+PAGE = 4096
+
+
+class Tree(TypedDict):
+    """A folder or file, and paths in it that are not shared."""
+
+    path: str
+    without: list[str]
+
+
+class Order(TypedDict):
+    """What is to be kept.
+
+    `room` is in bytes. `locked`: whether to try to lock.
+    """
+
+    trees: list[Tree]
+    room: int
+    locked: bool
+
+
+class Kept(TypedDict):
+    """What is kept.
+
+    `held` bytes of `files` files are mapped, all of them `locked` or not; `left` bytes are not.
+    """
+
+    held: int
+    files: int
+    locked: bool
+    left: int
+
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def main() -> None:
+    """Carry out one order, then restore as often as asked."""
+    order: Order = json.loads(sys.stdin.buffer.readline())
+    files = sorted(shared_files(order["trees"]), key=lambda file: (file[1], file[0]))
+    held, left = divided(files, order["room"])
+    if order["locked"]:
+        unlimit_locking()
+    holders = [Holder(part, locked=order["locked"]) for part in parts(held)]
+    answers = [holder.answer() for holder in holders]
+    drop(left, written_back=True)
+    kept = Kept(
+        held=sum(size for _, size in held),
+        files=len(held),
+        locked=all(answers) and order["locked"],
+        left=sum(size for _, size in left),
+    )
+    say(kept)
+    while sys.stdin.buffer.readline() == b"restore\n":
+        for holder in holders:
+            holder.ask()
+        for holder in holders:
+            holder.answer()
+        drop(left)
+        say(kept)
+
+
+def say(kept: Kept) -> None:
+    """Answer with a line."""
+    sys.stdout.write(json.dumps(kept) + "\n")
+    sys.stdout.flush()
+
+
+def shared_files(trees: Sequence[Tree]) -> Iterator[tuple[str, int]]:
+    """Every regular file with content and its size, one name for each inode."""
+    seen: set[tuple[int, int]] = set()
+    for tree in trees:
+        without = set(tree["without"])
+        for path, status in walk(tree["path"], without):
+            if status.st_size and (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                yield path, status.st_size
+
+
+def walk(top: str, without: set[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """The regular files below a folder, or a file itself; what we may not see, boxes may not."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except NotADirectoryError:
+            yield folder, os.stat(folder)  # noqa: PTH116 - pathlib is slow to import
+            continue
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.path in without:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                try:
+                    yield entry.path, entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+
+
+def divided(
+    files: Sequence[tuple[str, int]], room: int
+) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """What there is room for, smallest first, and the rest."""
+    used = 0
+    for count, (_, size) in enumerate(files):
+        used += -(-size // PAGE) * PAGE
+        if used > room:
+            return list(files[:count]), list(files[count:])
+    return list(files), []
+
+
+def parts(files: Sequence[tuple[str, int]]) -> Iterator[Sequence[tuple[str, int]]]:
+    """As many files at a time as one process may map."""
+    with open("/proc/sys/vm/max_map_count") as file:  # noqa: PTH123 - pathlib is slow to import
+        most = int(file.read()) - MAPPINGS_OF_PYTHON
+    for first in range(0, len(files), most):
+        yield files[first : first + most]
+
+
+class Holder:
+    """A process that maps files until this one closes the pipe to it, or is dead.
+
+    Args:
+        files: Paths and sizes.
+        locked: Whether to lock them.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, int]], *, locked: bool) -> None:
+        orders, self._orders = os.pipe()
+        self._answers, answers = os.pipe()
+        if os.fork() == 0:
+            # Only what it needs: the end of a pipe must be seen whoever else is alive.
+            for fd in (0, 1, self._orders, self._answers):
+                os.close(fd)
+            try:
+                hold(files, orders, answers, locked=locked)
+            finally:
+                os._exit(0)
+        os.close(orders)
+        os.close(answers)
+
+    def ask(self) -> None:
+        """Have it read in again what is not in memory."""
+        os.write(self._orders, b"again")
+
+    def answer(self) -> bool:
+        """Whether all that it maps is locked.
+
+        Raises:
+            RuntimeError: It is dead.
+        """
+        answer = os.read(self._answers, 1)
+        if not answer:
+            raise RuntimeError("a process that held files is dead")
+        return answer == b"1"
+
+
+def hold(files: Sequence[tuple[str, int]], orders: int, answers: int, *, locked: bool) -> None:
+    """Map files, say whether they are locked, and read them again when asked."""
+    mapped = []
+    for path, size in files:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone, or nobody's to read but root's
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+        address = libc.mmap(None, size, PROT_READ, MAP_SHARED, fd, 0)
+        error = ctypes.get_errno()
+        os.close(fd)
+        if address != MAP_FAILED:
+            mapped.append((address, size))
+        elif error != errno.ENODEV:  # what cannot be mapped at all has no pages
+            raise OSError(error, os.strerror(error), path)
+    for address, size in mapped:
+        # The limit of an ordinary user, or the lack of a right, ends locking for all.
+        if locked and libc.mlock(address, size) != 0:
+            locked = False
+            libc.munlockall()
+        if not locked:
+            read_in(address, size)
+    os.write(answers, b"1" if locked else b"0")
+    while os.read(orders, 16):
+        if not locked:
+            for address, size in mapped:
+                read_in(address, size)
+        os.write(answers, b"1" if locked else b"0")
+
+
+def read_in(address: int, size: int) -> None:
+    """Have all pages of a mapping in memory."""
+    if libc.madvise(address, size, MADV_POPULATE_READ) == 0:
+        return
+    if ctypes.get_errno() == errno.EINVAL:  # before Linux 5.14
+        for at in range(address, address + size, PAGE):
+            ctypes.c_ubyte.from_address(at).value  # noqa: B018 - a page is read by this
+
+
+def drop(files: Sequence[tuple[str, int]], *, written_back: bool = False) -> None:
+    """Drop files from memory.
+
+    Args:
+        files: Paths and sizes.
+        written_back: Whether to write back first what is not yet on the disk, which stays else.
+    """
+    for path, _ in files:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            if written_back:
+                os.fdatasync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
+def unlimit_locking() -> None:
+    """Lock as much as wanted, where root runs this; else up to the limit that there is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    for limit in (resource.RLIM_INFINITY, hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        except (OSError, ValueError):
+            continue
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""One state of the page cache for all runs of a tournament: opened with it, restored in it.
+
+The work is done by `keeper.py`, in a process without any part in the tournament. It ends when its
+standard input does: nothing is left of it, however the harness ends.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Self
+
+from advcomp.errors import SandboxError
+from advcomp.sandbox.base import SharedTree
+from advcomp.sandbox.cache import keeper
+
+__all__ = ["CacheState", "SteadyCache"]
+
+
+class CacheState(StrEnum):
+    """How far the page cache is kept in one state; part of every result."""
+
+    PINNED = "pinned"
+    """All that boxes share is locked in memory."""
+    HELD = "held"
+    """It is mapped, but this user may not lock it: only a lack of memory could drop a part of it,
+    which is read in again before the next run of entries of the same team."""
+    RESTORED = "restored"
+    """There is no room for the largest files: they are dropped from memory between the stages and
+    between runs of entries of one team. All others are pinned or held."""
+    OPEN = "open"
+    """Nothing is done: there are no walls, or the sandbox does not say what it shares."""
+
+
+class SteadyCache:
+    """What keeps trees in one state until it is closed.
+
+    Args:
+        trees: What boxes share.
+        room_bytes: How much memory may be kept of it.
+        locked: Whether to lock it, where this user may.
+
+    Raises:
+        SandboxError: The keeper does not run.
+    """
+
+    def __init__(
+        self, trees: Sequence[SharedTree], room_bytes: int, *, locked: bool = True
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", keeper.__file__],
+            cwd="/",
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        order = keeper.Order(
+            trees=[
+                keeper.Tree(path=str(tree.path), without=sorted(tree.without)) for tree in trees
+            ],
+            room=room_bytes,
+            locked=locked,
+        )
+        self.kept = self._ask(json.dumps(order))
+
+    @property
+    def state(self) -> CacheState:
+        """How far it is kept."""
+        if self.kept["left"]:
+            return CacheState.RESTORED
+        return CacheState.PINNED if self.kept["locked"] else CacheState.HELD
+
+    @property
+    def needs_quiet(self) -> bool:
+        """Whether `restore` needs that no box runs: what a box maps is not dropped."""
+        return self.kept["left"] > 0
+
+    def restore(self) -> None:
+        """Make the state again, whatever was read since.
+
+        Raises:
+            SandboxError: The keeper is dead.
+        """
+        if self.state is not CacheState.PINNED:
+            self._ask("restore")
+
+    def close(self) -> None:
+        """Let go of everything."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, line: str) -> keeper.Kept:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SandboxError(
+                "the page cache: what keeps it in one state is dead (out of memory, perhaps)"
+            )
+        kept: keeper.Kept = json.loads(answer)
+        return kept

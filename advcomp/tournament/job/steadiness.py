@@ -1,0 +1,129 @@
+"""What one run reads must not be seen by a later one: the page cache's one state, kept for all.
+
+A run brings files that all boxes share into memory; how fast a later run reads them tells which.
+So before a run begins, the cache is as it was before every other run (`sandbox/cache`). Where all
+is pinned there is nothing to wait for. Where it must be restored, that is done when a stage
+begins, and before an entry runs whose team has had a run since: attacks all end before the first
+defense begins, and entries of different teams have nothing to tell each other. What a box maps is
+not dropped from memory; so where something must be dropped, no run is under way meanwhile.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from advcomp.sandbox.base import Sandbox, SharedTree
+from advcomp.sandbox.cache.steady import CacheState, SteadyCache
+from advcomp.sandbox.limits.room import memory_beside
+from advcomp.tournament.store.state import EntryState
+
+__all__ = ["Gate", "steady_cache"]
+
+
+SWITCH = "ADVCOMP_PAGE_CACHE"
+"""The tests' own variable: `open` leaves the cache alone, to save seconds; results say so."""
+
+
+class Gate:
+    """Lets runs begin when the page cache has its state; used by many threads.
+
+    Args:
+        cache: What keeps it; None where nothing does.
+    """
+
+    def __init__(self, cache: SteadyCache | None) -> None:
+        self._cache = cache
+        self._changed = threading.Condition()
+        self._running = 0
+        self._waiting = 0
+        self._since: set[str] = set()
+        self._is_new = True
+
+    @property
+    def state(self) -> CacheState:
+        """How far the cache is kept."""
+        return CacheState.OPEN if self._cache is None else self._cache.state
+
+    def describe(self) -> str:
+        """For the referee's log."""
+        if self._cache is None:
+            return self.state
+        kept = self._cache.kept
+        return f"{self.state}, {kept['held']} bytes held, {kept['left']} bytes left out"
+
+    def begin_stage(self) -> None:
+        """Have the state restored before the next run; none is under way."""
+        self._is_new = True
+
+    @contextmanager
+    def run_of(self, entry: EntryState) -> Iterator[None]:
+        """A run of an entry, from a state that does not depend on earlier ones.
+
+        Raises:
+            SandboxError: The state cannot be restored.
+        """
+        if self._cache is None or self._cache.state is CacheState.PINNED:
+            yield
+            return
+        team = team_of(entry)
+        with self._changed:
+            self._begin(team, self._cache)
+            self._since.add(team)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _begin(self, team: str, cache: SteadyCache) -> None:
+        """Wait until a run of a team may begin; restore the state where that is needed."""
+        self._waiting += 1
+        while cache.needs_quiet and self._must_wait(team):
+            self._changed.wait()
+        self._waiting -= 1
+        if self._is_stale_for(team):
+            cache.restore()
+            self._since.clear()
+            self._is_new = False
+
+    def _must_wait(self, team: str) -> bool:
+        """For quiet; and who needs none does not overtake those who wait for it."""
+        return self._running > 0 and (self._is_stale_for(team) or self._waiting > 1)
+
+    def _is_stale_for(self, team: str) -> bool:
+        return self._is_new or team in self._since
+
+
+def team_of(entry: EntryState) -> str:
+    """Whose an entry is: its team's, or of nobody else's."""
+    return f"entry {entry.name}" if entry.team is None else f"team {entry.team}"
+
+
+@contextmanager
+def steady_cache(
+    sandbox: Sandbox, entries: Sequence[EntryState], *, boxes: int, memory_bytes: int
+) -> Iterator[SteadyCache | None]:
+    """Keep what boxes share in one state of the page cache, within the memory that they leave.
+
+    Args:
+        sandbox: Where they run.
+        entries: Who runs in them.
+        boxes: How many run at once, at most.
+        memory_bytes: What each of them may use.
+
+    Raises:
+        SandboxError: The cache's keeper does not run, or an image cannot be looked into.
+    """
+    if os.environ.get(SWITCH) == CacheState.OPEN:
+        yield None
+        return
+    images = sorted({entry.image for entry in entries if entry.image is not None})
+    with ExitStack() as held:
+        trees: Sequence[SharedTree] = held.enter_context(sandbox.shared(images))
+        if not trees:
+            yield None
+            return
+        yield held.enter_context(SteadyCache(trees, memory_beside(boxes, memory_bytes)))

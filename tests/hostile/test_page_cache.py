@@ -1,0 +1,151 @@
+"""What one run reads, no later run can tell: the page cache of what boxes share has one state.
+
+Every way to read the cache is shown first to carry a message with the wall taken away.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile import page_cache_trial
+from support.backends import BACKENDS, CONTAINERS, mark_of
+from support.contest import Contest, write_greys
+
+import advcomp
+from advcomp.sandbox.base import Sandbox, SharedTree
+from advcomp.sandbox.box.shown import HostView
+from advcomp.sandbox.cache.steady import CacheState, SteadyCache
+from advcomp.tournament.job import steadiness
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.steadiness import SWITCH
+from advcomp.tournament.job.waves import load_waves
+from advcomp.tournament.outcome.collect import collect
+from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.state import load_state
+
+HERE = Path(__file__).parent
+TRIAL = HERE / "page_cache_trial.py"
+AS_USER = HERE.parent / "sandbox" / "as_user.sh"
+ORDINARY_UID = 1_800_000_002
+BITS = 64
+CHANCE = BITS // 2
+FAR_FROM_CHANCE = 4 * BITS**0.5 / 2
+"""4 standard deviations of as many fair coins; a message has as many ones as zeros."""
+
+WAYS = {
+    "bubblewrap": {"faults", "nowait", "time"},
+    "docker": {"faults", "time"},
+    "podman": {"faults", "time"},
+    "gvisor": {"time"},
+}
+"""What can be told without the wall: gVisor counts no faults, overlays know no RWF_NOWAIT."""
+USERS = [(backend, "this-user") for backend in BACKENDS]
+USERS += [("bubblewrap", "ordinary-user")] if os.geteuid() == 0 else []
+WALLS = [CacheState.PINNED, CacheState.HELD, CacheState.RESTORED]
+
+
+def trial(backend: str, user: str, wall: str) -> dict[str, Any]:
+    command = [sys.executable, str(TRIAL), backend, wall]
+    if user == "ordinary-user":
+        package = Path(advcomp.__file__).parent
+        passable = map(str, (sys.prefix, sys.base_prefix, package, HERE))
+        command = ["sh", str(AS_USER), str(ORDINARY_UID), *passable, "--", *command]
+        # Less than most systems let a user lock, and less than the trial's files have.
+        command = ["prlimit", "--memlock=65536", "--", "unshare", "--mount", "--", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def kinds(*more: CacheState) -> list[object]:
+    """Backends and users; with all of `more` what is a further product is of the long set."""
+    found: list[object] = []
+    for backend, user in USERS:
+        for wall in more or (None,):
+            marks = [*mark_of(backend), pytest.mark.slow]
+            marks += (
+                [pytest.mark.long] if wall is CacheState.HELD and backend in CONTAINERS else []
+            )
+            values = (backend, user) if wall is None else (backend, user, wall)
+            found.append(pytest.param(*values, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("backend", "user"), kinds())
+def test_without_the_wall_every_way_carries_a_message(
+    require: Callable[[str], None], backend: str, user: str
+) -> None:
+    require(backend)
+    right = trial(backend, user, "open")["right"]
+    carried = {way for way in right if right[way] - CHANCE > FAR_FROM_CHANCE}
+    assert carried == WAYS[backend], right
+
+
+@pytest.mark.parametrize(("backend", "user", "wall"), kinds(*WALLS))
+def test_with_it_none_tells_more_than_chance(
+    require: Callable[[str], None], backend: str, user: str, wall: CacheState
+) -> None:
+    require(backend)
+    said = trial(backend, user, wall)
+    can_lock = user == "this-user" and os.geteuid() == 0
+    expected = CacheState.HELD if wall is CacheState.PINNED and not can_lock else wall
+    assert said["state"] == expected
+    assert all(abs(count - CHANCE) < FAR_FROM_CHANCE for count in said["right"].values()), said
+
+
+PROGRAM = """\
+#!/usr/bin/env python3
+import sys
+IN, OUT = sys.argv[1:3]
+sys.argv[1] = {message!r}
+"""
+TELLER = (
+    "import shutil\nshutil.copytree(IN, OUT, dirs_exist_ok=True, copy_function=shutil.copyfile)\n"
+)
+ANSWER = """
+seen = [by_nowait(file) for file in slots["nowait"]]
+right = sum(a == b for a, b in zip(seen, message["nowait"]))
+with open(OUT, "w") as file:
+    for name in os.listdir(IN):
+        file.write(f"{name},{100 * sum(seen) + right}\\n")
+"""
+
+
+def labels_of(contest: Contest, file: Path, out: str) -> set[int]:
+    """What a defense answered in a tournament: hundreds of pages seen in memory, bits right."""
+    SteadyCache([SharedTree(path=Path("/", page_cache_trial.LIBRARY))], 0).close()
+    contest.run(file, out=contest.folder / out, jobs=1)
+    state, store = load_state(contest.folder / out), Store(contest.folder / out)
+    waves = load_waves(contest.folder / out)
+    key = open_key(contest.folder / out / "key")
+    results = collect(state, store, key, waves).results
+    return {*results.predictions.ravel().tolist(), *results.clean_predictions.ravel().tolist()}
+
+
+def test_an_attack_tells_a_later_defense_nothing_nor_does_a_run_the_next(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole tournament, in which an attack and a defense of whatever teams try to."""
+    library = Path("/", page_cache_trial.LIBRARY)
+    monkeypatch.setattr(HostView, "shared", property(lambda view: (SharedTree(path=library),)))
+    write_greys(tmp_path / "data", 4)
+    contest = Contest(tmp_path)
+    program = PROGRAM.format(message=json.dumps({"nowait": [0, 1] * CHANCE}))
+    program += page_cache_trial.SLOTS
+    teller = contest.entry("teller", program + page_cache_trial.WRITER + TELLER)
+    reader = page_cache_trial.READER.partition("print(")[0] + ANSWER
+    listener = contest.entry("listener", program + reader, "defense")
+    file = contest.file([teller], [listener], max_epsilons=[8], view="per-attack")
+    # The first run of the defense reads the attack's message, and leaves all in memory.
+    assert 100 * CHANCE + BITS in labels_of(contest, file, "open")
+    monkeypatch.delenv(SWITCH)
+    monkeypatch.setattr(steadiness, "memory_beside", lambda boxes, memory_bytes: 0)
+    assert labels_of(contest, file, "restored") == {CHANCE}
+    monkeypatch.setattr(steadiness, "memory_beside", lambda boxes, memory_bytes: 1 << 30)
+    assert labels_of(contest, file, "pinned") == {100 * BITS + CHANCE}

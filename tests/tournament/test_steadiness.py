@@ -1,0 +1,143 @@
+"""When runs may begin, and when the page cache is restored for them."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support.contest import CONSTANT, COPY, Contest, write_greys
+
+from advcomp.errors import SandboxError
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.sandbox.base import Sandbox, SharedTree
+from advcomp.sandbox.box.shown import HostView
+from advcomp.sandbox.cache.steady import CacheState, SteadyCache
+from advcomp.tournament.job.steadiness import SWITCH, Gate
+from advcomp.tournament.outcome.status import remarks
+from advcomp.tournament.store.state import EntryState, load_state
+
+RED, BLUE = (
+    EntryState(name=team, type=SubmissionType.DEFENSE, source="", team=team)
+    for team in ("red", "blue")
+)
+RED_TOO = RED.model_copy(update={"name": "another"})
+ALONE = EntryState(name="red", type=SubmissionType.DEFENSE, source="")
+WAIT_S = 30.0
+
+
+class CountingCache(SteadyCache):
+    """One that counts how often it was restored."""
+
+    restored = 0
+
+    def restore(self) -> None:
+        self.restored += 1
+        super().restore()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> SharedTree:
+    (tmp_path / "folder").mkdir()
+    for name, size in (("small", 5000), ("folder/large", 1 << 20), ("empty", 0)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "second-name").hardlink_to(tmp_path / "small")
+    return SharedTree(path=tmp_path)
+
+
+@pytest.fixture
+def dropping(tree: SharedTree) -> Iterator[CountingCache]:
+    with CountingCache([tree], 1 << 16) as cache:
+        yield cache
+
+
+def test_what_has_room_is_held_smallest_first_and_each_file_once(tree: SharedTree) -> None:
+    with SteadyCache([tree], 1 << 16, locked=False) as cache:
+        assert cache.kept == {"held": 5000, "files": 1, "locked": False, "left": 1 << 20}
+        assert (cache.state, cache.needs_quiet) == (CacheState.RESTORED, True)
+    with SteadyCache([tree], 1 << 30, locked=False) as cache:
+        assert cache.kept == {"held": 5000 + (1 << 20), "files": 2, "locked": False, "left": 0}
+        assert (cache.state, cache.needs_quiet) == (CacheState.HELD, False)
+    covered = SharedTree(path=tree.path, without=frozenset([str(tree.path / "folder")]))
+    with SteadyCache([covered], 1 << 30, locked=False) as cache:
+        assert cache.kept["held"] == 5000
+
+
+def test_nothing_of_the_keeper_is_left(tree: SharedTree) -> None:
+    with SteadyCache([tree], 1 << 30, locked=False) as cache:
+        pid = cache._process.pid
+        held = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert len(held) == 1
+        assert "folder/large" in Path(f"/proc/{held[0]}/maps").read_text()
+    assert not Path(f"/proc/{pid}").exists()
+    # The holder sees the end of its pipe when the keeper is dead.
+    for _ in range(100):
+        if not Path(f"/proc/{held[0]}").exists():
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("the process that held the files lives on")
+
+
+def test_the_state_is_restored_for_a_stage_and_between_runs_of_a_team(
+    dropping: CountingCache,
+) -> None:
+    gate = Gate(dropping)
+    for entry, count in ((RED, 1), (BLUE, 1), (RED_TOO, 2), (ALONE, 2)):
+        with gate.run_of(entry):
+            assert dropping.restored == count
+    gate.begin_stage()
+    with gate.run_of(BLUE):
+        assert dropping.restored == 3
+
+
+def test_what_must_be_dropped_waits_until_no_run_is_under_way(dropping: CountingCache) -> None:
+    gate, began = Gate(dropping), threading.Event()
+
+    def second_run_of_red() -> None:
+        with gate.run_of(RED_TOO):
+            began.set()
+
+    with gate.run_of(RED), gate.run_of(BLUE):
+        thread = threading.Thread(target=second_run_of_red)
+        thread.start()
+        assert not began.wait(0.2)
+        assert dropping.restored == 1
+    assert began.wait(WAIT_S)
+    thread.join()
+    assert dropping.restored == 2
+
+
+def test_what_is_held_is_read_in_again_beside_other_runs(tree: SharedTree) -> None:
+    with CountingCache([tree], 1 << 30, locked=False) as cache:
+        gate = Gate(cache)
+        with gate.run_of(RED), gate.run_of(BLUE), gate.run_of(RED_TOO):
+            assert cache.restored == 2
+
+
+def test_a_dead_keeper_is_the_sandboxs_failure(dropping: CountingCache) -> None:
+    dropping._process.kill()
+    with ExitStack() as held, pytest.raises(SandboxError, match="page cache"):
+        held.enter_context(Gate(dropping).run_of(RED))
+
+
+def test_a_run_says_how_far_the_cache_was_kept(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a part of what boxes share, to be quick; each state that jobs ran in is named."""
+    trees = [SharedTree(path=Path("/etc/alternatives").resolve()), SharedTree(path=tmp_path)]
+    monkeypatch.setattr(HostView, "shared", property(lambda view: trees))
+    write_greys(tmp_path / "data", 3)
+    contest = Contest(tmp_path)
+    attacks, defenses = [contest.entry("copy", COPY)], [contest.entry("c", CONSTANT, "defense")]
+    contest.run(contest.file(attacks, []), out=tmp_path / "run")
+    assert load_state(tmp_path / "run").page_cache == (CacheState.OPEN,)
+    monkeypatch.delenv(SWITCH)
+    finished = contest.run(contest.file(attacks, defenses), out=tmp_path / "run")
+    assert finished.results is not None
+    states = load_state(tmp_path / "run").page_cache
+    assert set(states) - {CacheState.PINNED, CacheState.HELD} == {CacheState.OPEN}
+    manifest = json.loads((finished.results / "results.json").read_text())["manifest"]
+    assert manifest["machine"]["page_cache"] == list(states)
+    assert any(line.startswith("page cache: open") for line in remarks(tmp_path / "run"))
