@@ -3,6 +3,7 @@
 #              not there are skipped, visibly (.ci/run installs and starts them all)
 # make test-all  the same and the long set: further products of cases that `make test` proves
 # make docs    build the site in build/site, with warnings as errors
+# make mutate  plant bugs where a mistake is dear, and see which the tests find (docs/mutation.md)
 # make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
 #
@@ -16,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 PYTEST := $(BIN)/pytest -n 2 --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
-.PHONY: demo test test-all docs check clean bubblewrap chromium
+.PHONY: demo test test-all mutate docs check clean bubblewrap chromium
 
 demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
@@ -26,6 +27,9 @@ test: bubblewrap chromium check
 
 test-all: bubblewrap chromium check
 	$(PYTEST) --long
+
+mutate: bubblewrap .venv/installed-mutation
+	PYTHONPATH=tests nice -n 15 $(BIN)/python -P -m mutation.mutate
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
@@ -45,6 +49,10 @@ clean:
 
 .venv/installed-test: .venv/installed-all
 	$(PIP_INSTALL) --editable '.[all,test]'
+	@touch $@
+
+.venv/installed-mutation: .venv/installed-test
+	$(PIP_INSTALL) --editable '.[all,mutation]'
 	@touch $@
 
 .venv/installed-docs: .venv/installed-all

@@ -312,6 +312,24 @@ def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch
     assert torch.isfinite(saved["clean"]).all()
 
 
+def test_only_steps_in_a_row_without_a_finite_loss_count_towards_the_end(toy: Toy) -> None:
+    """A classifier answers NaN in some of the steps; those leave the network as it is."""
+    recipe = load_network_recipe(toy())
+    run = prepared(recipe, Ranks(), load_images(recipe.data)[0])
+    weight = next(run.targets[0].classifier.parameters())
+    sound = weight.detach().clone()
+    counts = []
+    for poisoned in (True, True, False, True):
+        weight.data.copy_(sound * float("nan") if poisoned else sound)
+        before = {name: value.clone() for name, value in run.network.state_dict().items()}
+        report = train_step(run)
+        assert np.isfinite(report.loss) == (not poisoned)
+        same = [torch.equal(before[n], value) for n, value in run.network.state_dict().items()]
+        assert all(same) == poisoned
+        counts.append((run.skipped, run.in_a_row))
+    assert counts == [(1, 1), (2, 2), (2, 0), (3, 1)]
+
+
 @pytest.mark.slow
 def test_a_full_disk_is_told_and_leaves_the_last_checkpoint(toy: Toy, tmp_path: Path) -> None:
     """Files of this process may grow to 40 kB; beyond, writing fails as on a full disk."""

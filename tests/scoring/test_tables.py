@@ -313,6 +313,31 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_own_pairs_are_listed_as_estimated_where_others_were_played_and_as_left_out_otherwise(
+    play: Play, tmp_path: Path, others: bool
+) -> None:
+    """Of two teams with an attack and a defense each, nothing tells the strong from the weak."""
+    attack, _, defense = SubmissionType
+    attacks = [Entry(name=f"a-{team}", type=attack, team=team) for team in ("red", "blue")]
+    defenses = [Entry(name=f"d-{team}", type=defense, team=team) for team in ("red", "blue")]
+    if others:
+        attacks.append(Entry(name="a-other", type=attack))
+        defenses.append(Entry(name="d-other", type=defense))
+    results = play(
+        attacks=attacks,
+        defenses=defenses,
+        answers={(a.name, d.name): "x=" for a in attacks for d in defenses},
+        clean={d.name: "==" for d in defenses},
+    )
+    write_results(tmp_path, results, [], NO_BOOTSTRAP, {})
+    own = [["a-red", "d-red"], ["a-blue", "d-blue"], ["d-red", "a-red"], ["d-blue", "a-blue"]]
+    assert json.loads((tmp_path / "results.json").read_text())["own_pairs"] == {
+        "estimated": own if others else [],
+        "left_out": [] if others else own,
+    }
+
+
 def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path) -> None:
     content = {
         "left_out": [
