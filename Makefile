@@ -13,7 +13,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --durations=30
+PYTEST := $(BIN)/pytest -n 2 --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 .PHONY: demo test test-all docs check clean bubblewrap chromium

@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +27,8 @@ _REFUSALS = {
     *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+"""What a device may answer to what is written to it."""
 
 
 class _SandboxName(click.Choice[str]):
@@ -81,6 +84,26 @@ PART = click.option(
 class _Commands(click.Group):
     """A group that shows a user's mistakes as messages, never as a traceback."""
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run the command line; an output that cannot be written is a message, too."""
+        try:
+            try:
+                return super().main(*args, **more)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _discard_output()
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is not None:
+                raise
+            _complain(
+                f"cannot write: {error.strerror}; is standard output a full device, or the disk "
+                "full?"
+            )
+            _discard_output()
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
         _fill_standard_streams()
@@ -98,6 +121,11 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _complain("interrupted")
             ctx.exit(INTERRUPTED)
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go nowhere, silently."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fill_standard_streams() -> None:
@@ -316,13 +344,17 @@ def pull(file: Path, sandbox: str | None) -> None:
 @click.option(
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
 )
-def doctor(form: str) -> None:
+@click.option("--packages", is_flag=True, help="List what python3 has in boxes without images.")
+def doctor(form: str, packages: bool) -> None:
     """Say which sandboxes and limits work on this machine, and how to get those that do not.
 
     Versions with known ways out are named by their CVE numbers.
     """
-    from advcomp.terminal.doctor import examine
+    from advcomp.terminal.doctor import examine, print_packages
 
+    if packages:
+        print_packages(form)
+        return
     sys.exit(examine(form))
 
 

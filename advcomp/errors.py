@@ -8,6 +8,7 @@ AdvcompError
 ├── RunConflict           a run folder is in use or of another run   exit code 1
 ├── MissingExtra          an optional part is not installed          exit code 1
 └── SandboxError          our own failure while running a job        exit code 3
+    ├── SandboxTimeout        it did not answer, or end, in time     exit code 3
     └── SandboxUnavailable    a backend cannot work here             exit code 4
 """
 
@@ -54,6 +55,10 @@ class SandboxError(AdvcompError):
     """The sandbox failed, not the submission: verdict INFRA."""
 
     exit_code = 3
+
+
+class SandboxTimeout(SandboxError):
+    """The sandbox, or the engine behind it, did not answer in time."""
 
 
 class SandboxUnavailable(SandboxError):

@@ -1,17 +1,21 @@
 """What a team gains by entries whose only use is to change the opponents of others.
 
-For each manipulation, rule for opponents and absence rule: how many ranks a team's entry of the
-other kind gains by it, on average over many drawn tournaments, with the upper end of a 95 %
-interval, and the largest gain in one of them. A tournament is six entries against six, drawn from
-rates with effects of both sides and interactions, or cut out of a table of counts (`--table`).
+For each source of rates, manipulation, absence rule and rule for opponents: how many ranks an
+entry of the team gains by it, on average over many tournaments, with the upper end of a 95 %
+interval, and the largest gain in one of them. A tournament is six entries against six: drawn, with
+effects of both sides and interactions, or cut out of tables of counts (`--tables`). Of these the
+attacks' track takes the errors under non-targeted attacks, the defenses' track all right answers.
 
-    python benchmarks/manipulations.py --table tournament/cifar10/expected/error_matrix.csv
+    python benchmarks/manipulations.py --tables tournament/cifar10/expected --images 250
 
 * clone: three copies of the opponent that is hardest for everybody.
 * near-clone: the same, each with answers of its own on a few images.
 * shield: an opponent that is hard for others and would be easy for its own team.
 * omitted label: an easy opponent of the team leaves out one image, and is left out as incomplete.
 * withdrawn: an easy opponent of the team is withdrawn.
+
+All rounds are scored at once, from the rates alone: `ranks` is what `score` gives for the first
+entry of `tournament` (a test compares them).
 """
 
 import argparse
@@ -23,13 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.scoring.opponents import Opponents
+from advcomp.scoring.opponents import DECIMALS, Fit, Opponents, team_weights
 from advcomp.scoring.results import MISSING, Entry, Results
-from advcomp.scoring.scores import Absence, score
+from advcomp.scoring.scores import Absence
 
 Rates = NDArray[np.float64]
-SIDE, IMAGES, CLONES = 6, 100, 3
+Draw = Callable[[np.random.Generator], Rates]
+SIDE, IMAGES, CLONES = 6, 250, 3
 OWN = "the team"
+OMITTED = "omitted label"
 
 
 def drawn(generator: np.random.Generator) -> Rates:
@@ -82,25 +88,28 @@ MANIPULATIONS: dict[str, Manipulation] = {
     "clone": clone,
     "near-clone": near_clone,
     "shield": shield,
-    "omitted label": omitted,
+    OMITTED: omitted,
     "withdrawn": withdrawn,
 }
 
 
 def tournament(rates: Rates, track: SubmissionType, *, incomplete: bool = False) -> Results:
     """One in which entries of a track win at these rates; the first is the team's, as are all
-    opponents beyond the sixth."""
+    opponents beyond the sixth.
+
+    Args:
+        incomplete: The last opponent leaves out the first image: a defense for entry 1 alone.
+    """
     opponents, entries = rates.shape
     attacking = track is SubmissionType.ATTACK
     wins = np.arange(IMAGES) < np.round(rates * IMAGES)[:, :, None]
-    order = np.random.default_rng(0).permutation(IMAGES)
-    wins = wins[:, :, order]
+    wins = wins[:, :, np.random.default_rng(0).permutation(IMAGES)]
     if not attacking:  # entries are defenses, which win by right answers
         wins = ~wins.transpose(1, 0, 2)
     predictions = np.where(wins, 2, 1).astype(np.int16)
+    exists = np.ones((predictions.shape[1], IMAGES), bool)
     if incomplete and attacking:
         predictions[-1, 1, 0] = MISSING
-    exists = np.ones((predictions.shape[1], IMAGES), bool)
     if incomplete and not attacking:
         exists[-1, 0] = False
         predictions[:, -1, 0] = MISSING
@@ -127,17 +136,52 @@ def _entries(letter: str, kind: SubmissionType, teams: Sequence[str | None]) -> 
     return tuple(Entry(name=f"{letter}{i}", type=kind, team=t) for i, t in enumerate(teams))
 
 
-def rank(results: Results, track: SubmissionType, absence: Absence, rule: Opponents) -> int:
-    """Of the team's entry in the track."""
-    for entry in score(results, absence, rule).entries:
-        if entry.entry.team == OWN and entry.entry.type is track:
-            assert entry.rank is not None
-            return entry.rank
-    raise AssertionError("the team has no entry")
+def ranks(
+    rates: Rates,
+    track: SubmissionType,
+    absence: Absence,
+    rule: Opponents,
+    *,
+    incomplete: bool = False,
+) -> NDArray[np.int64]:
+    """The rank of the first entry of `tournament(rates, track)`, for many rounds at once.
+
+    Args:
+        rates: (rounds, opponents, entries).
+    """
+    counts = np.round(rates * IMAGES).transpose(0, 2, 1)
+    opponents = _entries("o", SubmissionType.DEFENSE, [None] * SIDE)
+    opponents += _entries("t", SubmissionType.DEFENSE, [OWN] * (counts.shape[2] - SIDE))
+    scoring = np.ones(len(opponents), bool)
+    if incomplete and absence is Absence.DEV_TOOLKIT:  # what is missing is won by the attack
+        first = int(np.random.default_rng(0).permutation(IMAGES)[0])
+        if track is SubmissionType.ATTACK:
+            counts[:, 1, -1] += counts[:, 1, -1] <= first
+        else:
+            counts[:, :, -1] -= counts[:, :, -1] > first
+    elif incomplete:
+        scoring[-1] = False
+    own = np.zeros(counts.shape[1:], bool)
+    own[0, SIDE:] = True
+    won = counts / IMAGES
+    if rule is Opponents.ENTRIES:
+        played = ~own & scoring
+        points = (counts * played).sum(axis=2)
+        # Sums of shares of opponents that differ in number: compared as whole numbers.
+        points = points if absence.counts else points * (scoring.sum() / played.sum(axis=1))
+    else:
+        weights, scale = team_weights(opponents, scoring)
+        fit = Fit.of(~own & scoring, np.ones(counts.shape[1], np.int64), weights)
+        estimates = fit.estimates(fit.row_sums(won), fit.column_sums(won))
+        known = np.where(own, np.nan_to_num(np.round(estimates, DECIMALS)) * IMAGES, counts)
+        points = known @ (weights / scale)
+    points = np.round(points, DECIMALS - 3)
+    better: NDArray[np.int64] = (points[:, 1:] > points[:, :1]).sum(axis=1)
+    return 1 + better
 
 
 def gains(
-    draw: Callable[[np.random.Generator], Rates],
+    draw: Draw,
     name: str,
     track: SubmissionType,
     absence: Absence,
@@ -146,14 +190,11 @@ def gains(
 ) -> NDArray[np.int64]:
     """Ranks that the team gains, in every round; the same rounds for every rule."""
     generator = np.random.default_rng(0)
-    found = []
-    for _ in range(rounds):
-        rates = draw(generator)
-        without, with_it = MANIPULATIONS[name](rates, generator)
-        before = tournament(without, track)
-        after = tournament(with_it, track, incomplete=name == "omitted label")
-        found.append(rank(before, track, absence, rule) - rank(after, track, absence, rule))
-    return np.array(found)
+    pairs = [MANIPULATIONS[name](draw(generator), generator) for _ in range(rounds)]
+    without, with_it = (np.array(rates) for rates in zip(*pairs, strict=True))
+    return ranks(without, track, absence, rule) - ranks(
+        with_it, track, absence, rule, incomplete=name == OMITTED
+    )
 
 
 def upper(gained: NDArray[np.int64]) -> float:
@@ -168,38 +209,56 @@ def read_table(path: Path, images: int) -> Rates:
     return np.array(rows) / images
 
 
+def table_draws(folder: Path, images: int, attacks: int) -> dict[SubmissionType, Draw]:
+    """What each track takes from the tables of a run.
+
+    Args:
+        images: Pairs of the run.
+        attacks: How many columns are non-targeted attacks; they come first.
+    """
+    errors = read_table(folder / "error_matrix.csv", images)[:, :attacks]
+    right = read_table(folder / "accuracy_matrix.csv", images).T
+    return {
+        SubmissionType.ATTACK: lambda generator: cut(errors, generator),
+        SubmissionType.DEFENSE: lambda generator: cut(right, generator),
+    }
+
+
 def lines(
-    draws: dict[str, Callable[[np.random.Generator], Rates]],
-    absences: Sequence[Absence],
-    rounds: int,
+    sources: dict[str, dict[SubmissionType, Draw]], absences: Sequence[Absence], rounds: int
 ) -> Iterator[str]:
-    for source, draw in draws.items():
+    """The rows of a Markdown table."""
+    for source, draws in sources.items():
         for name in MANIPULATIONS:
-            for track in (SubmissionType.ATTACK, SubmissionType.DEFENSE):
+            for track, draw in draws.items():
                 for absence in absences:
                     cells = []
                     for rule in Opponents:
                         found = gains(draw, name, track, absence, rule, rounds)
-                        cells += [f"{found.mean():+.3f} ({upper(found):+.3f}, {found.max():+d})"]
+                        cells.append(
+                            f"{found.mean():+.3f} ({upper(found):+.3f}, {found.max():+d})"
+                        )
                     yield f"| {source} | {name} | {track} | {absence} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--table", type=Path, help="an error_matrix.csv")
-    parser.add_argument("--images", type=int, default=250, help="images of that table")
+    parser.add_argument("--rounds", type=int, default=10000)
+    parser.add_argument("--tables", type=Path, help="a folder of results")
+    parser.add_argument("--images", type=int, default=250, help="pairs of those results")
+    parser.add_argument("--attacks", type=int, default=25, help="their non-targeted attacks")
     parser.add_argument("--absence", choices=[*Absence], nargs="*", default=[*Absence])
     options = parser.parse_args()
-    draws: dict[str, Callable[[np.random.Generator], Rates]] = {"drawn": drawn}
-    if options.table:
-        table = read_table(options.table, options.images)
-        draws["table"] = lambda generator: cut(table, generator)
+    sources: dict[str, dict[SubmissionType, Draw]] = {
+        "drawn": {SubmissionType.ATTACK: drawn, SubmissionType.DEFENSE: drawn}
+    }
+    if options.tables:
+        tables = table_draws(options.tables, options.images, options.attacks)
+        sources[str(options.tables)] = tables
     print(f"mean gain in ranks (upper 95 % bound, largest) over {options.rounds} rounds")
-    print(
-        "| rates | manipulation | track | absence | teams | entries |\n|---|---|---|---|---|---|"
-    )
-    for line in lines(draws, [Absence(a) for a in options.absence], options.rounds):
+    print("| rates | manipulation | track | absence | teams | entries |")
+    print("|---|---|---|---|---|---|")
+    for line in lines(sources, [Absence(a) for a in options.absence], options.rounds):
         print(line, flush=True)
 
 

@@ -20,10 +20,11 @@ import sysconfig
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.engines import failure_before_engines, shared_engines
-from support.parts import LONG, PARTS, group_of, needs_engines, part_of, rank_of
+from support.parts import LONG, PARTS, needs_engines, part_of, rank_of
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Sandbox
@@ -96,7 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Choose the part, let groups share a worker, begin with what takes longest."""
+    """Choose the part, and begin with what takes longest."""
     wanted = {config.getoption("--part")} if config.getoption("--part") else {*PARTS}
     if not config.getoption("--long") and config.getoption("--part") != LONG:
         wanted -= {LONG}
@@ -104,8 +105,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     chosen = [item for item in items if part_of(item) in wanted]
-    for item in chosen:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
     items[:] = sorted(chosen, key=rank_of)
 
 
@@ -121,6 +120,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Engines are used when their images are there."""
     if needs_engines(item) and (failure := failure_before_engines()):
         pytest.fail(failure)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a group's tests with one worker, and groups in their order, with a mere `-n 2`.
+
+    pytest-xdist's own `--dist loadgroup` does nothing with pytest 9.2: it adds groups to names of
+    tests, which are no longer its to change.
+    """
+    from support.groups import GroupScheduling
+
+    config.option.loadscopereorder = False
+    return GroupScheduling(config, log)
 
 
 def pytest_configure() -> None:

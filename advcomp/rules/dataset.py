@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from advcomp.errors import InvalidConfig, InvalidDataset, InvalidImage
 from advcomp.rules.images import Pixels, decode_png, encode_png, max_png_bytes, read_size
 from advcomp.rules.images_csv import ImageRow, check_image_id, csv_text, read_rows
+from advcomp.rules.paths import is_dropping
 
 IMAGES_FOLDER, IMAGES_CSV = "images", "images.csv"
 
 _PNG = ".png"
-_IMAGE_EXTENSIONS = {_PNG, ".jpg", ".jpeg"}
+_IMAGE_EXTENSIONS = (_PNG, ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,7 +182,11 @@ def target_class_csv(names: Sequence[str], target_classes: Sequence[int]) -> str
 
 def _image_names(images_dir: Path, problems: list[str]) -> frozenset[str]:
     try:
-        paths = [p for p in images_dir.iterdir() if p.suffix.lower() in _IMAGE_EXTENSIONS]
+        paths = [
+            path
+            for path in images_dir.iterdir()
+            if path.suffix.lower() in _IMAGE_EXTENSIONS and not is_dropping(path.name)
+        ]
     except OSError as error:
         problems.append(f"{images_dir}: cannot be read: {error.strerror}")
         return frozenset()
@@ -200,15 +205,40 @@ def _match(
     if not rows or not names:
         return  # a problem of its own, already told
     expected = {f"{row.image_id}{_PNG}" for row in rows}
-    problems.extend(
-        f"{csv_file}:{row.line}: the image {images_dir}/{row.image_id}{_PNG} does not exist"
-        for row in sorted(rows, key=lambda row: row.line)
-        if f"{row.image_id}{_PNG}" not in names
-    )
+    missing = [row for row in rows if f"{row.image_id}{_PNG}" not in names]
+    missing.sort(key=lambda row: row.line)
+    unclaimed = sorted(names - expected)
+    with_extension = []
+    for row in missing:
+        # The file that was meant, if it is called otherwise: one mistake gets one message.
+        if row.image_id in names:
+            with_extension.append(row)
+            unclaimed = [name for name in unclaimed if name != row.image_id]
+            continue
+        close = {f"{row.image_id}{end}".lower() for end in _IMAGE_EXTENSIONS}
+        other = next((name for name in unclaimed if name.lower() in close), None)
+        unclaimed = [name for name in unclaimed if name != other]
+        problems.append(
+            f"{csv_file}:{row.line}: the image {images_dir}/{row.image_id}{_PNG} does not exist"
+            + (f"; {other} does: {_how_to_mend(other, row.image_id)}" if other else "")
+        )
+    if with_extension:
+        first, *more = with_extension
+        others = f", and {len(more):,} more," if more else ""
+        problems.append(
+            f'{csv_file}:{first.line}: ImageId "{first.image_id}"{others} must be a file name '
+            f'without extension; write "{first.image_id.rpartition(".")[0]}"'
+        )
     problems.extend(
         f"{images_dir / name}: has no line in {csv_file}; add it or take the file away"
-        for name in sorted(names - expected)
+        for name in unclaimed
     )
+
+
+def _how_to_mend(name: str, image_id: str) -> str:
+    if name.lower() == f"{image_id}{_PNG}".lower():
+        return f"rename it to {image_id}{_PNG}"
+    return "save it as an 8-bit RGB PNG"
 
 
 def _check_images(

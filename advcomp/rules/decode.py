@@ -9,7 +9,7 @@ IMAGES holds, for each file, 8 bytes of length (little-endian) and the file's by
 sizes its two outputs first, all zeros, and then goes file by file: pixels before the judgement,
 so that what `valid` calls valid is always complete.
 
-    OUTPUT/valid    one byte per file: 0 not reached, 1 valid, 2 invalid
+    OUTPUT/valid    one byte per file: 0 not reached, 1 valid, else the code of a `Fault`
     OUTPUT/pixels   one uint8 (HEIGHT, WIDTH, 3) array per file, zeros where it is invalid
 
 Should a file kill the decoder, everything before that file is on record: the referee calls it
@@ -27,10 +27,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.errors import InvalidImage, SandboxError
+from advcomp.errors import SandboxError
+from advcomp.rules.faults import Fault, InvalidPng
 from advcomp.rules.images import decode_png
 
-NOT_REACHED, VALID, INVALID = 0, 1, 2
+NOT_REACHED, VALID = 0, 1
 _LENGTH = struct.Struct("<Q")
 _CHANNELS = 3
 
@@ -42,9 +43,11 @@ class Decoded:
     Args:
         valid: bool (R,), one judgement for each of the first R files; file R killed the decoder,
             unless R is the number of files.
+        faults: Why each of them is not valid; None where it is.
         pixels: uint8 (R, H, W, 3); meaningful where `valid`.
     """
 
+    faults: tuple[Fault | None, ...]
     valid: NDArray[np.bool_]
     pixels: NDArray[np.uint8]
 
@@ -94,11 +97,17 @@ def read_answer(
             f"the image decoder must leave {count:,} judgements and {size:,} bytes of pixels; "
             f"got {got[0]} and {got[1]}"
         )
-    judgements = np.frombuffer(valid, np.uint8)
-    judged = (judgements == VALID) | (judgements == INVALID)
-    reached = count if judged.all() else int(judged.argmin())
+    faults = [Fault.of_code(code) for code in valid]
+    judged = [
+        code == VALID or fault is not None for code, fault in zip(valid, faults, strict=True)
+    ]
+    reached = count if all(judged) else judged.index(False)
     images = np.frombuffer(pixels, np.uint8).reshape(count, height, width, _CHANNELS)
-    return Decoded(valid=judgements[:reached] == VALID, pixels=images[:reached])
+    return Decoded(
+        faults=tuple(faults[:reached]),
+        valid=np.frombuffer(valid, np.uint8)[:reached] == VALID,
+        pixels=images[:reached],
+    )
 
 
 def decode_files(images: Path, output: Path, height: int, width: int) -> None:
@@ -114,12 +123,16 @@ def decode_files(images: Path, output: Path, height: int, width: int) -> None:
         _reserve(valid, len(blobs))
         for i, (at, length) in enumerate(blobs):
             packed.seek(at)
-            decoded = _decode(packed.read(length), height, width)
-            if decoded is not None:
+            judgement = VALID
+            try:
+                decoded = decode_png(packed.read(length), height, width).tobytes()
+            except InvalidPng as error:
+                judgement = error.reason.fault.code
+            else:
                 pixels.seek(i * image_bytes)
                 pixels.write(decoded)
                 pixels.flush()
-            valid.write(bytes([INVALID if decoded is None else VALID]))
+            valid.write(bytes([judgement]))
             valid.flush()
 
 
@@ -127,13 +140,6 @@ def _reserve(file: BinaryIO, size: int) -> None:
     """Fill `file` with zeros, so that a lack of room shows before any image is judged."""
     if size:
         os.posix_fallocate(file.fileno(), 0, size)
-
-
-def _decode(data: bytes, height: int, width: int) -> bytes | None:
-    try:
-        return decode_png(data, height, width).tobytes()
-    except InvalidImage:
-        return None
 
 
 if __name__ == "__main__":

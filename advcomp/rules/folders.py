@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.inventory import Kind, Listing, Member, settle
-from advcomp.rules.paths import MAX_MEMBERS, path_fault, shown
+from advcomp.rules.paths import path_fault, shown
 from advcomp.rules.receive import FolderWriter, Refused, fresh_folder
+from advcomp.rules.sizes import MAX_MEMBERS
 
 _CHUNK = 1 << 20
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -33,6 +34,7 @@ def copy_folder(source: Path, destination: Path, *, name: str) -> None:
     Raises:
         InvalidSubmission: All that has no place in a submission: links that lead out, to nothing
             or in circles, special files, unsafe names, too much of anything.
+        OSError: The disk got full, and the submission is within its limits.
     """
     try:
         settled = settle(_list(source), wrapped=False)
@@ -44,16 +46,21 @@ def copy_folder(source: Path, destination: Path, *, name: str) -> None:
                 _copy_file(source, member, writer)
             for path, original in settled.copies:
                 writer.add_copy(path, original.path)
+            writer.finish()
     except InvalidSubmission as error:
         raise InvalidSubmission(*(f"{name}: {problem}" for problem in error.problems)) from error
     except Refused as error:
         raise InvalidSubmission(f"{name}: cannot be copied: {error}") from error
 
 
-def copy_plain_files(source: Path, destination: Path) -> None:
-    """Copy the regular files of a folder that was refused, so that its metadata can be read.
+def copy_outline(source: Path, destination: Path, *, whole: str) -> None:
+    """Copy the names of a folder that was refused, so that its metadata can be read.
 
-    Links, special files and unsafe names are left out; that they are there was told already.
+    Its files are empty there but one. Links, special files and unsafe names are left out; that
+    they are there was told already.
+
+    Args:
+        whole: The file whose content is copied, at most 1 MiB of it.
 
     Raises:
         InvalidSubmission: Even that is too much.
@@ -67,7 +74,10 @@ def copy_plain_files(source: Path, destination: Path) -> None:
                     writer.add_folder(member.path)
             for member in members:
                 if member.kind is Kind.FILE:
-                    _copy_file(source, member, writer)
+                    with writer.add_file(member.path, executable=member.executable) as file:
+                        if member.path == whole:
+                            file.write(_beginning(source / whole))
+            writer.finish()
     except Refused as error:
         raise InvalidSubmission(f"cannot be copied: {error}") from error
 
@@ -158,7 +168,12 @@ def _copy_file(source: Path, member: Member, writer: FolderWriter) -> None:
         writer.add_file(member.path, executable=member.executable) as file,
     ):
         while content := original.read(_CHUNK):
-            writer.write(file, content)
+            file.write(content)
+
+
+def _beginning(path: Path) -> bytes:
+    with _open(path) as file:
+        return file.read(_CHUNK)
 
 
 def _open(path: Path) -> BinaryIO:

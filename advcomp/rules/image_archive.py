@@ -9,7 +9,8 @@ reaches an engine. Refused are
 * an archive that is no image or several, or one for another machine (`image_config`);
 * an outer archive that no submission may be (`unpack`), links that lead out of it among it;
 * blobs that are not what their digests say;
-* layers with unsafe paths or links, and more than 16 GiB or 100 times what was packed (`layer`).
+* layers with unsafe paths or links, and more than 16 GiB or 100 times what was packed (`layer`);
+* a FIFO, a device or a folder where an engine opens a file (`opened_files`).
 """
 
 import hashlib
@@ -25,10 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.image_config import ImageConfig
 from advcomp.rules.inventory import Listing, Member, settle
-from advcomp.rules.layer import Budget, read_layer
+from advcomp.rules.layer import ImageChecks, read_layer
 from advcomp.rules.paths import shown
 from advcomp.rules.receive import MAX_RECORD_BYTES
-from advcomp.rules.unpack import TarArchive, told, unpacked_limit, write_record
+from advcomp.rules.sizes import unpacked_limit
+from advcomp.rules.unpack import TarArchive, told, write_record
 
 IMAGE_TAR = "image.tar"
 """Where an entry delivers its image, at its root."""
@@ -85,7 +87,7 @@ class _Manifest(_Strict):
 def check(archive: Path, out: BinaryIO) -> None:
     """Write an image archive as records: what an engine needs of it, or what is wrong with it."""
     with told(out), archive.open("rb") as file:
-        limit = unpacked_limit(archive)
+        limit = unpacked_limit(archive.stat().st_size)
         _Image(TarArchive(file, limit), limit).write(out)
 
 
@@ -94,7 +96,7 @@ class _Image:
 
     def __init__(self, archive: TarArchive, limit: int) -> None:
         self._archive = archive
-        self._budgets = {"tars": Budget(limit), "files": Budget(limit)}
+        self._checks = ImageChecks(limit)
         listing = archive.listing()  # which has counted the bytes; links are no copies here
         members = [replace(member, size=0) for member in listing.members]
         settled = settle(Listing(members=members, problems=listing.problems), wrapped=False)
@@ -121,11 +123,13 @@ class _Image:
         for number, (path, digest) in enumerate(zip(layers, expected, strict=True)):
             write_record(out, b"F", f"{number:04}.tar".encode())
             with self._open(path) as layer:
-                got = read_layer(layer, partial(write_record, out, b"B"), **self._budgets)
+                got = read_layer(layer, partial(write_record, out, b"B"), self._checks)
             if got != digest:
                 raise InvalidSubmission(
                     f"{shown(path)}: expected a layer with the digest {shown(digest)}; got {got}"
                 )
+        if problems := tuple(self._checks.kinds.problems()):
+            raise InvalidSubmission(*problems)
 
     def _parts(self) -> tuple[str, tuple[str, ...]]:
         """Where its configuration and its layers stand."""

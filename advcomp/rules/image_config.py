@@ -12,7 +12,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from advcomp.rules.paths import MAX_UNPACKED_BYTES, shown
+from advcomp.rules.paths import shown
+from advcomp.rules.sizes import MAX_UNPACKED_BYTES
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "AMD64": "amd64"}
 """What the machine calls itself -> what images call it."""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advcomp.errors import InvalidImage
+from advcomp.rules.faults import Fault, InvalidPng
 
 Pixels = NDArray[np.uint8]
 """An image: uint8 (H, W, 3), red, green, blue."""
@@ -37,6 +37,19 @@ _LAST_FILTER = 4
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
           (1, 0, 2, 1))  # fmt: skip
 """First row, first column, row step and column step of the passes of an interlaced image."""
+
+_COLOURS = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
+_FORMATS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"RIFF", "WebP"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PK", "a zip or .npz"),
+)
+"""How files begin that are taken for PNGs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +96,7 @@ def read_size(data: bytes) -> tuple[int, int]:
     """(height, width) that the header of an 8-bit RGB PNG promises.
 
     Raises:
-        InvalidImage: `data` does not begin like one.
+        InvalidPng: `data` does not begin like one.
     """
     header = _read_header(data)
     return header.height, header.width
@@ -93,7 +106,7 @@ def check_header(data: bytes, height: int, width: int) -> None:
     """Accept what begins like an 8-bit RGB PNG of exactly this size; decodes nothing.
 
     Raises:
-        InvalidImage: It does not, or it is larger than `max_png_bytes`.
+        InvalidPng: It does not, or it is larger than `max_png_bytes`.
     """
     _expect_header(data, height, width)
 
@@ -105,7 +118,7 @@ def decode_png(data: bytes, height: int, width: int) -> Pixels:
     proportion to `data` and to the size, whatever `data` unpacks to.
 
     Raises:
-        InvalidImage: Anything but such an image, whole and with right checksums.
+        InvalidPng: Anything but such an image, whole and with right checksums.
     """
     header = _expect_header(data, height, width)
     packed = b"".join(_pixel_data(data))
@@ -115,37 +128,57 @@ def decode_png(data: bytes, height: int, width: int) -> Pixels:
 
 def _expect_header(data: bytes, height: int, width: int) -> _Header:
     if len(data) > max_png_bytes(height, width):
-        raise InvalidImage(
+        raise InvalidPng(
+            Fault.TOO_LARGE,
             f"expected at most {max_png_bytes(height, width):,} bytes for {width}x{height}, "
-            f"got {len(data):,}"
+            f"got {len(data):,}",
         )
     header = _read_header(data)
     if (header.height, header.width) != (height, width):
-        raise InvalidImage(
+        raise InvalidPng(
+            Fault.SIZE,
             f"expected width x height {width}x{height}, got {header.width}x{header.height}; "
-            "images are never resized"
+            "images are never resized",
+            f"{header.width}x{header.height}",
         )
     return header
 
 
 def _read_header(data: bytes) -> _Header:
     if not data.startswith(_SIGNATURE):
-        raise InvalidImage(f"expected a PNG, got a file that begins with {data[:8]!r}")
+        got = _format_of(data)
+        raise InvalidPng(Fault.FORMAT, f"expected a PNG, got {got}: save it as 8-bit RGB PNG", got)
     if len(data) < _HEADER_END or data[8:16] != struct.pack(">I", _IHDR.size) + b"IHDR":
-        raise InvalidImage("expected a PNG whose first chunk is a whole IHDR")
+        raise InvalidPng(Fault.HEADER, "expected a PNG whose first chunk is a whole IHDR")
     if zlib.crc32(data[12:29]) != int.from_bytes(data[29:_HEADER_END]):
-        raise InvalidImage("the checksum of the PNG's header is wrong")
+        raise InvalidPng(Fault.HEADER, "the checksum of the PNG's header is wrong")
     width, height, depth, colour, compression, filters, interlace = _IHDR.unpack(data[16:29])
     if (depth, colour) != (_BIT_DEPTH, _COLOUR_TYPE):
-        raise InvalidImage(
-            f"expected a PNG of bit depth 8 and colour type 2 (RGB), got bit depth {depth} and "
-            f"colour type {colour}; save it as 8-bit RGB without alpha"
+        got = f"{depth}-bit {_COLOURS.get(colour, f'of colour type {colour}')}"
+        raise InvalidPng(
+            Fault.COLOUR,
+            f"expected an 8-bit RGB PNG (bit depth 8, colour type 2), got {got}; save it as "
+            "8-bit RGB without alpha",
+            got,
         )
     if compression or filters or interlace > 1:
-        raise InvalidImage("the PNG's header names an unknown compression, filter or interlacing")
+        raise InvalidPng(
+            Fault.HEADER, "the PNG's header names an unknown compression, filter or interlacing"
+        )
     if not 0 < height * width <= _MOST_PIXELS:
-        raise InvalidImage(f"expected 1 to {_MOST_PIXELS:,} pixels, got {width}x{height}")
+        raise InvalidPng(
+            Fault.SIZE,
+            f"expected 1 to {_MOST_PIXELS:,} pixels, got {width}x{height}",
+            f"{width}x{height}",
+        )
     return _Header(height=height, width=width, interlaced=bool(interlace))
+
+
+def _format_of(data: bytes) -> str:
+    """What a file that is no PNG begins like, in a word of ours."""
+    if not data:
+        return "an empty file"
+    return next((name for start, name in _FORMATS if data.startswith(start)), "something else")
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -155,15 +188,17 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = int.from_bytes(data[at : at + 4])
         end = at + 12 + length
         if end > len(data):
-            raise InvalidImage("the PNG is truncated")
+            raise InvalidPng(Fault.TRUNCATED, "the PNG is truncated")
         kind = data[at + 4 : at + 8]
         if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise InvalidImage(f"the checksum of the PNG's chunk {kind!r} is wrong")
+            raise InvalidPng(Fault.CHECKSUM, f"the checksum of the PNG's chunk {kind!r} is wrong")
         if kind == b"IEND":
             return
         yield kind, data[at + 8 : end - 4]
         at = end
-    raise InvalidImage(f"expected at most {_MOST_CHUNKS:,} chunks in the PNG, got more")
+    raise InvalidPng(
+        Fault.CHUNKS, f"expected at most {_MOST_CHUNKS:,} chunks in the PNG, got more"
+    )
 
 
 def _pixel_data(data: bytes) -> Iterator[bytes]:
@@ -173,14 +208,16 @@ def _pixel_data(data: bytes) -> Iterator[bytes]:
     for kind, content in _chunks(data):
         if kind == b"IDAT":
             if found and previous != b"IDAT":
-                raise InvalidImage("the PNG's IDAT chunks do not stand together")
+                raise InvalidPng(Fault.CHUNKS, "the PNG's IDAT chunks do not stand together")
             found = True
             yield content
         elif kind != b"PLTE" and not kind[0] & 0x20:
-            raise InvalidImage(f"the PNG has the critical chunk {kind!r}, which has no place here")
+            raise InvalidPng(
+                Fault.CHUNKS, f"the PNG has the critical chunk {kind!r}, which has no place here"
+            )
         previous = kind
     if not found:
-        raise InvalidImage("the PNG has no pixel data (no IDAT chunk)")
+        raise InvalidPng(Fault.CHUNKS, "the PNG has no pixel data (no IDAT chunk)")
 
 
 def _check_scanlines(packed: bytes, header: _Header) -> None:
@@ -192,17 +229,18 @@ def _check_scanlines(packed: bytes, header: _Header) -> None:
         # One byte more than allowed, so that a longer stream shows; never more than that.
         scanlines = inflater.decompress(packed, expected + 1)
     except zlib.error as error:
-        raise InvalidImage(f"the PNG's pixel data is damaged: {error}") from error
+        raise InvalidPng(Fault.DATA, f"the PNG's pixel data is damaged: {error}") from error
     if len(scanlines) != expected or not inflater.eof:
-        raise InvalidImage(
+        raise InvalidPng(
+            Fault.DATA,
             f"expected {expected:,} bytes of pixel data in the PNG, got "
-            f"{'more' if len(scanlines) > expected else 'a stream that ends early'}"
+            f"{'more' if len(scanlines) > expected else 'a stream that ends early'}",
         )
     ends = np.cumsum([0, *(rows * stride for rows, stride in passes)])
     samples = np.frombuffer(scanlines, np.uint8)
     for (start, end), (_, stride) in zip(pairwise(ends), passes, strict=True):
         if (samples[start:end:stride] > _LAST_FILTER).any():
-            raise InvalidImage("the PNG has a row with an unknown filter")
+            raise InvalidPng(Fault.DATA, "the PNG has a row with an unknown filter")
 
 
 def _passes(header: _Header) -> Iterator[tuple[int, int]]:
@@ -220,9 +258,11 @@ def _unfilter(png: bytes, header: _Header) -> Pixels:
         with Image.open(BytesIO(png), formats=["PNG"]) as image:
             pixels = np.array(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidImage(f"the PNG cannot be decoded: {error}") from error
+        raise InvalidPng(Fault.DATA, f"the PNG cannot be decoded: {error}") from error
     if pixels.dtype != np.uint8 or pixels.shape != (header.height, header.width, _CHANNELS):
-        raise InvalidImage(f"the PNG decodes to {pixels.dtype} {pixels.shape}, not to RGB")
+        raise InvalidPng(
+            Fault.DATA, f"the PNG decodes to {pixels.dtype} {pixels.shape}, not to RGB"
+        )
     return pixels
 
 

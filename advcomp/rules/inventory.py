@@ -13,15 +13,8 @@ from enum import Enum
 from typing import TypeVar
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.paths import (
-    MAX_MEMBERS,
-    MAX_UNPACKED_BYTES,
-    folded,
-    is_dropping,
-    parents,
-    path_fault,
-    shown,
-)
+from advcomp.rules.paths import folded, is_dropping, parents, path_fault, shown
+from advcomp.rules.sizes import MAX_MEMBERS, MAX_UNPACKED_BYTES, too_large
 
 Planned = TypeVar("Planned")
 
@@ -81,10 +74,11 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a reader found: members, and what it refuses itself."""
+    """What a reader found: members, what it refuses itself, and what they may unpack to."""
 
     members: Sequence[Member]
     problems: Sequence[str] = ()
+    max_bytes: int = MAX_UNPACKED_BYTES
 
 
 def settle(listing: Listing, *, wrapped: bool) -> Settled:
@@ -111,7 +105,7 @@ def settle(listing: Listing, *, wrapped: bool) -> Settled:
         except _Refused as refused:
             problems.append(f"{shown(link.path)}: {refused}")
     settled = tree.settled()
-    problems.extend(_too_much(settled))
+    problems.extend(_too_much(settled, listing.max_bytes))
     if problems:
         rest = len(problems) - _MAX_PROBLEMS
         more = [f"and {rest} problems more"] if rest > 0 else []
@@ -142,9 +136,17 @@ def _moved_up(member: Member, prefix: str) -> Member:
 
 
 def _path_problems(members: Iterable[Member]) -> Iterator[str]:
+    split = [member.path for member in members if "\\" in member.path]
+    if split:
+        more = f" and {len(split) - 1:,} more" if len(split) > 1 else ""
+        yield (
+            f"{shown(split[0])}{more}: a backslash in a path, where expected is / between folders "
+            "(some Windows programs pack so); pack it again, e.g. with: python3 -m zipfile -c "
+            "NAME.zip FOLDER"
+        )
     for member in members:
         fault = path_fault(member.path)
-        if fault is not None:
+        if fault is not None and "\\" not in member.path:
             yield f"{shown(member.path)}: {fault}"
 
 
@@ -165,13 +167,12 @@ def _clashes(members: Sequence[Member]) -> Iterator[str]:
             yield f"{shown(path)}: differs from {shown(other)} only in case or Unicode form"
 
 
-def _too_much(settled: Settled) -> Iterator[str]:
+def _too_much(settled: Settled, max_bytes: int) -> Iterator[str]:
     count = len(settled.folders) + len(settled.files) + len(settled.copies)
     if count > MAX_MEMBERS:
         yield f"expected at most {MAX_MEMBERS:,} files and folders, got {count:,}"
-    if settled.size > MAX_UNPACKED_BYTES:
-        limit = MAX_UNPACKED_BYTES >> 30
-        yield f"expected at most {limit} GiB unpacked, got {settled.size:,} bytes"
+    if settled.size > max_bytes:
+        yield too_large(max_bytes)
 
 
 class _Tree:

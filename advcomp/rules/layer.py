@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from advcomp.errors import InvalidSubmission
+from advcomp.rules.opened_files import WHITEOUT, FileKinds
 from advcomp.rules.paths import normal_path, parents, shown
 
-MAX_LAYER_MEMBERS = 1_000_000
+MAX_IMAGE_MEMBERS = 1_000_000
+"""Files of all layers together."""
+MAX_PATH_BYTES = 4096
+"""PATH_MAX of Linux."""
 
 _CHUNK = 1 << 20
-_WHITEOUT = ".wh."
+_KERNELS_OWN = ("SCHILY.xattr.trusted.", "SCHILY.xattr.user.overlay.")
+"""By these a layer would tell the overlay file system what it is to show."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -21,49 +26,62 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 class Budget:
     """What all layers of one image may come to together."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._limit = self._left = max_bytes
+    def __init__(self, limit: int, what: str = "bytes unpacked") -> None:
+        self._limit = self._left = limit
+        self._what = what
 
     def spend(self, size: int) -> None:
-        """Take `size` bytes.
+        """Take `size` of it.
 
         Raises:
-            InvalidSubmission: There are not so many left.
+            InvalidSubmission: There is not so much left.
         """
         self._left -= size
         if self._left < 0:
             raise InvalidSubmission(
-                f"expected an image of at most {self._limit:,} bytes unpacked; got more"
+                f"expected an image of at most {self._limit:,} {self._what}; got more"
             )
 
 
-def read_layer(
-    layer: IO[bytes], write: Callable[[bytes], None], *, tars: Budget, files: Budget
-) -> str:
+class ImageChecks:
+    """What is kept while the layers of one image are read, lowest first.
+
+    Args:
+        max_bytes: What they may unpack to: their tars, and again what their files claim to be.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.tars, self.files = Budget(max_bytes), Budget(max_bytes)
+        self.members = Budget(MAX_IMAGE_MEMBERS, "files")
+        self.kinds = FileKinds()
+
+
+def read_layer(layer: IO[bytes], write: Callable[[bytes], None], checks: ImageChecks) -> str:
     """Hand a layer on, uncompressed, and return its digest (`sha256:...`).
 
     Args:
         layer: A tar, or a gzipped one.
         write: Gets the tar, piece by piece.
-        tars: For the bytes of the tar.
-        files: For what its files claim to be: a sparse one takes little room in a tar.
+        checks: Those of its image.
 
     Raises:
         InvalidSubmission: It would unpack to too much, or holds what no engine may be given.
     """
-    stream = _Reading(_uncompressed(layer), tars, write)
+    stream = _Reading(_uncompressed(layer), checks.tars, write)
     symbolic_links: set[str] = set()
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, encoding="utf-8") as tar:
-        for number, member in enumerate(tar):
-            if number >= MAX_LAYER_MEMBERS:
-                raise InvalidSubmission(f"expected at most {MAX_LAYER_MEMBERS:,} files in a layer")
-            files.spend(max(member.size, 0))
-            fault = _fault(member, symbolic_links)
+        for member in tar:
+            checks.members.spend(1)
+            checks.files.spend(max(member.size, 0))  # a sparse file takes little room in a tar
+            path = normal_path(member.name).lstrip("/")
+            fault = _fault(member, path, symbolic_links)
             if fault is not None:
                 raise InvalidSubmission(f"a layer's {shown(member.name)}: {fault}")
+            checks.kinds.add(member, path)
             tar.members = []  # type: ignore[attr-defined]  # it would remember all of them
     while stream.read(_CHUNK):
         pass
+    checks.kinds.end_layer()
     return stream.digest
 
 
@@ -114,18 +132,25 @@ def _uncompressed(layer: IO[bytes]) -> Iterator[bytes]:
         raise EOFError("a layer ends early")
 
 
-def _fault(member: tarfile.TarInfo, symbolic_links: set[str]) -> str | None:
+def _fault(member: tarfile.TarInfo, path: str, symbolic_links: set[str]) -> str | None:
     """What no engine may be given, although engines are meant to refuse it themselves."""
-    path = normal_path(member.name).lstrip("/")
     parts = path.split("/")
+    if len(path.encode(errors="surrogateescape")) > MAX_PATH_BYTES:
+        return f"has a path of more than {MAX_PATH_BYTES:,} bytes"
     if ".." in parts:
         return 'has a ".." in its path'
-    if parts[-1].startswith(_WHITEOUT) and parts[-1][len(_WHITEOUT) :] in ("", ".", ".."):
+    if parts[-1].startswith(WHITEOUT) and parts[-1][len(WHITEOUT) :] in ("", ".", ".."):
         return "takes away a folder that is not its own"
     if symbolic_links.intersection(parents(path)):
         return "stands behind a symbolic link of its layer"
     if member.issym():
         symbolic_links.add(path)
-    if member.islnk() and ".." in member.linkname.split("/"):
-        return f"is a hard link to {shown(member.linkname)}, which leads out of the image"
+    if member.islnk():
+        target = normal_path(member.linkname).lstrip("/")
+        if ".." in target.split("/"):
+            return f"is a hard link to {shown(member.linkname)}, which leads out of the image"
+        if symbolic_links.intersection(parents(target)):
+            return f"is a hard link to {shown(member.linkname)}, behind a link of its layer"
+    if any(name.startswith(_KERNELS_OWN) for name in member.pax_headers):
+        return "has attributes that are the kernel's own"
     return None

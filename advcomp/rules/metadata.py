@@ -5,6 +5,7 @@ JSON, `{"metadata": ..., "notes": [...], "problems": [...]}`, of at most 64 KiB.
 that line with a model that knows every key, its type and its length (`read_metadata_answer`).
 """
 
+import difflib
 import json
 import os
 import re
@@ -72,13 +73,17 @@ def read_metadata(folder: Path) -> MetadataAnswer:
     """Parse `folder`/metadata.json; all that is wrong becomes a problem, never an exception."""
     try:
         data = _read(folder / FILE_NAME)
-        fields, notes = _known_fields(_parse(data))
-        metadata = _validate(fields, data, folder)
+        fields, unknown = _known_fields(_parse(data))
     except InvalidSubmission as error:
         return MetadataAnswer(problems=_capped(error.problems))
     except RecursionError:
         return MetadataAnswer(problems=(f"{FILE_NAME}: is nested too deeply",))
-    return MetadataAnswer(metadata=metadata, notes=_capped(notes))
+    try:
+        metadata = _validate(fields, data, folder)
+    except InvalidSubmission as error:
+        misspelt = [note for key, note in unknown.items() if _meant(key)]
+        return MetadataAnswer(problems=_capped((*error.problems, *misspelt)))
+    return MetadataAnswer(metadata=metadata, notes=_capped(tuple(unknown.values())))
 
 
 def read_metadata_answer(answer: bytes, name: str) -> tuple[Metadata, tuple[str, ...]]:
@@ -144,12 +149,21 @@ def _parse(data: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The keys that the contract knows, with their values; a note for each other key."""
     known = {key: value for key, value in parsed.items() if key in Metadata.model_fields}
-    notes = [
-        f"{FILE_NAME}: {shown(key)} is unknown and ignored" for key in parsed if key not in known
-    ]
-    return known, notes
+    unknown = {
+        key: f"{FILE_NAME}: {shown(key)} is unknown and ignored{_meant(key)}"
+        for key in parsed
+        if key not in known
+    }
+    return known, unknown
+
+
+def _meant(key: str) -> str:
+    """The known key that looks like an unknown one, for the end of a message."""
+    close = difflib.get_close_matches(key.lower(), Metadata.model_fields, n=1)
+    return f'; the nearest known one is "{close[0]}"' if close else ""
 
 
 def _validate(fields: dict[str, Any], data: bytes, folder: Path) -> Metadata:

@@ -6,13 +6,6 @@ A path is relative, with `/` between its parts, and means one file on every syst
 import json
 import unicodedata
 
-MAX_MEMBERS = 20_000
-"""Files and folders of a submission."""
-
-MAX_PACKED_BYTES = 8 << 30
-MAX_UNPACKED_BYTES = 16 << 30
-"""The sizes of 2017."""
-
 _MAX_PART_BYTES, _MAX_PATH_BYTES, _MAX_DEPTH = 255, 1024, 64
 _SHOWN = 120
 

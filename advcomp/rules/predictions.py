@@ -13,6 +13,7 @@ from io import BytesIO, TextIOWrapper
 import numpy as np
 from numpy.typing import NDArray
 
+from advcomp.rules.faults import Fault
 from advcomp.rules.labels import MISSING, OUT_OF_RANGE
 
 _LABEL = re.compile(r"[ \t]*[0-9]{1,6}[ \t]*", re.ASCII)
@@ -29,18 +30,39 @@ def parse_predictions(data: bytes, names: Sequence[str]) -> NDArray[np.int16]:
         data: UTF-8, with or without a byte order mark; a cell that is not UTF-8 matches nothing.
         names: Distinct file names without extension.
     """
+    return _read(data, names)[0]
+
+
+def label_faults(data: bytes, names: Sequence[str]) -> tuple[Fault | None, ...]:
+    """Why each of `names` has no label in a defense's result.csv; None where it has one."""
+    return _read(data, names)[1]
+
+
+def _read(data: bytes, names: Sequence[str]) -> tuple[NDArray[np.int16], tuple[Fault | None, ...]]:
     positions = {name: i for i, name in enumerate(names)}
     labels: dict[int, set[int]] = {}
+    clues: dict[int, Fault] = {}
     for row in _rows(data):
-        if len(row) >= 2 and _LABEL.fullmatch(row[1]):
-            position = positions.get(_without_extension(row[0]))
+        name = _without_extension(row[0]) if len(row) >= 2 else ""
+        position = positions.get(name)
+        if position is None:
+            position = positions.get(re.split(r"[/\\]", name)[-1])
             if position is not None:
-                labels.setdefault(position, set()).add(int(row[1]))
+                clues[position] = Fault.IN_A_FOLDER
+        elif _LABEL.fullmatch(row[1]):
+            labels.setdefault(position, set()).add(int(row[1]))
+        else:
+            clues.setdefault(position, Fault.NO_NUMBER)
     answer = np.full(len(names), MISSING, np.int16)
     for position, given in labels.items():
         if len(given) == 1:
             answer[position] = min(*given, OUT_OF_RANGE)
-    return answer
+        else:
+            clues[position] = Fault.CONTRADICTED
+    return answer, tuple(
+        clues.get(i, Fault.NO_LINE) if label == MISSING else None
+        for i, label in enumerate(answer.tolist())
+    )
 
 
 def _rows(data: bytes) -> Iterator[list[str]]:

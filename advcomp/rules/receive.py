@@ -13,19 +13,23 @@ A record is one byte of kind, four bytes of length (little-endian) and that many
                                       E         the end
 """
 
+import errno
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.paths import MAX_MEMBERS, MAX_UNPACKED_BYTES, parents, path_fault, shown
+from advcomp.rules.paths import parents, path_fault, shown
+from advcomp.rules.sizes import MAX_MEMBERS, MAX_UNPACKED_BYTES
 
 RECORD = struct.Struct("<cI")
 MAX_RECORD_BYTES = 1 << 20
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _CHUNK = 1 << 20
 _MAX_PROBLEMS = 64
@@ -48,11 +52,14 @@ def receive(
 
     Raises:
         InvalidSubmission: The problems that the unpacker found, or that its answer is not one.
+        OSError: See `FolderWriter.finish`.
     """
     with fresh_folder(folder):
-        problems = _Receiver(stream, FolderWriter(folder, max_bytes, max_members)).run()
+        writer = FolderWriter(folder, max_bytes, max_members)
+        problems = _Receiver(stream, writer).run()
         if problems:
             raise InvalidSubmission(*(f"{name}: {problem}" for problem in problems))
+        writer.finish()
 
 
 @contextmanager
@@ -69,6 +76,9 @@ def fresh_folder(folder: Path) -> Iterator[None]:
 class FolderWriter:
     """Makes a tree of regular files and folders, and nothing else, under a fresh folder.
 
+    Where the disk gets full it goes on counting, and writes nothing more: whether that is a matter
+    of the submission, which is too large, or of ours is known only at the end.
+
     Raises (every method):
         Refused: A path that is no path, is there already, or has no folder; too much of anything.
     """
@@ -83,41 +93,62 @@ class FolderWriter:
         self._bytes_left = max_bytes
         self._members_left = max_members
         self._folders = {""}
-        self._files: dict[str, bool] = {}
+        self._files: dict[str, NewFile] = {}
+        self._full: OSError | None = None
 
     def add_folder(self, path: str) -> None:
         """Make a folder in one that is there."""
         self._claim(path)
-        (self._folder / path).mkdir()
-        (self._folder / path).chmod(0o755)
         self._folders.add(path)
 
-    def add_file(self, path: str, *, executable: bool) -> BinaryIO:
-        """An empty new file, to be written with `write` and closed by the caller."""
-        self._claim(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(self._folder / path, flags, 0o600)
-        os.fchmod(file, 0o755 if executable else 0o644)
-        self._files[path] = executable
-        return os.fdopen(file, "wb")
+        def make() -> None:
+            (self._folder / path).mkdir()
+            (self._folder / path).chmod(0o755)
 
-    def write(self, file: BinaryIO, content: bytes) -> None:
-        """Add to a file's content, within the cap on all of them together."""
-        self._bytes_left -= len(content)
-        if self._bytes_left < 0:
-            raise Refused("there are more bytes than a submission may have")
-        file.write(content)
+        self.put(make)
+
+    def add_file(self, path: str, *, executable: bool) -> "NewFile":
+        """An empty new file, to be closed by the caller."""
+        self._claim(path)
+        file = self._files[path] = NewFile(self, self._folder / path, executable=executable)
+        self.put(file.open)
+        return file
 
     def add_copy(self, path: str, original: str) -> None:
-        """Copy a file that this writer made."""
+        """Copy a file that this writer made; counted before it is made."""
         if original not in self._files:
             raise Refused(f"{shown(original)}: is copied, but is no file")
-        with (
-            (self._folder / original).open("rb") as source,
-            self.add_file(path, executable=self._files[original]) as file,
-        ):
-            while content := source.read(_CHUNK):
-                self.write(file, content)
+        source = self._files[original]
+        self.spend(source.size)
+        with self.add_file(path, executable=source.executable) as file:
+            file.size = source.size
+            self.put(lambda: file.fill(source))
+
+    def finish(self) -> None:
+        """Say whether all is there.
+
+        Raises:
+            OSError: The disk got full, and what was to be written is within the caps.
+        """
+        if self._full is not None:
+            raise self._full
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are about to be written."""
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise Refused("there are more bytes than a submission may have")
+
+    def put(self, write: Callable[[], None]) -> None:
+        """Write something to the disk, as long as that is not full."""
+        if self._full is not None:
+            return
+        try:
+            write()
+        except OSError as error:
+            if error.errno not in DISK_IS_FULL:
+                raise
+            self._full = error
 
     def _claim(self, path: str) -> None:
         fault = path_fault(path)
@@ -132,6 +163,54 @@ class FolderWriter:
             raise Refused("there are more files and folders than a submission may have")
 
 
+class NewFile:
+    """A file that a `FolderWriter` makes.
+
+    Attributes:
+        size: Bytes that were written to it, or would have been on a larger disk.
+    """
+
+    def __init__(self, writer: FolderWriter, path: Path, *, executable: bool) -> None:
+        self._writer, self._path, self.executable = writer, path, executable
+        self._fd = -1
+        self.size = 0
+
+    def open(self) -> None:
+        """Make it on the disk."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._fd = os.open(self._path, flags, 0o600)
+        os.fchmod(self._fd, 0o755 if self.executable else 0o644)
+
+    def write(self, content: bytes) -> None:
+        """Add to its content, within the cap on all files together."""
+        self._writer.spend(len(content))
+        self.size += len(content)
+        self._writer.put(lambda: self._put(content))
+
+    def fill(self, source: "NewFile") -> None:
+        """Give it on the disk what another file has there."""
+        with source._path.open("rb") as original:
+            while content := original.read(_CHUNK):
+                self._put(content)
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> "NewFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+
 class Refused(Exception):
     """Why something is not written."""
 
@@ -142,7 +221,7 @@ class _Receiver:
     def __init__(self, stream: BinaryIO, writer: FolderWriter) -> None:
         self._stream = stream
         self._writer = writer
-        self._file: BinaryIO | None = None
+        self._file: NewFile | None = None
         self._problems: list[str] = []
 
     def run(self) -> list[str]:
@@ -164,7 +243,7 @@ class _Receiver:
         if kind == b"B":
             if self._file is None:
                 raise Refused("the unpacker wrote content of no file")
-            self._writer.write(self._file, content)
+            self._file.write(content)
             return True
         self._close()
         if kind == b"E":

@@ -12,6 +12,8 @@ from advcomp.rules.folders import walk_copy
 from advcomp.rules.paths import normal_path, parents, path_fault, shown
 
 ARCHIVE_EXTENSIONS = (".zip", ".tar", ".tar.gz")
+REPACKABLE = (".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".zst", ".7z", ".rar", ".gz")
+"""Ends of archives that are not taken, as their authors name them."""
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of an entry must match."""
 NAME_RULE = (
@@ -38,8 +40,19 @@ def is_archive(path: Path) -> bool:
         return False
     if path.is_file() and path.name.endswith(ARCHIVE_EXTENSIONS):
         return True
-    got = "something else" if path.exists() else "nothing there"
-    raise InvalidSubmission(f"{path}: must be a folder, .zip, .tar or .tar.gz; got {got}")
+    raise InvalidSubmission(f"{path}: must be a folder, .zip, .tar or .tar.gz; got {_kind(path)}")
+
+
+def _kind(path: Path) -> str:
+    """What stands at a path that is no submission, and how to make one of it."""
+    if not path.exists():
+        return "nothing there"
+    if not path.is_file():
+        return "something else"
+    suffixes = "".join(path.suffixes[-2:])
+    if suffixes.endswith(REPACKABLE):
+        return f"a {suffixes}; unpack it, and pack its folder as .tar.gz: tar -czf NAME.tar.gz DIR"
+    return f"a file named {path.name}"
 
 
 def lay_over(folder: Path, files: Mapping[str, Path]) -> None:

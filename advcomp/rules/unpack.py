@@ -8,7 +8,8 @@ archive is listed whole before any content is read, so all that is refused is to
 * paths that are there twice, or differ only in case or Unicode form, or go through a file or link;
 * links that lead out of the submission, to nothing, or in circles (other links become copies);
 * device nodes, FIFOs, sockets, sparse files, encrypted members, other compression than deflate;
-* more than 8 GiB packed, 16 GiB unpacked, 20,000 members, or 100 times what was packed.
+* more than 8 GiB packed, 16 GiB unpacked, 20,000 members, or 100 times what was packed, the copies
+  made for links included.
 
 What an archive claims about sizes decides only how early it is refused: content is counted again.
 """
@@ -28,23 +29,24 @@ from typing import IO, BinaryIO, Protocol
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.inventory import Kind, Listing, Member, settle
-from advcomp.rules.paths import (
-    MAX_MEMBERS,
-    MAX_PACKED_BYTES,
-    MAX_UNPACKED_BYTES,
-    normal_path,
-    shown,
-)
+from advcomp.rules.paths import normal_path, shown
 from advcomp.rules.receive import MAX_RECORD_BYTES, RECORD
+from advcomp.rules.sizes import MAX_MEMBERS, MAX_PACKED_BYTES, too_large, unpacked_limit
 
-_ANY_RATIO_BYTES = 32 << 20
-"""What an archive may unpack to, however well it is packed."""
-
-_MAX_RATIO = 100
 _HEADERS_BYTES = MAX_MEMBERS * 4096
 """Ample for what stands between the files of a tar."""
 
 _BLOCK = 512
+_STARTS = (
+    (b"\xfd7zXZ", "an .xz file, whatever its name; pack it as .tar.gz"),
+    (b"BZh", "a .bz2 file, whatever its name; pack it as .tar.gz"),
+    (b"\x28\xb5\x2f\xfd", "a .zst file, whatever its name; pack it as .tar.gz"),
+    (b"7z\xbc\xaf", "a .7z file, whatever its name; pack it as .zip"),
+    (b"Rar!", "a .rar file, whatever its name; pack it as .zip"),
+    (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself: git lfs pull"),
+    (b"<", "a page of HTML or XML; the download went wrong"),
+)
+"""What is taken for an archive, by its first bytes."""
 _MAX_TARGET = 4096
 DAMAGE = (
     OSError,
@@ -79,9 +81,13 @@ class Archive(Protocol):
 def unpack(archive: Path, out: BinaryIO) -> None:
     """Write `archive` as records: its content, or all that is wrong with it."""
     with told(out):
-        _check_size(archive)
+        size = archive.stat().st_size
+        if size > MAX_PACKED_BYTES:
+            raise InvalidSubmission(
+                f"expected at most {MAX_PACKED_BYTES >> 30} GiB packed, got {size:,} bytes"
+            )
         with archive.open("rb") as file:
-            _write_members(_open(file, unpacked_limit(archive)), out)
+            _write_members(_open(file, unpacked_limit(size)), out)
 
 
 @contextlib.contextmanager
@@ -97,20 +103,6 @@ def told(out: BinaryIO) -> Iterator[None]:
     write_record(out, b"E", b"")
 
 
-def _check_size(archive: Path) -> None:
-    size = archive.stat().st_size
-    if size > MAX_PACKED_BYTES:
-        raise InvalidSubmission(
-            f"expected at most {MAX_PACKED_BYTES >> 30} GiB packed, got {size:,} bytes"
-        )
-
-
-def unpacked_limit(archive: Path) -> int:
-    """Bytes that an archive may unpack to."""
-    by_ratio = max(_ANY_RATIO_BYTES, _MAX_RATIO * archive.stat().st_size)
-    return min(MAX_UNPACKED_BYTES, by_ratio)
-
-
 def _open(file: BinaryIO, limit: int) -> Archive:
     head = file.read(_BLOCK)
     file.seek(0)
@@ -120,7 +112,10 @@ def _open(file: BinaryIO, limit: int) -> Archive:
         return TarArchive(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
     if len(head) == _BLOCK and (head[257:262] == b"ustar" or _is_old_tar(head)):
         return TarArchive(file, limit)
-    raise InvalidSubmission("expected a .zip, .tar or .tar.gz archive, got something else")
+    got = next((kind for start, kind in _STARTS if head.startswith(start)), "something else")
+    raise InvalidSubmission(
+        f"expected a .zip, .tar or .tar.gz archive, got {got if head else 'an empty file'}"
+    )
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -172,13 +167,13 @@ class _BoundedGzip(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
         """Read `size` bytes, which must not be all that there are."""
         if size is None or size < 0 or self.tell() + size > self._limit:
-            raise InvalidSubmission(_too_large(self._limit))
+            raise InvalidSubmission(too_large(self._limit))
         return super().read(size)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to `offset`, which decompresses all before it."""
         if offset > self._limit:
-            raise InvalidSubmission(_too_large(self._limit))
+            raise InvalidSubmission(too_large(self._limit))
         return super().seek(offset, whence)
 
 
@@ -201,6 +196,7 @@ class _Zip:
                 for i, info in enumerate(infos)
                 for fault in faults[i]
             ],
+            max_bytes=self._limit,
         )
 
     def open(self, member: Member) -> IO[bytes]:
@@ -269,6 +265,7 @@ class TarArchive:
                 for i, info in enumerate(self._infos)
                 for fault in faults[i]
             ],
+            max_bytes=self._limit,
         )
 
     def open(self, member: Member) -> IO[bytes]:
@@ -314,15 +311,7 @@ def _check_amount(count: int, size: int, limit: int) -> None:
     if count > MAX_MEMBERS:
         raise InvalidSubmission(f"expected at most {MAX_MEMBERS:,} members, got more")
     if size > limit:
-        raise InvalidSubmission(_too_large(limit))
-
-
-def _too_large(limit: int) -> str:
-    return (
-        f"expected at most {limit:,} bytes unpacked: {MAX_UNPACKED_BYTES >> 30} GiB, and "
-        f"{_MAX_RATIO} times what was packed where that is more than "
-        f"{_ANY_RATIO_BYTES >> 20} MiB; got more"
-    )
+        raise InvalidSubmission(too_large(limit))
 
 
 if __name__ == "__main__":

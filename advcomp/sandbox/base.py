@@ -191,6 +191,7 @@ class ContainerImages(Protocol):
         Raises:
             InvalidSubmission: The engine refuses it.
             SandboxError: The engine does not answer.
+            OSError: Its disk is full.
         """
         ...
 

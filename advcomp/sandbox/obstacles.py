@@ -1,4 +1,7 @@
-"""Why a sandbox does not work here, in words that help, and what to do about it."""
+"""Why a sandbox does not work here, in words that help, and what to do about it.
+
+Commands of a remedy stand in backticks and work as they are typed.
+"""
 
 import os
 import pwd
@@ -16,19 +19,21 @@ __all__ = [
     "userns_obstacle",
 ]
 
-APPARMOR_REMEDY = r"""allow it for bubblewrap alone:
-  printf 'abi <abi/4.0>,\ninclude <tunables/global>\n\nprofile bwrap /usr/bin/bwrap \
-flags=(unconfined) {\n  userns,\n  include if exists <local/bwrap>\n}\n' \
-| sudo tee /etc/apparmor.d/bwrap && sudo apparmor_parser -r /etc/apparmor.d/bwrap
-or for every program: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"""
+APPARMOR_REMEDY = (
+    "allow it for bubblewrap alone: `"
+    r"printf 'abi <abi/4.0>,\ninclude <tunables/global>\n\nprofile bwrap /usr/bin/bwrap "
+    r"flags=(unconfined) {\n  userns,\n  include if exists <local/bwrap>\n}\n' "
+    "| sudo tee /etc/apparmor.d/bwrap && sudo apparmor_parser -r /etc/apparmor.d/bwrap`\n"
+    "or for every program: `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
+)
 CONTAINER_REMEDY = (
     "this root may not make namespaces; if it is a container's, start that with "
     "--cap-add SYS_ADMIN and without its seccomp and AppArmor profiles, "
     "or run advcomp as an ordinary user on the host"
 )
 SUBUID_REMEDY = (
-    "sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 "
-    '--add-subgids 100000-165535 "$USER" && podman system migrate'
+    "`sudo apt-get install uidmap && sudo usermod --add-subuids 100000-165535 "
+    '--add-subgids 100000-165535 "$USER" && podman system migrate`'
 )
 
 
@@ -48,30 +53,30 @@ SAYINGS = (
     Saying(
         pattern=r"permission denied while trying to connect to the docker (daemon|api)",
         reason="this user may not talk to the Docker daemon",
-        remedy='sudo usermod -aG docker "$USER" and log in again (members of that group can do '
-        "all that root can), or use --sandbox podman",
+        remedy='`sudo usermod -aG docker "$USER"`, then log in again (members of that group can '
+        "do all that root can), or use --sandbox podman",
     ),
     Saying(
         pattern=r"cannot connect to the docker daemon|failed to connect to the docker api",
         reason="the Docker daemon does not answer",
-        remedy="sudo systemctl start docker; without systemd: sudo dockerd & "
+        remedy="`sudo systemctl start docker`; without systemd: `sudo dockerd &` "
         "(DOCKER_HOST, where it is set, must name its socket)",
     ),
     Saying(
         pattern=r"cannot connect to podman",
         reason="the virtual machine of podman does not answer",
-        remedy="podman machine init; podman machine start",
+        remedy="`podman machine init; podman machine start`",
     ),
     Saying(
         pattern=r"crun: cgroups in hybrid mode not supported|crun.*cgroup.?v1",
         reason="crun refuses cgroup v1",
-        remedy="sudo apt-get install runc, which advcomp takes where there is no cgroup v2; or "
+        remedy="`sudo apt-get install runc`, which advcomp takes where there is no cgroup v2; or "
         "start Linux with systemd.unified_cgroup_hierarchy=1",
     ),
     Saying(
         pattern=r"rlimit_(nofile|nproc)`?: operation not permitted",
         reason="the container may not have more open files or processes than this machine allows",
-        remedy="sudo prlimit --pid $$ --nofile=1048576:1048576, or set default_ulimits in "
+        remedy="`sudo prlimit --pid $$ --nofile=1048576:1048576`, or set default_ulimits in "
         "/etc/containers/containers.conf",
     ),
     Saying(
@@ -89,7 +94,7 @@ SAYINGS = (
     Saying(
         pattern=r"unknown or invalid runtime name: runsc",
         reason="gVisor's runsc is not registered with Docker",
-        remedy="sudo runsc install -- --network=none && sudo systemctl restart docker",
+        remedy="`sudo runsc install -- --network=none && sudo systemctl restart docker`",
     ),
 )
 
@@ -152,12 +157,12 @@ def userns_obstacle(settings: Path) -> tuple[str, str] | None:
         "kernel/unprivileged_userns_clone": (
             "0",
             "this kernel keeps user namespaces from ordinary users",
-            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+            "`sudo sysctl -w kernel.unprivileged_userns_clone=1`",
         ),
         "user/max_user_namespaces": (
             "0",
             "this machine allows no user namespaces",
-            "sudo sysctl -w user.max_user_namespaces=15000",
+            "`sudo sysctl -w user.max_user_namespaces=15000`",
         ),
         "kernel/apparmor_restrict_unprivileged_userns": (
             "1",

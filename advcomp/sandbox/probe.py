@@ -8,6 +8,7 @@ ready or says why it cannot work.
 import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from advcomp.sandbox.box.shown import host_view
 from advcomp.sandbox.engine.client import ENGINES, GVISOR, Engine, open_engines
 from advcomp.sandbox.engine.hardening import FIRST
 from advcomp.sandbox.engine.image_supply import EngineImages
-from advcomp.sandbox.limits.inherited import settle
+from advcomp.sandbox.limits.surroundings import settle
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.obstacles import (
     explained,
@@ -80,13 +81,24 @@ def open_backend(name: str, hidden: Sequence[Path] = ()) -> Sandbox:
         SandboxUnavailable: It does not work here: why, and the remedy.
     """
     if name in BACKENDS:
-        return BACKENDS[name](hidden)
+        return _opened(BACKENDS[name], hidden)
     added = plugins.load(plugins.Group.SANDBOXES, name)
     if added is None:
         raise SandboxUnavailable(
             f"sandbox must be one of {', '.join([AUTO, *backend_names()])}; got {name}"
         )
-    return cast(OpenBackend, added)(hidden)
+    return _opened(cast(OpenBackend, added), hidden)
+
+
+def _opened(opener: OpenBackend, hidden: Sequence[Path]) -> Sandbox:
+    """What an opener makes; an engine that falls silent on the way is why it cannot work."""
+    try:
+        return opener(hidden)
+    except SandboxUnavailable:
+        raise
+    except (SandboxError, OSError, subprocess.SubprocessError) as error:
+        problems = error.problems if isinstance(error, SandboxError) else (str(error),)
+        raise SandboxUnavailable(*explained(*problems)) from error
 
 
 def backend_names() -> tuple[str, ...]:
@@ -111,13 +123,13 @@ def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
     program = shutil.which("bwrap")
     if program is None:
         raise SandboxUnavailable(
-            "bubblewrap: not installed", "remedy: sudo apt-get install bubblewrap"
+            "bubblewrap: not installed", "remedy: `sudo apt-get install bubblewrap`"
         )
     version = version_of(program)
     if tuple(map(int, version.split(".")[:2])) < OLDEST_BUBBLEWRAP:
         raise SandboxUnavailable(
             f"bubblewrap: expected version 0.8 or newer, got {version}",
-            "remedy: sudo apt-get install bubblewrap on Debian 12 or Ubuntu 24.04, or newer",
+            "remedy: `sudo apt-get install bubblewrap` on Debian 12 or Ubuntu 24.04, or newer",
         )
     _require_readable(hidden)
     sandbox = Bubblewrap(choose().keeper, hidden=hidden)
@@ -169,7 +181,7 @@ def _open_containers(name: str, hidden: Sequence[Path]) -> Sandbox:
     for engine in open_engines(name):
         try:
             return _open_with(engine, name, hidden)
-        except SandboxUnavailable as error:
+        except SandboxError as error:  # one that falls silent must not hide the other
             problems += error.problems
     raise SandboxUnavailable(*problems)
 
@@ -190,7 +202,7 @@ def _open_with(engine: Engine, name: str, hidden: Sequence[Path]) -> Sandbox:
             raise SandboxUnavailable(
                 f"{name}: bubblewrap does not work here, and {engine.name} has no image with "
                 f"advcomp in it ({' or '.join(OWN_IMAGES)}): images are decoded in one of them",
-                "remedy: docker/build.sh referee",
+                "remedy: in a checkout of advcomp: `docker/build.sh referee`",
             ) from error
         own = images[0]
     sandbox = Containers(name, engine, own=own)
@@ -218,7 +230,7 @@ def _open_gvisor(hidden: Sequence[Path]) -> Sandbox:
     if os.geteuid() != 0:
         raise SandboxUnavailable(
             "gvisor: without an engine it needs root",
-            "remedy: run advcomp as root, or sudo apt-get install podman",
+            "remedy: run advcomp as root, or `sudo apt-get install podman`",
         )
     choice = choose()
     if choice.keeper.tier is LimitTier.WEAK:

@@ -4,12 +4,17 @@ No box: nothing of a submission comes near them. What they say on standard error
 the message of the exception.
 """
 
+import logging
 import subprocess
 import sys
 
 from advcomp.errors import AdvcompError
 
 __all__ = ["run_module"]
+
+TRACEBACK = "Traceback (most recent call last):"
+
+logger = logging.getLogger(__name__)
 
 
 def run_module(module: str, *arguments: str) -> str:
@@ -22,5 +27,8 @@ def run_module(module: str, *arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
+        if TRACEBACK in said:
+            logger.error("python -m %s failed: %s", module, done.stderr)
+            said = [f"python -m {module}: {said[-1]}"]
         raise AdvcompError(*(said or [f"python -m {module}: ended with {done.returncode}"]))
     return done.stdout

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -112,6 +112,29 @@ def read_rows(folder: Path) -> tuple[LeaderboardRow, ...]:
     """The leaderboard of a results folder, from its results.json."""
     content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     return tuple(LeaderboardRow(**row) for row in content["leaderboard"])
+
+
+def remarks_on_scores(folder: Path) -> list[str]:
+    """Which entries of a folder score nobody, what that changed, and own pairs left out."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    lines = [
+        f"incomplete: {item['name']} scores nobody; {_moved(item['ranks_without_and_with_it'])}"
+        for item in content.get("left_out", [])
+    ]
+    pairs = content.get("own_pairs", {}).get("left_out", [])
+    if pairs and content["scoring"]["opponents"] == "teams":
+        entries = ", ".join(sorted({entry for entry, _ in pairs}))
+        lines.append(f"left out, as no played pairs connect them: own pairs of {entries}")
+    return lines
+
+
+def _moved(ranks: Mapping[str, Sequence[int | None]]) -> str:
+    if not ranks:
+        return "that changed no rank"
+    return "so " + ", ".join(
+        f"{name} has rank {rank or 'none'} (with it: {other or 'none'})"
+        for name, (rank, other) in ranks.items()
+    )
 
 
 _HEADINGS = {

@@ -102,6 +102,7 @@ class JobRecord:
         images: Images given to it.
         valid: Images for which it left a valid result.
         exit_code, signal: How its process ended; None where it did not end so.
+        cpu_seconds: Processor time of all its processes; None where the sandbox cannot tell.
         max_rss_bytes: Peak memory; None where the sandbox cannot tell.
         note: What the referee has to say about it; may quote what the submission wrote.
     """
@@ -117,5 +118,6 @@ class JobRecord:
     exit_code: int | None = None
     signal: int | None = None
     wall_seconds: float
+    cpu_seconds: float | None = None
     max_rss_bytes: int | None = None
     note: str = ""

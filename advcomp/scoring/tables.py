@@ -26,7 +26,7 @@ from advcomp.scoring.leaderboard import (
     row_as_json,
 )
 from advcomp.scoring.results import JobRecord, Results
-from advcomp.scoring.scores import Absence, EntryScore, ranks_with
+from advcomp.scoring.scores import Absence, EntryScore
 from advcomp.scoring.standings import Standings
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
@@ -127,17 +127,16 @@ def results_json(
 
 def _left_out(standings: Standings) -> list[Json]:
     """Each entry that scores nobody since it is incomplete, and whose rank that changed."""
-    results, scores = standings.results, standings.scores
-    found: list[Json] = []
-    for name in scores.expelled:
-        others = ranks_with(results, scores, name)
-        changed = {
-            entry.entry.name: [entry.rank, rank]
-            for entry, rank in zip(scores.entries, others, strict=True)
-            if rank != entry.rank
+    names = [score.entry.name for score in standings.scores.entries]
+    return [
+        {
+            "name": names[left_out.entry],
+            "ranks_without_and_with_it": {
+                names[place]: ranks for place, ranks in left_out.changed.items()
+            },
         }
-        found.append({"name": name, "ranks_without_and_with_it": changed})
-    return found
+        for left_out in standings.left_out
+    ]
 
 
 def _own_pairs(standings: Standings) -> dict[str, Json]:

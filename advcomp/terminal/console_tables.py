@@ -15,6 +15,7 @@ from advcomp.scoring.leaderboard import (
     as_markdown,
     as_table,
     read_rows,
+    remarks_on_scores,
 )
 from advcomp.terminal.text import one_line
 from advcomp.tournament.outcome.status import remarks, results_of
@@ -50,17 +51,19 @@ def print_leaderboard(run: Path, form: str) -> None:
     Raises:
         RunConflict: The folder is no run, or has no results yet.
     """
-    rows = read_rows(results_of(run))
+    results = results_of(run)
+    rows = read_rows(results)
+    said = [*remarks_on_scores(results), *remarks(run)]
     match form:
         case "csv":
             text = as_csv(rows)
         case "json":
             text = as_json(rows)
         case "md":
-            text = as_markdown(rows) + "".join(f"\n{remark}\n" for remark in remarks(run))
+            text = as_markdown(rows) + "".join(f"\n{remark}\n" for remark in said)
         case _:
             show_leaderboard(rows)
-            text = "".join(f"{remark}\n" for remark in remarks(run))
+            text = "".join(f"{remark}\n" for remark in said)
     print(text, end="")
 
 

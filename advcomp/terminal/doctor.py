@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.rules.printable import printable
-from advcomp.sandbox.doctor.checks import Check, check_machine
-from advcomp.sandbox.probe import DEFAULT
+from advcomp.sandbox.box.shown import interpreter_versions
+from advcomp.sandbox.doctor.checks import LIMITS, Check, check_machine
+from advcomp.sandbox.probe import DEFAULT, backend_names
 
 
 def examine(form: str) -> int:
@@ -23,13 +24,29 @@ def examine(form: str) -> int:
     return SandboxUnavailable.exit_code
 
 
+def print_packages(form: str) -> None:
+    """Print the interpreter of boxes without container images, and its packages."""
+    versions = interpreter_versions()
+    if form == "json":
+        print(json.dumps(versions, indent=2))
+        return
+    print(f"python3 in boxes without images: Python {versions.pop('python')}, with")
+    for name, version in versions.items():
+        print(printable(f"  {name} {version}"))
+
+
 def as_json(checks: Sequence[Check]) -> str:
     """The checks for programs: a list of tables with name, works, version, reason, remedy."""
     return json.dumps([asdict(check) for check in checks], indent=2)
 
 
 def as_lines(checks: Sequence[Check]) -> Iterator[str]:
-    """The checks for people."""
+    """The checks for people: what can be used in a line, then each; no warning twice."""
+    yield _summary(checks)
+    sharing: dict[str, list[str]] = {}
+    for check in checks:
+        for warning in check.warnings:
+            sharing.setdefault(warning, []).append(check.name)
     for check in checks:
         reason, *rest = [line.removeprefix(f"{check.name}: ") for line in _lines(check.reason)]
         version = f"version {check.version}, " if check.works and check.version else ""
@@ -37,8 +54,23 @@ def as_lines(checks: Sequence[Check]) -> Iterator[str]:
         for line in (*rest, *_marked("remedy", check.remedy)):
             yield f"    {line}"
         for warning in check.warnings:
-            for line in _marked("warning", warning):
+            first, *others = sharing[warning]
+            mark = f"warning (also of {', '.join(others)})" if others else "warning"
+            for line in _marked(mark, warning) if first == check.name else ():
                 yield f"    {line}"
+
+
+def _summary(checks: Sequence[Check]) -> str:
+    """`ready: bubblewrap, full limits`."""
+    working = [check.name for check in checks if check.works]
+    limits = "full limits" if LIMITS in working else "weak limits (results are marked so)"
+    others = [name for name in working if name in backend_names() and name != DEFAULT]
+    if DEFAULT in working:
+        also = f"; also {', '.join(others)}" if others else ""
+        return f"ready: {DEFAULT}, {limits}{also}"
+    if others:
+        return f"ready with --sandbox {others[0]} only: {DEFAULT} does not work here"
+    return "not ready: no sandbox works here; the remedies are below"
 
 
 def _marked(mark: str, text: str | None) -> list[str]:

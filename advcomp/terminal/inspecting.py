@@ -9,7 +9,7 @@ from advcomp.terminal.run_command import near, options_of, resume_line
 from advcomp.terminal.run_progress import ending, job_line
 from advcomp.terminal.text import count, duration, one_line, size
 from advcomp.tournament.config import LogPolicy
-from advcomp.tournament.outcome.disclosure import for_competitor
+from advcomp.tournament.outcome.disclosure import for_competitor, reasons_for_competitor
 from advcomp.tournament.outcome.status import (
     EntryStatus,
     JobLog,
@@ -22,7 +22,14 @@ from advcomp.tournament.outcome.status import (
 from advcomp.tournament.store.state import load_state
 
 ENTRY_HEADINGS = {"entry": False, "type": False, "team": False, "done": True, "verdict": False}
-JOB_HEADINGS = {"job": False, "verdict": False, "time": True, "memory": True, "ending": False}
+JOB_HEADINGS = {
+    "job": False,
+    "verdict": False,
+    "time": True,
+    "CPU time": True,
+    "memory": True,
+    "ending": False,
+}
 
 
 def print_status(run: Path) -> None:
@@ -60,6 +67,7 @@ def print_jobs(run: Path) -> None:
             result.job,
             result.verdict,
             duration(result.wall_seconds),
+            "" if result.cpu_seconds is None else duration(result.cpu_seconds),
             "" if result.max_rss_bytes is None else size(result.max_rss_bytes),
             "; ".join(ending(result)),
         )
@@ -101,7 +109,9 @@ def _print_log(log: JobLog, policy: LogPolicy | None) -> None:
         print(f"== {job_line(result)}")
         shown: bytes | None = log.log
     else:
-        print(f"== {result.job} {result.verdict} {duration(result.wall_seconds)}")
+        reasons = reasons_for_competitor(result)
+        told = f": {reasons}" if reasons else ""
+        print(f"== {result.job} {result.verdict} {duration(result.wall_seconds)}{told}")
         shown = for_competitor(log.log, policy)
     if shown is not None:
         text = printable(shown).rstrip("\n")

@@ -42,4 +42,4 @@ def stopping(stop: Stop, resume: str) -> Iterator[None]:
 
 def _say(text: str) -> None:
     # Not through sys.stderr: the signal may have interrupted a write to it.
-    os.write(2, f"\nadvcomp: {text}\n".encode())
+    os.write(2, os.fsencode(f"\nadvcomp: {text}\n"))

@@ -1,6 +1,5 @@
 """`advcomp run` in a terminal: progress, Ctrl-C, and what to look at afterwards."""
 
-import errno
 import os
 import shlex
 import sys
@@ -10,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from advcomp.errors import AdvcompError
+from advcomp.rules.receive import DISK_IS_FULL
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
-from advcomp.scoring.leaderboard import LeaderboardRow, read_rows
+from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, remarks_on_scores
 from advcomp.terminal.console_tables import show_leaderboard
 from advcomp.terminal.interrupts import INTERRUPTED, stopping
 from advcomp.terminal.run_progress import display_on
@@ -34,8 +34,6 @@ from advcomp.tournament.store.state import load_state
 PROVISIONAL = 3
 """Exit code of a run that lacks results because of the sandbox."""
 
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def run_in_terminal(options: RunOptions) -> int:
     """Run a tournament, show how it goes and what came out; returns the exit code.
@@ -53,9 +51,9 @@ def run_in_terminal(options: RunOptions) -> int:
         if error.errno not in DISK_IS_FULL:
             raise
         raise AdvcompError(
-            f"{error.filename or run}: expected room for the results; got: {error.strerror}; make "
-            f"room there, or in {tempfile.gettempdir()} for temporary files, then go on with: "
-            f"{resume}"
+            f"{error.filename or run}: expected room for the entries and results; got: "
+            f"{error.strerror}; make room there, or in {tempfile.gettempdir()} for temporary "
+            f"files, then go on with: {resume}"
         ) from error
     if finished.results is None:
         print(f"stopped; to go on: {resume}", file=sys.stderr)
@@ -127,7 +125,8 @@ def show_finished(finished: Finished, results: Path, resume: str) -> int:
     """Show a finished run's leaderboard and what to know about it; returns the exit code."""
     rows = read_rows(results)
     show_leaderboard(rows)
-    for line in (*failures(finished.run, rows), *remarks(finished.run)):
+    said = (*remarks_on_scores(results), *remarks(finished.run))
+    for line in (*failures(finished.run, rows), *said):
         print(line)
     print(f"results: {near(results)}")
     return exit_code(finished, resume)

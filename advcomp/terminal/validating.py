@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from advcomp.rules.entry_point import first_program
 from advcomp.rules.printable import printable
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.run_progress import ending
 from advcomp.terminal.text import count, duration, one_line, size
+from advcomp.tournament.competitor.hints import hints
 from advcomp.tournament.competitor.validate import Smoke, Validator, opened_validator
 from advcomp.tournament.outcome.disclosure import tail
 from advcomp.tournament.store.state import EntryState
@@ -43,10 +45,11 @@ def validate_entry(validator: Validator, entry: EntryState) -> bool:
     print(f"{entry.name} ({entry.type}): {entry.source}")
     for note in entry.notes:
         print(f"  note: {one_line(note)}")
+    interpreter = first_program(validator.copy_of(entry) / entry.entry_point)
     failed = 0
     for smoke in validator.smoke(entry):
         failed += smoke.result.verdict is not Verdict.OK
-        for line in _smoke_lines(smoke):
+        for line in _smoke_lines(smoke, interpreter):
             print(f"  {line}", flush=True)
     print(
         f"{entry.name}: INVALID: {count(failed, 'run')} not OK"
@@ -56,7 +59,7 @@ def validate_entry(validator: Validator, entry: EntryState) -> bool:
     return not failed
 
 
-def _smoke_lines(smoke: Smoke) -> Iterator[str]:
+def _smoke_lines(smoke: Smoke, interpreter: str | None) -> Iterator[str]:
     result, limits = smoke.result, smoke.limits
     budget = "" if result.max_epsilon is None else f" at epsilon {result.max_epsilon}"
     yield f"trial run{budget}, {count(result.images, 'drawn image')}: {result.verdict}"
@@ -66,6 +69,8 @@ def _smoke_lines(smoke: Smoke) -> Iterator[str]:
     )
     if 100 * result.wall_seconds / result.images > smoke.per_100_images_s:
         yield "  100 images could take too long; to be sure: advcomp validate --images 100"
+    if result.cpu_seconds is not None:
+        yield f"  processor time {duration(result.cpu_seconds)}"
     if result.max_rss_bytes is not None:
         yield f"  memory {size(result.max_rss_bytes)} of at most {size(limits.memory_bytes)}"
     what = "images" if result.stage == "attack" else "labels"
@@ -77,3 +82,4 @@ def _smoke_lines(smoke: Smoke) -> Iterator[str]:
         lines = printable(tail(smoke.log)).splitlines()
         yield "  end of its log:" if lines else "  it printed nothing"
         yield from (f"    {line}" for line in lines)
+        yield from (f"  hint: {hint}" for hint in hints(smoke.log, interpreter))

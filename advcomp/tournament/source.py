@@ -1,9 +1,10 @@
 """The images of a tournament: the organiser's folder, or one that advcomp can make."""
 
 import os
+import tempfile
 from pathlib import Path
 
-from advcomp.errors import AdvcompError
+from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_dataset
 from advcomp.sandbox.trusted import run_module
 from advcomp.tournament.config import DatasetSource, Tournament
@@ -37,12 +38,32 @@ def write_source(source: str, folder: Path, *options: str) -> str:
 
 
 def _cached(source: DatasetSource, seed: int) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "advcomp" / f"{source}-seed{seed}"
+    folder = _cache() / f"{source}-seed{seed}"
     if not folder.exists():
+        _require_room_for(folder, source)
         try:
             write_source(source, folder, "--seed", str(seed))
         except AdvcompError:
             if not folder.exists():  # else another process was quicker
                 raise
     return folder
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Path(home) / "advcomp"  # unlike Path.home, without an error where nobody has a home
+
+
+def _require_room_for(folder: Path, source: DatasetSource) -> None:
+    """Refuse where nothing can be made beside `folder`, before a program tries."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent):
+            pass
+    except OSError as error:
+        raise InvalidConfig(
+            f'{folder.parent}: [dataset] source = "{source}" is made once and kept there: '
+            f"expected a folder that can be written; got: {error.strerror}; set XDG_CACHE_HOME "
+            f"to one, or write the images with `advcomp dataset {source} DIR` and set "
+            'source = "folder"'
+        ) from error

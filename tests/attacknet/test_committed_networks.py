@@ -55,10 +55,10 @@ def test_the_sample_is_what_an_export_writes() -> None:
         assert (SAMPLE / name).read_text() == (templates / template).read_text()
 
 
-def test_the_recipe_in_the_readme_is_that_of_the_demo() -> None:
+def test_the_recipe_in_the_docs_is_that_of_the_demo() -> None:
     recipe = (ROOT / "tournament" / "digits" / "attack_network.toml").read_text()
     settings = recipe[recipe.index("name = ") :]
-    assert f"```toml\n{settings}```" in (ROOT / "README.md").read_text()
+    assert f"```toml\n{settings}```" in (ROOT / "docs" / "attack-network.md").read_text()
 
 
 def test_a_committed_network_is_that_of_its_recipe(

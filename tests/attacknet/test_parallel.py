@@ -143,7 +143,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_message(
     broken.write_bytes(broken.read_bytes()[:1000])
     start = time.monotonic()
     done = launch([*launcher, str(RANK), str(recipe), str(tmp_path / "steps"), "2"])
-    assert time.monotonic() - start < 120
+    assert time.monotonic() - start < 240
     assert done.returncode != 0
     assert f"advcomp: rank 1: {broken}: " in done.stderr
     assert "rank 0:" not in done.stderr

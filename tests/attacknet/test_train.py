@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
 ) -> None:
     """Killed for real after some checkpoint, alone; it goes on on two ranks."""
     require("mpi")
-    long = ("steps = 4", "steps = 40")
+    long = ("steps = 4", "steps = 20")
     recipe = toy(long)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_attack_network(recipe, SilentObserver(), out=whole)
@@ -148,7 +148,7 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
     assert running.wait() == -signal.SIGKILL
     newest = latest_checkpoint(killed)
     assert newest is not None
-    assert 0 < load_checkpoint(newest).about.step < 40
+    assert 0 < load_checkpoint(newest).about.step < 20
     two = subprocess.run(
         [*MPIEXEC, "-n", "2", *command, "--model-ranks", "2"],
         env=environment(),

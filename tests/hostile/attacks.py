@@ -357,6 +357,75 @@ os.wait()
 """,
         MEMORY, valid=0,
     ),
+    ends(
+        "memory_in_udp_sockets",
+        """
+copy(NAMES)
+import socket
+held = []
+for _ in range(100):
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    receiver.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect(receiver.getsockname())
+        for _ in range(120):
+            sender.send(bytes(60_000))
+    held.append(receiver)
+try:
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+except OSError:
+    lines = []
+queued = sum(int(line.split()[4][9:], 16) for line in lines)
+if queued > 64 << 20:
+    print("CHANGED what sockets may queue:", queued)
+""",
+        OK, MEMORY, TIMED_OUT, valid=4,
+    ),
+    ends(
+        "memory_in_netlink_sockets",
+        """
+copy(NAMES)
+import socket
+request = struct.pack("=IHHIIBBHiII", 32, 18, 1, 1, 0, 0, 0, 0, 1, 0, 0)
+held = []
+while True:
+    held.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW))
+    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    for _ in range(2500):
+        held[-1].send(request)
+""",
+        MEMORY, TIMED_OUT, CRASHED, valid=4,
+    ),
+    harmless(
+        "takes_what_the_machine_shares",
+        """
+import ctypes, pty
+libc = ctypes.CDLL(None, use_errno=True)
+def most(take, at_most):
+    held = []
+    try:
+        while len(held) < at_most:
+            held.append(take())
+    except OSError:
+        pass
+    return held
+terminals = most(pty.openpty, 400)
+for fd in (fd for pair in terminals for fd in pair):
+    os.close(fd)
+files = most(lambda: os.open("/dev/null", os.O_RDONLY), 5000)
+for fd in files:
+    os.close(fd)
+contexts = 0
+if os.uname().machine == "x86_64":
+    while contexts < 100 and libc.syscall(206, 100, ctypes.byref(ctypes.c_ulong())) == 0:
+        contexts += 1
+for what, taken, bound in (("terminals", len(terminals), 32), ("files", len(files), 1024),
+                           ("contexts", contexts, 0)):
+    if taken > bound:
+        print("CHANGED: took", what, taken)
+""",
+    ),
     harmless("memory_that_is_never_touched", "import mmap\nmmap.mmap(-1, 1 << 30)"),
     harmless(
         "memory_of_the_page_cache",

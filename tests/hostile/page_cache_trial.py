@@ -45,7 +45,9 @@ for folder, folders, names in os.walk("/usr/share/zoneinfo"):
     folders.sort()
     for path in (Path(folder, name) for name in sorted(names)):
         status = path.lstat()
-        if path.is_file() and not path.is_symlink() and status.st_ino not in seen:
+        wanted = sum(map(len, message.values()))
+        is_new = path.is_file() and not path.is_symlink() and status.st_ino not in seen
+        if is_new and len(files) < wanted:
             seen.add(status.st_ino)
             files.append(os.open(path, os.O_RDONLY))
             os.posix_fadvise(files[-1], 0, 0, os.POSIX_FADV_RANDOM)

@@ -157,6 +157,26 @@ ARCHIVES = [
         problems=("expected at most .* bytes unpacked",),
     ),
     Refused(
+        name="link_bomb.tar.gz",
+        make=tarred(
+            (member("big"), bytes(30 << 20)),
+            *((member(f"copy-{i}", tarfile.LNKTYPE, "big"), b"") for i in range(200)),
+        ),
+        problems=("expected at most .* bytes unpacked, a link counting like a copy",),
+    ),
+    Refused(
+        name="link_bomb_of_folders.tar.gz",
+        make=tarred(
+            (member("a/big"), bytes(4 << 20)),
+            *(
+                (member(f"{outer}/{i}", tarfile.SYMTYPE, f"../{inner}"), b"")
+                for outer, inner in ("ba", "cb", "dc")
+                for i in range(4)
+            ),
+        ),
+        problems=("expected at most .* bytes unpacked, a link counting like a copy",),
+    ),
+    Refused(
         name="20001_files.zip", make=zipped(many_members), problems=("at most 20,000 members",)
     ),
     Refused(

@@ -165,8 +165,12 @@ def contest(tmp_path_factory: pytest.TempPathFactory, backend: str) -> Contest:
     return Contest(folder)
 
 
-HARMLESS = {"gvisor": {"CHANGED niceness"}}
-"""What may change: gVisor keeps the number for who asks, and does nothing with it."""
+ALSO_RIGHT = {("gvisor", "fork_bomb"): (Verdict.CRASHED,)}
+"""On one backend alone: gVisor's kernel is itself a process, which a fork bomb may starve."""
+
+HARMLESS = {"gvisor": {"CHANGED niceness", "CHANGED: took terminals 400"}}
+"""What may change: gVisor keeps the number for who asks, and does nothing with it; and its
+terminals are its own kernel's, in the box's memory."""
 
 
 @pytest.fixture(scope="module")
@@ -241,10 +245,10 @@ EVERY_ROUND = pytest.mark.parametrize("kind", ROUNDS)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_case_gets_its_verdict(ran: Ran, name: str) -> None:
+def test_every_case_gets_its_verdict(ran: Ran, backend: str, name: str) -> None:
     case, result = CASES[name], ran.results[name]
     note = "; ".join(result["notes"])
-    assert result["verdict"] in case.verdicts, (
+    assert result["verdict"] in (*case.verdicts, *ALSO_RIGHT.get((backend, name), ())), (
         note,
         ran.log(name)[-2000:].decode(errors="replace"),
     )

@@ -304,3 +304,34 @@ def test_nothing_is_overwritten(hundred: Dataset) -> None:
 
 def test_target_class_csv_has_no_header() -> None:
     assert target_class_csv(["x", "y"], [3, 12]) == "x.png,3\ny.png,12\n"
+
+
+def test_what_macos_leaves_beside_an_image_is_no_image(folder: Path) -> None:
+    (folder / "images/._a.png").write_bytes(b"\0\5\x16\7")
+    assert load(folder, GOOD).image_ids == IDS
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.PNG", "rename it to a.png"),
+        ("A.png", "rename it to a.png"),
+        ("a.jpg", "save it as an 8-bit RGB PNG"),
+        ("a.JPEG", "save it as an 8-bit RGB PNG"),
+    ],
+)
+def test_a_file_that_is_called_otherwise_gets_one_message(
+    folder: Path, name: str, remedy: str
+) -> None:
+    (folder / "images/a.png").rename(folder / "images" / name)
+    assert problems(folder, GOOD) == [
+        f"images.csv:3: the image images/a.png does not exist; {name} does: {remedy}"
+    ]
+
+
+def test_ids_with_an_extension_get_one_message(folder: Path) -> None:
+    ids = "ImageId,TrueLabel\na.png,1\nb-2.png,2\nc.3.png,3\n"
+    assert problems(folder, ids) == [
+        'images.csv:2: ImageId "a.png", and 2 more, must be a file name without extension; '
+        'write "a"'
+    ]

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from advcomp.errors import SandboxError
-from advcomp.rules.decode import INVALID, NOT_REACHED, VALID, find_blobs, pack_blobs, read_answer
+from advcomp.rules.decode import NOT_REACHED, VALID, find_blobs, pack_blobs, read_answer
+from advcomp.rules.faults import Fault
 from advcomp.rules.images import encode_png
 
 IMAGES: NDArray[np.uint8] = np.arange(3 * 2 * 4 * 3, dtype=np.uint8).reshape(3, 2, 4, 3)
@@ -36,6 +37,7 @@ def test_program_judges_each_file_and_returns_the_samples(tmp_path: Path) -> Non
     valid, pixels = run_decoder(tmp_path, files)
     decoded = read_answer(valid, pixels, count=5, height=2, width=4)
     assert decoded.valid.tolist() == [True, False, True, False, True]
+    assert decoded.faults == (None, Fault.FORMAT, None, Fault.FORMAT, None)
     assert np.array_equal(decoded.pixels[decoded.valid], IMAGES)
     assert not decoded.pixels[~decoded.valid].any()
 
@@ -53,7 +55,7 @@ def test_what_was_judged_before_the_decoder_died_is_on_record(tmp_path: Path) ->
         file.seek(0, 2)
         pack_blobs([PNGS[1]], file)
     valid, pixels = decode(tmp_path, "prlimit", f"--as={4 << 30}")
-    assert valid == bytes([VALID, INVALID, NOT_REACHED, NOT_REACHED])
+    assert valid == bytes([VALID, Fault.FORMAT.code, NOT_REACHED, NOT_REACHED])
     decoded = read_answer(valid, pixels, count=4, height=2, width=4)
     assert decoded.valid.tolist() == [True, False]
     assert np.array_equal(decoded.pixels[0], IMAGES[0])
@@ -110,7 +112,9 @@ def test_answer_of_the_wrong_length_is_our_failure(
 
 
 def test_nothing_counts_after_the_first_byte_that_is_no_judgement() -> None:
-    for hole in (0, 3, 255):
-        decoded = read_answer(bytes([1, 2, hole, 1]), bytes(96), count=4, height=2, width=4)
+    for hole in (0, 2, 15, Fault.IN_A_FOLDER.code + 1, 255):
+        decoded = read_answer(
+            bytes([1, Fault.DATA.code, hole, 1]), bytes(96), count=4, height=2, width=4
+        )
         assert decoded.valid.tolist() == [True, False]
         assert decoded.pixels.shape == (2, 2, 4, 3)

@@ -152,6 +152,104 @@ def test_layers_may_hold_absolute_links_whiteouts_and_devices(tmp_path: Path) ->
     assert checked(tmp_path, docker_archive(config_of([good]), [good])).is_dir()
 
 
+Member = tuple[str, bytes, str]
+"""Path, type and link target of a member of a layer."""
+FILE, FIFO, DEVICE = tarfile.REGTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE
+FOLDER, LINK, HARD = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+PASSWD = "etc/passwd"
+
+
+def layers_of(*layers: list[Member]) -> bytes:
+    """An image of layers that hold nothing but kinds of files."""
+    made = []
+    for members in layers:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for name, kind, target in members:
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, target
+                tar.addfile(info)
+        made.append(packed.getvalue())
+    return docker_archive(config_of(made), made)
+
+
+@pytest.mark.parametrize(
+    "path", ["etc/passwd", "etc/group", "etc/hosts", "etc/hostname", "etc/resolv.conf"]
+)
+@pytest.mark.parametrize(
+    ("kind", "said"), [(FIFO, "is a FIFO"), (DEVICE, "is a device"), (FOLDER, "is a folder")]
+)
+def test_what_an_engine_opens_must_be_a_plain_file(
+    tmp_path: Path, path: str, kind: bytes, said: str
+) -> None:
+    assert f"its /{path} {said}" in refused(tmp_path, layers_of([(path, kind, "")]))
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([[(PASSWD, FILE, "")], [(PASSWD, FIFO, "")]], "is a FIFO"),
+        ([[(PASSWD, FIFO, "")], [("etc/other", FILE, "")]], "is a FIFO"),
+        ([[(PASSWD, FIFO, "")], [("etc/.wh.other", FILE, "")]], "is a FIFO"),
+        # Of its own layer a white-out takes nothing away, in whatever order.
+        ([[(PASSWD, FIFO, ""), ("etc/.wh.passwd", FILE, "")]], "is a FIFO"),
+        ([[], [("etc/.wh..wh..opq", FILE, ""), (PASSWD, FIFO, "")]], "is a FIFO"),
+        ([[("x", FIFO, ""), (PASSWD, LINK, "../x")]], 'leads to "x", which is a FIFO'),
+        ([[("x", FIFO, "")], [(PASSWD, LINK, "/x")]], 'leads to "x", which is a FIFO'),
+        ([[(PASSWD, LINK, "/x")], [("x", FIFO, "")]], 'leads to "x", which is a FIFO'),
+        ([[(PASSWD, LINK, "../../../x"), ("x", DEVICE, "")]], 'leads to "x", which is a device'),
+        ([[("x", FIFO, ""), (PASSWD, HARD, "x")]], "is a FIFO"),
+        ([[("x", FIFO, "")], [(PASSWD, HARD, "x")]], "is a FIFO"),
+        ([[("e/passwd", FIFO, "")], [("etc", LINK, "e")]], 'leads to "e/passwd", which is a FIFO'),
+        ([[(PASSWD, LINK, "/proc/self/fd/0")]], "is a link into /proc"),
+        ([[(PASSWD, LINK, "../dev/zero")]], "is a link into /dev"),
+        (
+            [[(PASSWD, LINK, "group"), ("etc/group", LINK, "passwd")]],
+            "is a link that leads in circles",
+        ),
+        ([[("etc", FIFO, "")]], 'leads to "etc", which is a FIFO'),
+        ([[(PASSWD, FIFO, "")], [("etc", FOLDER, "")]], "is a FIFO"),
+        ([[(PASSWD, FILE, "")], [(f"{PASSWD}/x", FILE, "")]], "is a folder"),
+    ],
+)
+def test_layers_are_laid_over_one_another_as_engines_do(
+    tmp_path: Path, layers: list[list[Member]], said: str
+) -> None:
+    assert f"its /{PASSWD} {said}" in refused(tmp_path, layers_of(*layers))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [[]],
+        [[(PASSWD, FILE, "")]],
+        [[(PASSWD, FIFO, "")], [(PASSWD, FILE, "")]],
+        [[(PASSWD, FIFO, "")], [("etc/.wh.passwd", FILE, "")]],
+        [[(PASSWD, FIFO, "")], [(".wh.etc", FILE, "")]],
+        [[(PASSWD, FIFO, "")], [("etc/.wh..wh..opq", FILE, ""), ("etc/group", FILE, "")]],
+        [[(PASSWD, FIFO, "")], [("etc", FILE, "")], [("etc", FOLDER, "")]],
+        [[("store/passwd", FILE, ""), (PASSWD, LINK, "/store/passwd")]],
+        [[("etc/hosts", LINK, "/run/hosts"), ("etc/mtab", LINK, "/proc/mounts")]],
+        [[("dev/console", DEVICE, ""), ("run/pipe", FIFO, "")]],
+        [[("store/passwd", FIFO, "")], [(PASSWD, LINK, "/store/passwd")],
+         [("store/passwd", FILE, "")]],
+    ],
+)  # fmt: skip
+def test_images_as_they_are_built_are_taken(tmp_path: Path, layers: list[list[Member]]) -> None:
+    assert checked(tmp_path, layers_of(*layers)).is_dir()
+
+
+def test_a_layer_cannot_tell_the_overlay_file_system_what_to_show(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("etc")
+        info.type, info.pax_headers = FOLDER, {"SCHILY.xattr.trusted.overlay.redirect": "/other"}
+        tar.addfile(info)
+    bad = packed.getvalue()
+    said = refused(tmp_path, docker_archive(config_of([bad]), [bad]))
+    assert "attributes that are the kernel's own" in said
+
+
 def test_a_layer_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     bomb = tar_of({"zeros": bytes(64 << 20)})
     assert "bytes unpacked; got more" in refused(tmp_path, oci_layout(config_of([bomb]), [bomb]))
@@ -177,10 +275,13 @@ def test_a_sparse_file_counts_for_what_it_claims_to_be(tmp_path: Path) -> None:
 def test_an_image_of_too_many_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layer, "MAX_LAYER_MEMBERS", 1)
-    many = tar_of({"one": b"", "two": b""})
-    said = refused(tmp_path, docker_archive(config_of([many]), [many]))
-    assert "at most 1 files in a layer" in said
+    """Of all layers together: every one of them takes room on the engine's disk."""
+    monkeypatch.setattr(layer, "MAX_IMAGE_MEMBERS", 2)
+    assert checked(tmp_path, docker_archive(config_of(LAYERS), LAYERS)).is_dir()
+    more = (*LAYERS, tar_of({"a/one": b""}))
+    (tmp_path / "again").mkdir()
+    said = refused(tmp_path / "again", docker_archive(config_of(more), more))
+    assert "at most 2 files; got more" in said
 
 
 @pytest.mark.parametrize(

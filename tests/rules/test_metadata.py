@@ -156,6 +156,13 @@ def test_a_line_that_could_be_another_is_not_told(folder: Path, last: bytes) -> 
     assert told.endswith("got 2")
 
 
+def test_a_misspelt_key_is_told_the_nearest_as_problem_and_as_note(folder: Path) -> None:
+    told = problems(folder, {"type": "attack", "container": "x", "entrypoint": "run_attack.sh"})
+    assert told[1] == (
+        '"entrypoint" is unknown and ignored; the nearest known one is "entry_point"'
+    )
+
+
 def test_everything_wrong_is_told_at_once(folder: Path) -> None:
     told = problems(folder, {"type": "x", "entry_point": "/x", "container_gpu": 1, "more": 2})
     assert [sentence.split('"')[1] for sentence in told] == [

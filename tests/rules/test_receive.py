@@ -1,8 +1,12 @@
 """The referee's end of unpacking trusts nothing that the unpacker says."""
 
 import struct
+import subprocess
+import sys
+from collections.abc import Callable
 from io import BytesIO, RawIOBase
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -139,3 +143,51 @@ def test_a_pipe_may_hand_over_little_at_a_time(tmp_path: Path) -> None:
     data = stream((b"F", b"x"), (b"B", b"content")).getvalue()
     receive(Dribble(data), tmp_path / "out", name="entry")  # type: ignore[arg-type]
     assert (tmp_path / "out/x").read_bytes() == b"content"
+
+
+BESIDE_A_SMALL_DISK = """
+    import sys
+    from pathlib import Path
+    from advcomp.errors import InvalidSubmission
+    from advcomp.rules.receive import receive
+    folder = Path(sys.argv[1], "out")
+    try:
+        receive(sys.stdin.buffer, folder, name="entry", max_bytes=int(sys.argv[2]))
+    except (InvalidSubmission, OSError) as error:
+        print(error)
+    print(folder.exists())
+"""
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "told"),
+    [
+        (3 << 20, "[Errno 28] No space left on device"),
+        ((3 << 20) - 1, "entry: cannot be unpacked: there are more bytes than a submission may"),
+    ],
+)
+@pytest.mark.parametrize(
+    "records",
+    [
+        ((b"F", b"x"), *[(b"B", bytes(1 << 19))] * 6),
+        ((b"F", b"x"), *[(b"B", bytes(1 << 19))] * 3, (b"D", b"a"), (b"C", b"a/y\0x")),
+    ],
+    ids=["content", "copies"],
+)
+def test_a_full_disk_is_the_matter_of_an_entry_only_beyond_its_limit(
+    require: Callable[[str], None],
+    tmp_path: Path,
+    records: tuple[tuple[bytes, bytes], ...],
+    max_bytes: int,
+    told: str,
+) -> None:
+    """The disk has 1 MiB: full long before all is counted."""
+    require("bubblewrap")
+    walls = ["bwrap", "--dev-bind", "/", "/", "--size", str(1 << 20), "--tmpfs", str(tmp_path)]
+    program = [sys.executable, "-c", dedent(BESIDE_A_SMALL_DISK), str(tmp_path), str(max_bytes)]
+    done = subprocess.run(
+        [*walls, *program], input=stream(*records).getvalue(), capture_output=True, check=True
+    )
+    said, left = done.stdout.decode().splitlines()
+    assert said.startswith(told)
+    assert left == "False"

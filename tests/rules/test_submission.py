@@ -19,13 +19,19 @@ def test_name_is_the_base_name_without_archive_extension(path: str, name: str) -
 
 
 def test_only_folders_and_archives_are_submissions(tmp_path: Path) -> None:
-    for name in ("a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.py"):
+    for name in ("a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.py", "a.tar.xz", "a.tar.bz2"):
         (tmp_path / name).touch()
     (tmp_path / "folder.zip").mkdir()
     assert not is_archive(tmp_path)
     assert not is_archive(tmp_path / "folder.zip")
     assert all(is_archive(tmp_path / name) for name in ("a.zip", "a.tar", "a.tar.gz"))
-    for name, got in (("a.tgz", "something else"), ("a.py", "something else"), ("b", "nothing")):
+    for name, got in (
+        ("a.tgz", r"a \.tgz; unpack it, and pack its folder as \.tar\.gz"),
+        ("a.tar.xz", r"a \.tar\.xz; unpack it"),
+        ("a.tar.bz2", r"a \.tar\.bz2; unpack it"),
+        ("a.py", r"a file named a\.py"),
+        ("b", "nothing"),
+    ):
         with pytest.raises(InvalidSubmission, match=rf"must be a folder, \.zip.*got {got}"):
             is_archive(tmp_path / name)
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.folders import copy_folder, digest_folder, pack_folder
+from advcomp.rules.inventory import Kind, Listing, Member, settle
 from advcomp.rules.receive import receive
 from advcomp.rules.unpack import unpack
 
@@ -285,6 +286,7 @@ def test_everything_wrong_is_told_at_once(take: Take, tmp_path: Path) -> None:
     assert len(refused(take, items, tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_too_many_members_are_refused(tmp_path: Path, take_archive: TakeArchive) -> None:
     items = [Item(f"{i // 500}/{i}", b"") for i in range(20_000)]
     with pytest.raises(InvalidSubmission, match="expected at most 20,000 files and folders"):
@@ -418,6 +420,32 @@ def test_bombs_are_refused_by_ratio(tmp_path: Path, take_archive: TakeArchive) -
     for make, name in ((make_zip, "b.zip"), (make_tar, "b.tar.gz")):
         with pytest.raises(InvalidSubmission, match="100 times what was packed"):
             take_archive(make([META, Item("zeros", zeros)], tmp_path / name))
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
+def test_copies_for_links_count_like_files_before_they_are_made(
+    tmp_path: Path, suffix: str
+) -> None:
+    """An archive of this size may unpack to 32 MiB."""
+    items = [META, RUN, Item("big", bytes(15 << 20)), Item("link", link="big")]
+    make = make_zip if suffix == "zip" else make_tar
+    receive(records_of(make(items, tmp_path / f"in.{suffix}")), tmp_path / "in", name="entry")
+    assert (tmp_path / "in/link").stat().st_size == 15 << 20
+    bomb = records_of(make([*items, Item("more", link="link")], tmp_path / f"bomb.{suffix}"))
+    assert len(bomb.getvalue()) < 1000  # nothing was unpacked
+    with pytest.raises(InvalidSubmission, match="bytes unpacked, a link counting like a copy"):
+        receive(bomb, tmp_path / "out", name="entry")
+
+
+def test_hard_links_count_like_files(tmp_path: Path, take_archive: TakeArchive) -> None:
+    hard = [tarfile.TarInfo(f"link-{i}") for i in range(20)]
+    for info in hard:
+        info.type, info.linkname = tarfile.LNKTYPE, "big"
+    big = tarfile.TarInfo("big")
+    archive = tar_of(tmp_path / "entry.tar.gz", (big, bytes(30 << 20)), *((i, b"") for i in hard))
+    assert archive.stat().st_size < 64 << 10
+    with pytest.raises(InvalidSubmission, match="bytes unpacked, a link counting like a copy"):
+        take_archive(archive)
 
 
 def test_well_packed_files_are_not_bombs(pack: Pack, take_archive: TakeArchive) -> None:
@@ -556,7 +584,7 @@ def test_zips_from_systems_without_modes_are_read(
 
 
 def tar_of(path: Path, *infos: tuple[tarfile.TarInfo, bytes]) -> Path:
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
         for info, content in infos:
             info.size = len(content) or info.size
             archive.addfile(info, BytesIO(content))
@@ -709,3 +737,14 @@ def test_digest_covers_names_contents_exec_bits_and_folders(tmp_path: Path) -> N
     (folder / "a").chmod(0o600)
     os.utime(folder / "a", (1, 1))
     assert digest_folder(folder) == digests[0]
+
+
+def test_a_zip_with_backslashes_gets_one_line_with_the_remedy() -> None:
+    members = [Member(path=f"sub\\file{n}", kind=Kind.FILE) for n in range(30)]
+    with pytest.raises(InvalidSubmission) as caught:
+        settle(Listing(members=members), wrapped=True)
+    (told,) = caught.value.problems
+    assert told.startswith(
+        '"sub\\\\file0" and 29 more: a backslash in a path, where expected is /'
+    )
+    assert "python3 -m zipfile -c NAME.zip FOLDER" in told

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from advcomp.errors import SandboxError
+from advcomp.sandbox import probe
+from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.doctor.checks import Check, check_machine
 from advcomp.terminal.doctor import as_json, as_lines
 
@@ -36,7 +39,7 @@ def test_the_doctor_never_fails_for_want_of_programs(
     monkeypatch.setenv("PATH", str(tmp_path))
     checks = {check.name: check for check in check_machine()}
     assert not any(checks[name].works for name in BACKENDS)
-    assert checks["bubblewrap"].remedy == "sudo apt-get install bubblewrap"
+    assert checks["bubblewrap"].remedy == "`sudo apt-get install bubblewrap`"
     assert {checks[name].version for name in BACKENDS} == {None}
 
 
@@ -91,6 +94,7 @@ CHECKS = [
 
 def test_people_get_lines_with_remedies_and_warnings() -> None:
     assert list(as_lines(CHECKS)) == [
+        "ready: bubblewrap, weak limits (results are marked so)",
         "ok  bubblewrap: version bwrap 0.8.0, limits: weak",
         "NO  docker: not \\x1b[31m there",
         "    really",
@@ -102,7 +106,45 @@ def test_people_get_lines_with_remedies_and_warnings() -> None:
 
 def test_only_the_name_at_the_head_of_a_reason_is_left_out() -> None:
     gpus = Check(name="gpus", works=False, reason="gpus: none; looked at /nvidia/gpus: no GPU")
-    assert list(as_lines([gpus])) == ["NO  gpus: none; looked at /nvidia/gpus: no GPU"]
+    assert list(as_lines([gpus]))[1:] == ["NO  gpus: none; looked at /nvidia/gpus: no GPU"]
+
+
+def test_one_line_first_says_what_is_ready() -> None:
+    def first(*names: str) -> str:
+        return next(as_lines([Check(name=name, works=True, reason="fine") for name in names]))
+
+    assert first("bubblewrap", "limits") == "ready: bubblewrap, full limits"
+    assert first("bubblewrap", "docker", "limits") == "ready: bubblewrap, full limits; also docker"
+    assert first("podman", "limits").startswith("ready with --sandbox podman only")
+    assert first("limits", "gpus").startswith("not ready: no sandbox works here")
+
+
+def test_a_flaw_of_a_shared_program_is_told_once() -> None:
+    flaw = "runc 1.1.5 may have CVE-1"
+    checks = [
+        Check(name=name, works=True, reason="fine", warnings=(flaw,))
+        for name in ("docker", "podman", "gvisor")
+    ]
+    told = [line for line in as_lines(checks) if "CVE-1" in line]
+    assert told == [f"    warning (also of podman, gvisor): {flaw}"]
+
+
+def test_an_engine_that_falls_silent_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers at first, and not any more when a container is to start."""
+
+    def silent(_hidden: object) -> Sandbox:
+        raise SandboxError("docker create: no answer within 60 s")
+
+    def broken(_hidden: object) -> Sandbox:
+        raise subprocess.TimeoutExpired("runsc", 60)
+
+    backends = {"docker": silent, "gvisor": broken, "bubblewrap": probe.BACKENDS["bubblewrap"]}
+    monkeypatch.setattr(probe, "BACKENDS", backends)
+    checks = {check.name: check for check in check_machine()}
+    assert "docker create: no answer within 60 s" in checks["docker"].reason
+    assert not checks["docker"].works
+    assert "runsc" in checks["gvisor"].reason
+    assert {"bubblewrap", "limits", "gpus", "advisories"} <= {*checks}
 
 
 def test_programs_get_tables() -> None:

@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 from support.backends import marked
 
-from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.errors import (
+    InvalidSubmission,
+    SandboxError,
+    SandboxTimeout,
+    SandboxUnavailable,
+)
 from advcomp.sandbox.backends.container import Containers
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.box.identity import UidLease
 from advcomp.sandbox.engine.client import Engine, open_engine, open_engines
 from advcomp.sandbox.engine.hardening import walls
+from advcomp.sandbox.engine.image_supply import EngineImages
 from advcomp.sandbox.engine.orphans import owned, reap
 from advcomp.sandbox.engine.ownership import OWNER
 from advcomp.sandbox.limits.cgroups import owner_tag
@@ -183,7 +189,7 @@ def test_an_engine_that_does_not_answer_in_time_is_our_failure(tmp_path: Path) -
     client = tmp_path / "client"
     client.write_text("#!/bin/sh\nsleep 60\n")
     client.chmod(0o755)
-    with pytest.raises(SandboxError, match=r"docker version: no answer within 0\.2 s"):
+    with pytest.raises(SandboxTimeout, match=r"docker version: no answer within 0\.2 s"):
         Engine("docker", str(client)).call("version", timeout_s=0.2)
 
 
@@ -215,3 +221,37 @@ def test_an_engine_that_is_not_there_is_named_with_its_remedy(
         with pytest.raises(SandboxUnavailable, match=expected) as told:
             open_engines(name)
         assert "apt-get install" in told.value.problems[-1]
+
+
+@pytest.mark.parametrize(
+    ("complaint", "error", "told"),
+    [
+        ("write /var/lib/x: no space left on device", OSError, "No space left on device"),
+        ("invalid tar header", InvalidSubmission, "docker does not load it; to see why"),
+    ],
+)
+def test_a_full_disk_of_an_engine_is_ours_and_what_it_refuses_is_the_entrys(
+    tmp_path: Path, complaint: str, error: type[Exception], told: str
+) -> None:
+    client = tmp_path / "client"
+    client.write_text(
+        f'#!/bin/sh\ncase $1 in load) echo "Error: {complaint}" >&2; exit 1;;\n'
+        "image) exit 1;; esac\n"
+    )
+    client.chmod(0o755)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/config.json").write_text("{}")
+    with pytest.raises(error, match=told):
+        EngineImages(Engine("docker", str(client))).load(tmp_path / "parts")
+
+
+def test_a_client_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    mark = f"86405.{os.getpid()}"
+    client = tmp_path / "client"
+    client.write_text(f"#!/bin/sh\nsleep {mark} &\nsleep {mark}\n")
+    client.chmod(0o755)
+    start = time.monotonic()
+    with pytest.raises(SandboxTimeout):
+        Engine("docker", str(client)).call("version", timeout_s=0.5)
+    assert time.monotonic() - start < 20
+    until(lambda: not running(mark))

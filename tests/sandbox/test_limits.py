@@ -6,6 +6,7 @@ a folder that looks like one.
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, LimitTier
 from advcomp.sandbox.limits.cgroups import CgroupV2, Usage, Weak, is_own, new_name, reap
+from advcomp.sandbox.limits.inherited import most_open_files
+from advcomp.sandbox.limits.sockets import SocketQueues, cap_sockets, most_queued_bytes
 from advcomp.sandbox.limits.tiers import choose, divide, groups_by_hand, own_groups
 
 LIMITS = Limits(wall_s=1, memory_bytes=1 << 30, cpus=1.5, pids=100)
@@ -169,3 +172,73 @@ def test_the_chosen_tier_tells_why_no_better_one_works() -> None:
     tiers = [LimitTier.CGROUP_V2, LimitTier.CGROUP_V1, LimitTier.WEAK]
     assert list(choice.why_not_better) == tiers[: tiers.index(choice.keeper.tier)]
     assert all(choice.why_not_better.values())
+
+
+@pytest.mark.parametrize(
+    ("processors", "pids", "cpus", "table", "expected"),
+    [
+        (2, 64, 1, 2_466_183, 1024),
+        (2, 512, 1, 2_466_183, 802),
+        (64, 512, 1, 26_000_000, 264),
+        (1, 512, 4, 100_000, 65),
+        (16, 512, 0.5, 1_000_000, 64),
+        (64, 512, 1, 2**63 - 1, 1024),
+    ],
+)
+def test_open_files_leave_most_of_the_machines_table(
+    processors: int, pids: int, cpus: float, table: int, expected: int
+) -> None:
+    limits = Limits(wall_s=1, memory_bytes=1 << 30, cpus=cpus, pids=pids)
+    assert most_open_files(limits, processors, table) == expected
+
+
+def test_a_limit_is_never_above_what_this_process_can_give() -> None:
+    told = subprocess.run(
+        [
+            *("sh", "-c", 'ulimit -n 128; exec "$@"', "sh", sys.executable, "-c"),
+            "from advcomp.sandbox.base import Limits\n"
+            "from advcomp.sandbox.limits.inherited import inherited_limits\n"
+            "limits = Limits(wall_s=1, memory_bytes=1 << 30)\n"
+            "print(inherited_limits(limits, 0, processors=1))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "'nofile': 128," in told.stdout
+
+
+def test_what_sockets_queue_is_capped_where_cgroup_v1_can(tmp_path: Path) -> None:
+    assert not cap_sockets(tmp_path, 1 << 30)
+    (tmp_path / "memory.kmem.tcp.limit_in_bytes").write_text("9223372036854771712\n")
+    assert cap_sockets(tmp_path, 128 << 20)
+    assert (tmp_path / "memory.kmem.tcp.limit_in_bytes").read_text() == f"{16 << 20}\n"
+    assert most_queued_bytes(4 << 30) == 64 << 20
+
+
+def test_what_is_queued_is_seen_in_another_network_and_never_in_ours() -> None:
+    """Ours is the machine's, with everybody's sockets."""
+    program = (
+        "import socket, sys\n"
+        "held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in '12']\n"
+        "held[0].bind(('127.0.0.1', 0))\n"
+        "for _ in range(3): held[1].sendto(bytes(30_000), held[0].getsockname())\n"
+        "print(flush=True); sys.stdin.read()\n"
+    )
+    for walls in ([], ["bwrap", "--unshare-net", "--bind", "/", "/", "--proc", "/proc"]):
+        with subprocess.Popen(
+            [*walls, sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            pid = process.pid
+            if walls:
+                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                pid = int(children[0]) if children else pid
+            queued = SocketQueues(pid, ip_is_counted=False).bytes()
+            counted = SocketQueues(pid, ip_is_counted=True).bytes()
+            process.communicate()
+        assert (queued >= 90_000) == bool(walls)
+        assert counted == 0

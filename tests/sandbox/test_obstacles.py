@@ -1,10 +1,18 @@
 """What engines and the system say when something is missing, as recorded, and the remedies."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from advcomp.sandbox.doctor.checks import CDI_REMEDY
+from advcomp.sandbox.engine.client import REMEDIES
+from advcomp.sandbox.limits.tiers import DELEGATION
 from advcomp.sandbox.obstacles import (
+    APPARMOR_REMEDY,
+    SAYINGS,
+    SUBUID_REMEDY,
     explained,
     rootless_obstacle,
     system_obstacle,
@@ -135,3 +143,36 @@ def test_other_systems_have_containers_only(system: str, name: str) -> None:
     assert f"on {name} submissions run in containers only" in found[0]
     assert "virtual machine with Linux" in found[1]
     assert system_obstacle("Linux") is None
+
+
+REMEDIES_WITH_COMMANDS = (
+    APPARMOR_REMEDY,
+    SUBUID_REMEDY,
+    DELEGATION,
+    CDI_REMEDY,
+    *REMEDIES.values(),
+    *(saying.remedy for saying in SAYINGS if saying.reason.find("hold it") < 0),
+)
+COMMAND = re.compile(r"`([^`]+)`")
+
+
+def test_what_stands_in_backticks_can_be_typed() -> None:
+    commands = [command for text in REMEDIES_WITH_COMMANDS for command in COMMAND.findall(text)]
+    assert len(commands) > 12
+    for command in commands:
+        assert "\n" not in command
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    for text in REMEDIES_WITH_COMMANDS:
+        outside = COMMAND.sub("", text)
+        assert outside.count("`") == 0
+        assert not re.search(r"\b(sudo|apt-get|podman machine)\b", outside), outside
+
+
+def test_the_profile_that_is_to_be_typed_is_one_that_apparmor_reads() -> None:
+    command = COMMAND.findall(APPARMOR_REMEDY)[0].split(" | ")[0]
+    written = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    assert written.stdout == (
+        "abi <abi/4.0>,\ninclude <tunables/global>\n\n"
+        "profile bwrap /usr/bin/bwrap flags=(unconfined) {\n"
+        "  userns,\n  include if exists <local/bwrap>\n}\n"
+    )

@@ -10,7 +10,7 @@ import pytest
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.leaderboard import COLUMNS, as_csv, cell, read_rows
+from advcomp.scoring.leaderboard import COLUMNS, as_csv, cell, read_rows, remarks_on_scores
 from advcomp.scoring.publish import write_results
 from advcomp.scoring.results import Entry, JobRecord, Results
 from advcomp.scoring.scores import Absence
@@ -188,6 +188,7 @@ JOB = JobRecord(
     verdict=Verdict.PARTIAL,
     exit_code=0,
     wall_seconds=1.25,
+    cpu_seconds=0.5,
     max_rss_bytes=1024,
 )
 
@@ -207,9 +208,9 @@ def test_verdicts_csv_byte_by_byte() -> None:
     )
     assert verdicts_csv([JOB, other]) == (
         "job,submission,stage,epsilon,shard,images,valid,verdict,exit_code,signal,"
-        "wall_seconds,max_rss_bytes,note\n"
-        "zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,1024,\n"
-        'oak 1,oak,defense,,1,3,0,CRASHED,,9,0.300000,,"killed, by signal"\n'
+        "wall_seconds,cpu_seconds,max_rss_bytes,note\n"
+        "zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,0.500000,1024,\n"
+        'oak 1,oak,defense,,1,3,0,CRASHED,,9,0.300000,,,"killed, by signal"\n'
     )
 
 
@@ -226,7 +227,7 @@ def test_verdicts_csv_byte_by_byte() -> None:
 )
 def test_a_note_is_one_printable_line_and_no_formula(note: str, written: str) -> None:
     line = verdicts_csv([replace(JOB, note=note)]).splitlines()[1]
-    assert line == f"zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,1024,{written}"
+    assert line == f"zap eps 8,zap,attack,8,0,2,1,PARTIAL,0,,1.250000,0.500000,1024,{written}"
     line.encode()
 
 
@@ -310,3 +311,27 @@ def test_the_columns_are_those_of_the_rules() -> None:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path) -> None:
+    content = {
+        "left_out": [
+            {"name": "zap", "ranks_without_and_with_it": {"oak": [2, 1], "reed": [1, None]}},
+            {"name": "aim", "ranks_without_and_with_it": {}},
+        ],
+        "own_pairs": {"left_out": [["oak", "zap"], ["zap", "oak"]]},
+        "scoring": {"opponents": "teams"},
+    }
+    (tmp_path / "results.json").write_text(json.dumps(content), encoding="utf-8")
+    assert remarks_on_scores(tmp_path) == [
+        "incomplete: zap scores nobody; so oak has rank 2 (with it: 1), reed has rank 1"
+        " (with it: none)",
+        "incomplete: aim scores nobody; that changed no rank",
+        "left out, as no played pairs connect them: own pairs of oak, zap",
+    ]
+
+
+def test_what_was_left_out_of_a_run_is_said(results: Results, tmp_path: Path) -> None:
+    write_results(tmp_path, results, [JOB], NO_BOOTSTRAP, {})
+    (line,) = remarks_on_scores(tmp_path)
+    assert line.startswith("incomplete: zap scores nobody; ")

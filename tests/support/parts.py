@@ -5,7 +5,10 @@
 one worker, so that what a module or a backend needs is made once.
 """
 
+import re
+
 import pytest
+from support.backends import BACKENDS
 
 HOST, ENGINES, ALONE, LONG = "host", "engines", "alone", "long"
 PARTS = (HOST, ENGINES, ALONE, LONG)
@@ -37,6 +40,10 @@ FIRST = {
 """Modules that take longest, in the order in which they begin: who begins late ends late."""
 
 
+_BACKEND = re.compile(rf"\[((?:{'|'.join(BACKENDS)})\b(?:-as-\w+-\w+)?)")
+"""A backend as a parameter; `-as-this-user`, `-as-without-engine` are sandboxes of their own."""
+
+
 def module_of(item: pytest.Item) -> str:
     """`sandbox/test_engines.py`, from any folder that pytest was started in."""
     return "/".join(item.path.parts[item.path.parts.index("tests") + 1 :])
@@ -61,16 +68,13 @@ def cleans_engines(item: pytest.Item) -> bool:
     return needs_engines(item) and module_of(item) in CLEAN_ENGINES
 
 
-def group_of(item: pytest.Item) -> str:
-    """Tests of one module stay together, but for those of its other backends."""
-    if part_of(item) == ALONE:
+def group_of(name: str) -> str:
+    """Of a test's name: its module and its backend, on which one worker makes both once."""
+    module = name.partition("::")[0]
+    if module.endswith(CLEAN_ENGINES):
         return ALONE
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    backend = parameters.get("backend", parameters.get("kind", ""))
-    name = "-".join(map(str, backend)) if isinstance(backend, tuple) else str(backend)
-    if "backend" not in parameters and not isinstance(backend, tuple):
-        name = ""
-    return f"{module_of(item)} {name}".strip()
+    backend = _BACKEND.search(name)
+    return f"{module} {backend[1] if backend else ''}".strip()
 
 
 def rank_of(item: pytest.Item) -> tuple[int, int]:

@@ -155,7 +155,7 @@ def test_doctor_exits_4_with_the_remedy_where_bubblewrap_is_missing(
     monkeypatch.setenv("PATH", str(tmp_path))
     result = advcomp("doctor")
     assert result.exit_code == 4
-    assert "NO  bubblewrap: not installed\n    remedy: sudo apt-get" in result.stdout
+    assert "NO  bubblewrap: not installed\n    remedy: `sudo apt-get" in result.stdout
 
 
 def test_the_leaderboard_as_csv_is_the_results_file(run: Path) -> None:

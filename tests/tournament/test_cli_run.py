@@ -247,7 +247,9 @@ def test_no_room_for_results_is_told_with_the_line_that_resumes(contest: Contest
     )
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"advcomp: {run}: expected room for the results; got: No space left")
+    assert last.startswith(
+        f"advcomp: {run}: expected room for the entries and results; got: No space left"
+    )
     assert last.endswith("advcomp run contest.toml --out small")
     assert "Traceback" not in done.stderr
 

@@ -3,9 +3,11 @@
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
@@ -24,10 +26,11 @@ from support.tiny_image import (
     tar_of,
 )
 
-from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.errors import InvalidConfig, RunConflict, SandboxTimeout
 from advcomp.rules.metadata import Metadata
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import ContainerImages
+from advcomp.sandbox.box import process
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.terminal.pulling import pull_in_terminal
 from advcomp.tournament.competitor.validate import opened_validator
@@ -182,6 +185,89 @@ def test_an_image_that_prevents_its_own_start_is_rejected_and_stops_nobody_else(
     for note in rejected.values():
         assert "no container of it starts; /code, /input_images, " in note
         assert str(contest.folder) not in note
+
+
+def special(name: str, kind: bytes) -> bytes:
+    """A layer with one file of a special kind."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.type = kind
+        tar.addfile(info)
+    return packed.getvalue()
+
+
+def test_an_image_with_a_fifo_that_engines_open_is_rejected_before_the_engine_gets_it(
+    contest: Contest, backend: str
+) -> None:
+    layers = [layer("fifo"), special("etc/passwd", tarfile.FIFOTYPE)]
+    config = config_of(layers)
+    attacks = [delivered(contest, "waits", COPY, docker_archive(config, layers))]
+    attacks.append(contest.entry("honest", COPY))
+    defense = contest.entry("const", CONSTANT, kind="defense")
+    run = contest.run(contest.file(attacks, [defense], max_epsilons=[8]), backend=backend).run
+    assert {result.verdict for result in contest.watcher.results} == {Verdict.OK}
+    rejected = {entry.name: entry.notes[0] for entry in load_state(run).entries if entry.rejected}
+    assert set(rejected) == {"waits"}
+    assert "waits/image.tar: its /etc/passwd is a FIFO; engines open it" in rejected["waits"]
+    assert images_of(backend).find(identity(config)) is None
+
+
+HANGING = """#!/bin/sh
+for last; do :; done
+case " $* " in *" start "*)
+    image=$({client} container inspect --format '{{{{.Image}}}}' "$last")
+    if grep -q -e "${{image#sha256:}}" -e all {images}; then exec sleep 600; fi;;
+esac
+exec {client} "$@"
+"""
+"""An engine's client that starts no container of some images and says nothing; `all`: of any."""
+
+
+@pytest.fixture
+def hanging(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of images that the engine starts no container of from now on, and waits for ever."""
+    name = images_of(backend).engine
+    images = tmp_path / "hanging"
+    images.touch()
+    client = tmp_path / "bin" / name
+    client.parent.mkdir()
+    client.write_text(HANGING.format(client=shutil.which(name), images=images))
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(process, "SETUP_S", 5)
+    return images
+
+
+def test_an_image_that_its_engine_waits_for_is_rejected_and_the_run_goes_on(
+    contest: Contest, backend: str, hanging: Path
+) -> None:
+    """Found out once, however many entries name it."""
+    hanging.write_text(tag(backend, contest.folder, "waited for").removeprefix("sha256:"))
+    attacks = [contest.entry(name, COPY, container=NAME) for name in ("one", "two", "three")]
+    attacks.append(contest.entry("honest", COPY))
+    defense = contest.entry("const", CONSTANT, kind="defense")
+    file = contest.file(attacks, [defense], max_epsilons=[8])
+    text = file.read_text().replace("image_map", f'images = ["{NAME}"]\nimage_map')
+    file.write_text(text)
+    start = time.monotonic()
+    run = contest.run(file, backend=backend).run
+    assert time.monotonic() - start < 60
+    assert {result.verdict for result in contest.watcher.results} == {Verdict.OK}
+    rejected = {entry.name: entry.notes[0] for entry in load_state(run).entries if entry.rejected}
+    assert set(rejected) == {"one", "two", "three"}
+    assert all("no container of it starts" in note for note in rejected.values())
+
+
+def test_an_engine_that_starts_nothing_any_more_is_to_blame_and_no_image(
+    contest: Contest, backend: str, hanging: Path
+) -> None:
+    tag(backend, contest.folder, "innocent")
+    entry = contest.entry("mine", COPY, container=NAME)
+    with opened_validator(str(entry), backend) as validator:
+        hanging.write_text("all")
+        with pytest.raises(SandboxTimeout, match="it is not ready after 5 s"):
+            validator.take(validator.sources[0])
 
 
 def test_a_volume_behind_a_link_gives_nothing_to_write_to(contest: Contest, backend: str) -> None:

@@ -40,6 +40,7 @@ def told(contest: Contest) -> dict[str, tuple[int, int]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("view", "schedule"),
     [

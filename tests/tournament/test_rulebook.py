@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advcomp.cli import main
-from advcomp.rules import images, paths, unpack
+from advcomp.rules import images, sizes
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
 from advcomp.scoring.results import JobRecord
@@ -90,11 +90,11 @@ def test_every_choice_is_explained() -> None:
 
 
 def test_the_numbers_are_those_of_the_program() -> None:
-    assert f"At most {paths.MAX_MEMBERS:,} files and folders" in PROSE
-    assert f"{paths.MAX_PACKED_BYTES >> 30} GiB packed" in PROSE
-    assert f"{paths.MAX_UNPACKED_BYTES >> 30} GiB unpacked" in PROSE
-    assert f"unpack to {unpack._ANY_RATIO_BYTES >> 20} MiB" in PROSE
-    assert f"or to {unpack._MAX_RATIO} times" in PROSE
+    assert f"At most {sizes.MAX_MEMBERS:,} files and folders" in PROSE
+    assert f"{sizes.MAX_PACKED_BYTES >> 30} GiB packed" in PROSE
+    assert f"{sizes.MAX_UNPACKED_BYTES >> 30} GiB unpacked" in PROSE
+    assert f"unpack to {sizes._ANY_RATIO_BYTES >> 20} MiB" in PROSE
+    assert f"or to {sizes._MAX_RATIO} times" in PROSE
     assert f"at most {plan.ATTACK_IMAGES} images in a run" in PROSE
     assert f"more than {plan.ATTACK_PIXEL_BYTES >> 20} MiB of pixels (125 of" in PROSE
     assert plan.ATTACK_PIXEL_BYTES // (299 * 299 * 3) == 125

@@ -77,6 +77,7 @@ def test_every_view_gives_the_same_labels(contest: Contest, schedule: str) -> No
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_round_robin_gives_each_batch_of_100_images_one_budget(tmp_path: Path) -> None:
     """Batches 0 and 2 have budget 8, batch 1 has 32; 35 of its images become dark for 0."""
     write_greys(tmp_path / "data", 250)

@@ -162,3 +162,44 @@ def test_drawn_images_are_always_the_same_and_all_different() -> None:
     for image, same in zip(once, again, strict=True):
         assert np.array_equal(image.image, same.image)
         assert image.image.shape == (20, 30, 3)
+
+
+ALL_WRONG = """\
+#!/usr/bin/env python3
+import sys
+from pathlib import Path
+from PIL import Image
+for number, path in enumerate(sorted(Path(sys.argv[1]).glob("*.png"))):
+    image, out = Image.open(path), Path(sys.argv[2]) / path.name
+    if number < 5:
+        image.resize((9, 7)).save(out)
+    elif number < 8:
+        image.save(out, "JPEG")
+    elif number < 9:
+        out.write_bytes(path.read_bytes()[:90])
+"""
+
+
+def test_why_images_are_not_valid_is_said_also_where_only_the_decoder_sees_it(
+    contest: Contest,
+) -> None:
+    """Truncated after the header: only the box finds it, and answers with a byte."""
+    result = validate(f"{contest.file([contest.entry('wrong', ALL_WRONG)], [])}:wrong")
+    assert result.exit_code == 1
+    assert result.stdout.count("5 images are 9x7, expected ") == 2
+    for expected in ("3 images are JPEG, expected PNG", "1 image is truncated",
+                     "1 image is not there", "processor time "):  # fmt: skip
+        assert expected in result.stdout
+
+
+def test_why_labels_are_not_valid_is_said(contest: Contest) -> None:
+    script = 'for f in "$1"/*.png; do echo "$f,3"; done > "$2"'
+    result = validate(f"{contest.file([], [contest.entry('paths', script, 'defense')])}:paths")
+    assert "10 labels are behind a path, expected the file name alone" in result.stdout
+
+
+def test_a_module_that_the_box_lacks_is_named(contest: Contest) -> None:
+    script = "#!/usr/bin/env python3\nimport no_such_module\n"
+    result = validate(f"{contest.file([contest.entry('lacks', script)], [])}:lacks")
+    assert 'hint: the box has no Python module "no_such_module"' in result.stdout
+    assert "advcomp doctor --packages" in result.stdout

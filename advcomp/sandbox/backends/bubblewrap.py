@@ -55,7 +55,7 @@ from advcomp.sandbox.box.finished import (
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import lease_uid
 from advcomp.sandbox.box.launcher import Order
-from advcomp.sandbox.box.process import Box, memory_file, start_box
+from advcomp.sandbox.box.process import Box, memory_file, setup_s, start_box
 from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.shown import (
     ETC_FILES,
@@ -64,8 +64,10 @@ from advcomp.sandbox.box.shown import (
     host_view,
     interpreter_versions,
 )
+from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.limits.cgroups import Group, Keeper
 from advcomp.sandbox.limits.gpus import Gpu, Gpus, bubblewrap_arguments
+from advcomp.sandbox.limits.inherited import inherited_limits
 from advcomp.sandbox.limits.seccomp import filter_program
 
 __all__ = ["Bubblewrap"]
@@ -180,12 +182,13 @@ class Bubblewrap:
             *walls(self._view, spec, uid, code_bytes, etc, gpus),
             *("--seccomp", str(filter_fd)),
         ]
-        arguments_fd = memory_file(b"".join(a.encode() + b"\0" for a in arguments), held)
+        arguments_fd = memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments), held)
         box = start_box(
             lambda channel_fd: [
                 *(self._program, "--args", str(arguments_fd)),
                 *("--", sys.executable, "-I", "-S", "-B", launcher.__file__, str(channel_fd)),
             ],
+            ready_s=setup_s(code_bytes, spec.limits.cpus),
             fds=(arguments_fd, filter_fd, *etc.values(), *([] if code_fd is None else [code_fd])),
             log=log,
             stdout=stdout,
@@ -218,6 +221,8 @@ class Bubblewrap:
             if group.usage().oom_kills == 0:
                 raise
             return no_room_for_the_entry(group.usage())
+        if (why := bound_terminals(box.pid)) is not None:
+            raise SandboxError(f"the box failed: its terminals cannot be bounded ({why})")
         with contextlib.ExitStack() as freed, contextlib.ExitStack() as undo:
             scratch = [
                 freed.enter_context(contextlib.closing(HeldFolder.of_process(box.pid, path)))
@@ -234,8 +239,7 @@ class Bubblewrap:
             def excess() -> str | None:
                 return group.excess(sum(f.used_bytes() for f in (*scratch, output)))
 
-            weak = self.limit_tier is LimitTier.WEAK
-            ending = box.run(spec.limits.wall_s, excess if weak else None)
+            ending = box.run(spec.limits.wall_s, excess)
             usage = group.usage()
             if not (ending.explained or usage.oom_kills):
                 raise SandboxError("the box was killed by somebody else, or by the host's kernel")
@@ -309,14 +313,9 @@ def _writable(spec: RunSpec) -> tuple[str, ...]:
 
 
 def _rlimits(limits: Limits, code_bytes: int) -> list[tuple[int, int]]:
-    """Resource limits of every program.
-
-    A core limit of one byte and not of zero: where the host pipes core dumps into a program of
-    its own, zero does not stop it, one does (core(5), fs/coredump.c). The file size is bounded
-    above all that fits anywhere, so that a full folder is what a program meets first.
-    """
-    largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
-    return [(resource.RLIMIT_CORE, 1), (resource.RLIMIT_FSIZE, largest_file)]
+    """Resource limits of every program, by number."""
+    inherited = inherited_limits(limits, code_bytes, processors=os.cpu_count() or 1)
+    return [(getattr(resource, f"RLIMIT_{name.upper()}"), n) for name, n in inherited.items()]
 
 
 def _open_folder(folder: Path, held: contextlib.ExitStack) -> int:

@@ -47,10 +47,11 @@ from advcomp.sandbox.box.finished import (
 )
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import UidLease, lease_uid, own_uid
-from advcomp.sandbox.box.process import Ending
+from advcomp.sandbox.box.process import Ending, setup_s
 from advcomp.sandbox.box.running import Running
+from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
-from advcomp.sandbox.engine.client import Engine, Image
+from advcomp.sandbox.engine.client import CALL_S, Engine, Image
 from advcomp.sandbox.engine.hardening import order_for, walls
 from advcomp.sandbox.engine.image_supply import EngineImages
 from advcomp.sandbox.engine.metering import KernelsCount, Watchdog
@@ -65,6 +66,8 @@ __all__ = ["OWN_IMAGES", "Containers"]
 
 OWN_IMAGES = ("advcomp/referee", "advcomp/runtime")
 """Images with advcomp in them, the smaller one first."""
+LAST_TRY_S = 5.0
+"""How long a container that could not be removed before may take at the end."""
 
 
 class Containers:
@@ -151,7 +154,7 @@ class Containers:
         left = tuple(self._left)
         self._running.close()
         for container in left:
-            self._remove(container)
+            self._remove(container, LAST_TRY_S)
         if not isinstance(self._own, str):
             self._own.close()
 
@@ -161,7 +164,8 @@ class Containers:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
             raise SandboxError(*problems)
-        if bytes_in_tmpfs(spec.code) > spec.limits.memory_bytes:
+        code_bytes = bytes_in_tmpfs(spec.code)
+        if code_bytes > spec.limits.memory_bytes:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         with contextlib.ExitStack() as held:
             gpus = held.enter_context(Gpus().lent(spec.limits.gpus))
@@ -173,6 +177,7 @@ class Containers:
                 attached = attach(
                     self._engine.command("start", "--attach", "--interactive", container),
                     mark=mark,
+                    ready_s=setup_s(code_bytes, spec.limits.cpus),
                     log=log,
                     stdout=stdout,
                     held=held,
@@ -188,6 +193,7 @@ class Containers:
                 if became is Readiness.DEAD:
                     raise attached.failure("it could not be started")
                 pid = int(self._state(container)["Pid"])
+                self._bound_terminals(pid)
                 with contextlib.ExitStack() as undo:
                     folder = EmptyFolder() if output is None else output.hold(pid)
                     undo.callback(folder.close)
@@ -248,9 +254,9 @@ class Containers:
         first = os.pidfd_open(pid)
         held.callback(os.close, first)
         weak = self.limit_tier is LimitTier.WEAK
-        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(pid, container)
+        meter = Watchdog(spec.limits, pid) if weak else KernelsCount(spec.limits, pid, container)
         watch = Watch(
-            excess=(lambda: meter.excess(output.used_bytes())) if weak else None,
+            excess=lambda: meter.excess(output.used_bytes()),
             measure=meter.read,
             kill=lambda: self._kill(container),
             first=first,
@@ -262,6 +268,13 @@ class Containers:
         if not (ending.explained or usage.oom_kills):
             raise attached.failure("somebody else killed it, or its engine went away")
         return ending, usage, full
+
+    def _bound_terminals(self, pid: int) -> None:
+        """gVisor's are its own kernel's; of root's engine an ordinary user's boxes have none."""
+        if self._engine.is_gvisor or self._runs_as_this_user:
+            return
+        if (why := bound_terminals(pid)) is not None:
+            raise SandboxError(f"the container failed: its terminals cannot be bounded ({why})")
 
     def _state(self, container: str) -> Mapping[str, Any]:
         (said,) = self._engine.inspect("container", container)
@@ -276,10 +289,10 @@ class Containers:
             if self._state(container)["Running"]:
                 raise
 
-    def _remove(self, container: str) -> None:
+    def _remove(self, container: str, timeout_s: float = CALL_S) -> None:
         """Remove a container; one that cannot be is tried again when the sandbox is closed."""
         try:
-            self._engine.call("rm", "--force", "--volumes", container)
+            self._engine.call("rm", "--force", "--volumes", container, timeout_s=timeout_s)
         except SandboxError:
             self._left.add(container)
 

@@ -40,7 +40,7 @@ from advcomp.sandbox.box.finished import (
 )
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import lease_uid
-from advcomp.sandbox.box.process import Ending
+from advcomp.sandbox.box.process import Ending, setup_s
 from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.shown import host_view, interpreter_versions
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
@@ -113,10 +113,11 @@ class Gvisor:
             problems.append(f"gvisor: lends no GPUs, got gpus = {spec.limits.gpus}")
         if problems:
             raise SandboxError(*problems)
-        if bytes_in_tmpfs(spec.code) > spec.limits.memory_bytes:
+        code_bytes = bytes_in_tmpfs(spec.code)
+        if code_bytes > spec.limits.memory_bytes:
             return no_room_for_the_entry(Usage(peak_bytes=None, oom_kills=1))
         try:
-            return self._run(spec)
+            return self._run(spec, setup_s(code_bytes, spec.limits.cpus))
         except OSError as error:
             raise SandboxError(f"the box failed: {error}") from error
 
@@ -124,7 +125,7 @@ class Gvisor:
         """Kill what is running; every `run` in progress raises SandboxError."""
         self._running.close()
 
-    def _run(self, spec: RunSpec) -> FinishedRun:
+    def _run(self, spec: RunSpec, ready_s: float) -> FinishedRun:
         limits = replace(spec.limits, pids=spec.limits.pids + GVISOR_PIDS)
         with contextlib.ExitStack() as held:
             uid = held.enter_context(contextlib.closing(lease_uid())).uid
@@ -134,6 +135,7 @@ class Gvisor:
             attached = attach(
                 self._command(folder, limits.output_bytes, uid),
                 mark=mark,
+                ready_s=ready_s,
                 log=log,
                 stdout=stdout,
                 held=held,

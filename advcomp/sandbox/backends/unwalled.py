@@ -287,7 +287,7 @@ def _kill_group(leader: int) -> None:
 
 def _kill_daemons(root: Path) -> None:
     """Kill what left the group: it still has our TMPDIR in its environment."""
-    mark = f"TMPDIR={root}/".encode()
+    mark = os.fsencode(f"TMPDIR={root}/")
     for _ in range(HUNTS):
         found = [pid for pid in _processes() if mark in _environ_of(pid)]
         if not found:

@@ -68,6 +68,7 @@ def main(channel: int) -> NoReturn:
         os._exit(1)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    most_descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     child = os.fork()
     if child == 0:
         libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
@@ -76,7 +77,7 @@ def main(channel: int) -> NoReturn:
         except OSError as error:
             os.write(channel, f"failed {error}".encode())
             os._exit(1)
-        become(order)
+        become(order, most_descriptors)
     see_to_the_end(child, channel, libc)
 
 
@@ -112,11 +113,15 @@ def run_tool(name: str, *arguments: str) -> None:
         raise OSError(f"{name} ended with status {os.waitstatus_to_exitcode(status)}")
 
 
-def become(order: Order) -> NoReturn:
-    """Turn this process into the program, with its environment and no descriptor but 0, 1, 2."""
+def become(order: Order, most_descriptors: int) -> NoReturn:
+    """Turn this process into the program, with its environment and no descriptor but 0, 1, 2.
+
+    Args:
+        most_descriptors: How many there could be, before they were limited.
+    """
     try:
         os.chdir(order["cwd"])
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(3, most_descriptors)
         os.execvpe(order["argv"][0], order["argv"], order["env"])  # noqa: S606 - no shell wanted
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -26,7 +26,9 @@ from advcomp.sandbox.box.launcher import Order
 __all__ = ["Box", "Ending", "memory_file", "start_box"]
 
 SETUP_S = 120.0
-"""How long a box may take until its program can start; longer is our failure."""
+"""How long a box with a small entry may take until its program can start."""
+SETUP_BYTES_PER_S = 32 << 20
+"""How much of an entry is copied in a second, at the very least, by a whole processor."""
 WATCH_S = 0.05
 """How often limits that the kernel does not keep are looked at."""
 DEATH_S = 30.0
@@ -54,6 +56,16 @@ class Ending:
     explained: bool = True
 
 
+def setup_s(code_bytes: int, cpus: float) -> float:
+    """How long a box may take until its program can start; longer is our failure.
+
+    Args:
+        code_bytes: Size of the entry.
+        cpus: What the box may use to copy it.
+    """
+    return SETUP_S + code_bytes / SETUP_BYTES_PER_S / min(1, cpus)
+
+
 def memory_file(data: bytes, held: contextlib.ExitStack) -> int:
     """A descriptor from which a child can read `data`; closed with `held`."""
     fd = os.memfd_create("")
@@ -67,6 +79,7 @@ def start_box(
     command: Callable[[int], Sequence[str]],
     *,
     fds: Sequence[int],
+    ready_s: float,
     log: Log,
     stdout: Stream | None,
     held: contextlib.ExitStack,
@@ -76,6 +89,7 @@ def start_box(
     Args:
         command: Made from the number of the descriptor that is the launcher's end of the channel.
         fds: Further descriptors that the command needs, at the same numbers.
+        ready_s: See `setup_s`.
         log: Takes what is printed.
         stdout: Takes standard output, where that does not go to the log.
         held: Owns the box: closing it kills what still runs and waits until it is gone.
@@ -104,7 +118,7 @@ def start_box(
     sinks: dict[int, Sink] = {log_fd: log}
     if stdout is not None:
         sinks[stdout_fd] = stdout
-    box = Box(process, channel, Sinks(sinks), log)
+    box = Box(process, channel, Sinks(sinks), log, ready_s)
     box.find_first_process(held)
     return box
 
@@ -118,12 +132,14 @@ class Box:
         channel: socket.socket,
         sinks: Sinks,
         log: Log,
+        ready_s: float,
     ) -> None:
         self._process = process
         self._channel = channel
         self._sinks = sinks
         self._log = log
-        self._ready_by = time.monotonic() + SETUP_S
+        self._ready_s = ready_s
+        self._ready_by = time.monotonic() + ready_s
         self._pidfd = -1
         self.pid = -1
 
@@ -152,13 +168,12 @@ class Box:
         if answer != b"ready":
             raise self._failure(answer.decode(errors="replace") or "its first process died")
 
-    def run(self, wall_s: float, excess: Callable[[], str | None] | None) -> Ending:
+    def run(self, wall_s: float, excess: Callable[[], str | None]) -> Ending:
         """Start the program and see it to its end.
 
         Args:
             wall_s: Seconds until it is killed.
-            excess: Looked at often; why it must be killed now, or None. Itself None where
-                nothing needs to be looked at.
+            excess: Looked at often; why it must be killed now, or None.
 
         Raises:
             SandboxError: The box ended, and neither the program nor its limits were the reason.
@@ -189,17 +204,14 @@ class Box:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def _watch(
-        self, deadline: float, excess: Callable[[], str | None] | None
-    ) -> tuple[bool, str | None]:
+    def _watch(self, deadline: float, excess: Callable[[], str | None]) -> tuple[bool, str | None]:
         """Wait for the end, the deadline or an excess; whether it timed out, and which excess."""
         while True:
-            look = min(deadline, time.monotonic() + WATCH_S) if excess else deadline
-            if self._wait(look):
+            if self._wait(min(deadline, time.monotonic() + WATCH_S)):
                 return False, None
             if time.monotonic() >= deadline:
                 return True, None
-            if excess and (reason := excess()):
+            if reason := excess():
                 return False, reason
 
     def _wait(self, until: float) -> bool:
@@ -222,7 +234,7 @@ class Box:
                 )
                 return message, CREDENTIALS.unpack(attached[0][2])[0] if attached else -1
             return b"", -1
-        raise self._failure(f"it is not ready after {SETUP_S:g} s")
+        raise self._failure(f"it is not ready after {self._ready_s:g} s")
 
     def _program_ending(self) -> tuple[int | None, int | None]:
         """Exit code and signal as the launcher saw them; neither if it did not live to see."""

@@ -13,7 +13,10 @@ from advcomp.sandbox.limits.gpus import Gpus, parse_cdi
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.probe import backend_names, open_backend
 
-__all__ = ["Check", "check_machine"]
+__all__ = ["LIMITS", "Check", "check_machine"]
+
+LIMITS = "limits"
+"""The check of how strictly limits are kept."""
 
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "bubblewrap": ("bwrap",),
@@ -27,7 +30,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "nvidia-ctk": ("cdi", "list"),
 }
 """What a program is asked, if not its version."""
-CDI_REMEDY = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+CDI_REMEDY = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`"
 ANSWER_S = 30.0
 
 
@@ -120,10 +123,10 @@ def _check_limits() -> Check:
     choice = choose()
     if choice.keeper.tier is not LimitTier.WEAK:
         reason = f"{choice.keeper.tier}: the kernel limits memory, processes and CPU"
-        return Check(name="limits", works=True, reason=reason)
+        return Check(name=LIMITS, works=True, reason=reason)
     reasons = "\n".join(f"{tier}: {why}" for tier, why in choice.why_not_better.items())
     return Check(
-        name="limits",
+        name=LIMITS,
         works=False,
         reason="weak: resource limits and a watchdog only; results are marked `limits: weak`",
         remedy=f"run in a systemd session with cgroup v2, or as root; what is missing:\n{reasons}",

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from signal import SIGKILL
 
-from advcomp.errors import SandboxError
+from advcomp.errors import SandboxError, SandboxTimeout
 from advcomp.sandbox.box.capture import Log, Messages, Sink, Sinks, Stream
 from advcomp.sandbox.box.entry_stream import number, text, texts
-from advcomp.sandbox.box.process import DEATH_S, SETUP_S, WATCH_S, Ending, pipe
+from advcomp.sandbox.box.process import DEATH_S, WATCH_S, Ending, pipe
 
 __all__ = ["Attached", "Readiness", "Watch", "attach", "new_mark", "order"]
 
@@ -100,6 +100,7 @@ def attach(
     command: Sequence[str],
     *,
     mark: str,
+    ready_s: float,
     log: Log,
     stdout: Stream | None,
     held: contextlib.ExitStack,
@@ -109,6 +110,7 @@ def attach(
     Args:
         command: The client's.
         mark: See `new_mark`.
+        ready_s: See `process.setup_s`.
         log: Takes what is printed.
         stdout: Takes standard output, where that does not go to the log.
         held: Owns the client: closing it ends it.
@@ -129,7 +131,7 @@ def attach(
         )
     messages = Messages(mark.encode(), log)
     sinks: dict[int, Sink] = {stdout_fd: log if stdout is None else stdout, stderr_fd: messages}
-    attached = Attached(process, stdin, Sinks(sinks), messages, log)
+    attached = Attached(process, stdin, Sinks(sinks), messages, log, ready_s)
     held.callback(attached.close)
     return attached
 
@@ -144,13 +146,15 @@ class Attached:
         sinks: Sinks,
         messages: Messages,
         log: Log,
+        ready_s: float,
     ) -> None:
         self._process = process
         self._stdin = stdin
         self._sinks = sinks
         self._messages = messages
         self._log = log
-        self._ready_by = time.monotonic() + SETUP_S
+        self._ready_s = ready_s
+        self._ready_by = time.monotonic() + ready_s
 
     @property
     def client(self) -> int:
@@ -208,12 +212,12 @@ class Attached:
         self._see_it_go()
         return self._ending(message, reason, wall, timed_out=timed_out)
 
-    def failure(self, what: str) -> SandboxError:
+    def failure(self, what: str, kind: type[SandboxError] = SandboxError) -> SandboxError:
         """What to raise; what the client said is the best explanation there is."""
         self._sinks.drain()
         self._messages.close()
         said = self._log.close()[0].decode(errors="backslashreplace").strip()
-        return SandboxError(f"the container failed: {what}" + (f" ({said})" if said else ""))
+        return kind(f"the container failed: {what}" + (f" ({said})" if said else ""))
 
     def close(self) -> None:
         """End the client, whose container is dead or dies by this."""
@@ -255,7 +259,7 @@ class Attached:
         deadline = time.monotonic() + DEATH_S
         while self._sinks:
             if time.monotonic() >= deadline:
-                raise self.failure(f"it does not end within {DEATH_S:g} s")
+                raise self.failure(f"it does not end within {DEATH_S:g} s", SandboxTimeout)
             self._sinks.poll(deadline)
         self._messages.close()
 
@@ -284,7 +288,7 @@ class Attached:
         return ending, match is not None and match[3] == b"1"
 
     def _late(self) -> SandboxError:
-        return self.failure(f"it is not ready after {SETUP_S:g} s")
+        return self.failure(f"it is not ready after {self._ready_s:g} s", SandboxTimeout)
 
     def _end_input(self) -> None:
         if self._stdin >= 0:

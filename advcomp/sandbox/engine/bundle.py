@@ -6,6 +6,7 @@ shows (`view.py`): the host's programs, read-only, each at its own path.
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from advcomp.sandbox.engine.hardening import (
     PAGE_BYTES,
     SCRATCH,
     first_process,
-    resource_limits,
 )
+from advcomp.sandbox.limits.inherited import inherited_limits
 
 __all__ = ["OUTPUT", "STATE", "bundle", "clear_abandoned"]
 
@@ -73,7 +74,10 @@ def clear_abandoned() -> None:
 def _config(view: HostView, spec: RunSpec, uid: int, folder: Path) -> dict[str, object]:
     code_bytes = bytes_in_tmpfs(spec.code)
     pids = spec.limits.pids + OVERHEAD_PIDS + GVISOR_PIDS
-    limits = resource_limits(spec.limits, code_bytes, pids=pids)
+    limits = {
+        **inherited_limits(spec.limits, code_bytes, processors=os.cpu_count() or 1),
+        "nproc": pids,
+    }
     return {
         "ociVersion": "1.0.0",
         "hostname": "box",
@@ -85,8 +89,8 @@ def _config(view: HostView, spec: RunSpec, uid: int, folder: Path) -> dict[str, 
             "capabilities": {},
             "noNewPrivileges": True,
             "rlimits": [
-                {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard}
-                for name, (soft, hard) in limits.items()
+                {"type": f"RLIMIT_{name.upper()}", "soft": value, "hard": value}
+                for name, value in limits.items()
             ],
         },
         "mounts": _mounts(view, spec, uid, code_bytes, folder),

@@ -9,7 +9,9 @@ restarted for an update, say). So no call waits for ever, and what an engine doe
 """
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from advcomp.errors import SandboxError, SandboxUnavailable
+from advcomp.errors import SandboxError, SandboxTimeout, SandboxUnavailable
 from advcomp.sandbox.obstacles import explained
 
 __all__ = [
@@ -32,8 +34,11 @@ __all__ = [
     "version_of",
 ]
 
-CALL_S = 60.0
-"""How long a call may take that only makes, looks at or removes something small."""
+CALL_S = 300.0
+"""How long a call may take that only makes, looks at or removes something small.
+
+It is done at once, but for an engine that is taking in an image of several GB meanwhile.
+"""
 RETURN_S = 30.0
 """How long an engine that has gone may take to come back."""
 RETURN_LOOK_S = 0.5
@@ -41,11 +46,11 @@ ENGINES = ("docker", "podman")
 GVISOR = "runsc"
 NO_NETWORK = "--network=none"
 REMEDIES = {
-    "docker": "install it (Debian: sudo apt-get install docker.io)",
-    "podman": "install it (Debian: sudo apt-get install podman uidmap)",
-    "gvisor": "install it (Debian: sudo apt-get install runsc), and Podman for images (without an "
-    "engine root's boxes show this machine's programs); or, with Docker, "
-    "sudo runsc install -- --network=none && sudo systemctl restart docker",
+    "docker": "install it (Debian: `sudo apt-get install docker.io`)",
+    "podman": "install it (Debian: `sudo apt-get install podman uidmap`)",
+    "gvisor": "install it (Debian: `sudo apt-get install runsc`), and Podman for images (without "
+    "an engine root's boxes show this machine's programs); or, with Docker, "
+    "`sudo runsc install -- --network=none && sudo systemctl restart docker`",
 }
 
 
@@ -120,27 +125,31 @@ class Engine:
         """What the client prints.
 
         Raises:
-            SandboxError: It fails, or does not answer in time.
+            SandboxError: It fails; `SandboxTimeout` where it does not answer in time.
         """
-        try:
-            done = subprocess.run(
-                self.command(*words),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="backslashreplace",
-                timeout=timeout_s,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SandboxError(
-                f"{self.name} {words[0]}: no answer within {timeout_s:g} s"
-            ) from error
-        if done.returncode != 0:
-            said = " ".join(done.stderr.split())
-            raise SandboxError(f"{self.name} {words[0]}: {said or done.returncode}")
-        return done.stdout
+        with subprocess.Popen(
+            self.command(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            start_new_session=True,
+        ) as client:
+            try:
+                printed, complaints = client.communicate(timeout=timeout_s)
+            except BaseException as error:
+                # What it has started itself may be what hangs, and hold its pipes.
+                os.killpg(client.pid, signal.SIGKILL)
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                raise SandboxTimeout(
+                    f"{self.name} {words[0]}: no answer within {timeout_s:g} s"
+                ) from error
+        if client.returncode != 0:
+            said = " ".join(complaints.split())
+            raise SandboxError(f"{self.name} {words[0]}: {said or client.returncode}")
+        return printed
 
     def inspect(self, kind: str, *names: str) -> list[Mapping[str, Any]]:
         """What the engine says of containers, images or volumes, one mapping for each."""

@@ -2,7 +2,8 @@
 
 import csv
 import io
-import resource
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform import machine
@@ -16,6 +17,7 @@ from advcomp.sandbox.engine.client import Engine, Image
 from advcomp.sandbox.engine.outputs import tmpfs
 from advcomp.sandbox.engine.ownership import arguments
 from advcomp.sandbox.limits.gpus import Gpu, cdi_arguments, docker_arguments
+from advcomp.sandbox.limits.inherited import inherited_limits
 from advcomp.sandbox.limits.seccomp import filter_program
 
 __all__ = [
@@ -27,7 +29,6 @@ __all__ = [
     "SCRATCH",
     "first_process",
     "order_for",
-    "resource_limits",
     "walls",
 ]
 
@@ -42,6 +43,8 @@ GVISOR_PIDS = 4096
 """Threads of gVisor itself, and a few for every process inside: its kernel limits none."""
 ENGINE_MOUNTS = ("/dev/mqueue",)
 """What engines mount writable for everybody, and no program needs."""
+TERMINALS = "/dev/pts"
+"""Covered where we may not look into a container, and so cannot bound how many it takes."""
 
 
 def first_process() -> Path:
@@ -56,7 +59,9 @@ def first_process() -> Path:
         known = ", ".join(sorted(p.name[6:] for p in FIRST_FOLDER.glob("first-*")))
         raise SandboxUnavailable(f"containers need an architecture of {known}; got {machine()}")
     if not program.stat().st_mode & 0o001:
-        raise SandboxUnavailable(f"{program}: is not executable", f"remedy: chmod +x {program}")
+        raise SandboxUnavailable(
+            f"{program}: is not executable", f"remedy: `chmod +x {shlex.quote(str(program))}`"
+        )
     return program
 
 
@@ -137,34 +142,13 @@ PODMAN = (
 """What Podman would add by itself."""
 
 
-def resource_limits(
-    limits: Limits, code_bytes: int, *, pids: int
-) -> Mapping[str, tuple[int, int]]:
-    """Limits that every process inherits: name -> soft, hard.
-
-    A core limit of one byte and not of zero: where the host pipes core dumps into a program of
-    its own, zero does not stop it, one does (core(5), fs/coredump.c). The file size is bounded
-    above all that fits anywhere, so that a full folder is what a program meets first.
-    """
-    largest_file = max(limits.output_bytes + code_bytes, limits.memory_bytes)
-    return {
-        "core": (1, 1),
-        "fsize": (largest_file, largest_file),
-        "nproc": (pids, pids),
-        "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
-    }
-
-
 def _limits(engine: Engine, limits: Limits, code_bytes: int, user: UidLease) -> list[str]:
     """The engine's limits, where it can keep any, and resource limits."""
     pids = limits.pids + OVERHEAD_PIDS + (GVISOR_PIDS if engine.is_gvisor else 0)
-    inherited = resource_limits(limits, code_bytes, pids=pids)
-    words = [
-        word
-        for name, (soft, hard) in inherited.items()
-        if name != "nproc" or not user.is_shared  # counted per uid, everywhere
-        for word in ("--ulimit", f"{name}={soft}:{hard}")
-    ]
+    inherited = {**inherited_limits(limits, code_bytes, processors=os.cpu_count() or 1)}
+    if not user.is_shared:  # counted per uid, everywhere
+        inherited["nproc"] = pids
+    words = [word for name, n in inherited.items() for word in ("--ulimit", f"{name}={n}:{n}")]
     if not engine.keeps_limits:
         return words
     return [
@@ -180,7 +164,8 @@ def _folders(
     """Scratch folders, the entry's, the inputs, and covers over what the image wants writable."""
     size = spec.limits.output_bytes
     taken = {*SCRATCH, CODE, *spec.inputs, spec.output}
-    covered = [path for path in (*ENGINE_MOUNTS, *image.volumes) if path not in taken]
+    terminals = (TERMINALS,) if user.is_shared and not engine.is_gvisor else ()
+    covered = [p for p in (*ENGINE_MOUNTS, *terminals, *image.volumes) if p not in taken]
     words = [*_covers(covered), *("--mount", _bind(first_process(), FIRST))]
     for path in SCRATCH:
         words += tmpfs(engine, path, size, user, mode="1777")

@@ -8,9 +8,11 @@ parts. The engine's loader gets them in an archive that is written here, so that
 manifest of a stranger's reaches it; the layers' digests it checks again itself.
 """
 
+import errno
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
 import tempfile
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from advcomp.errors import InvalidSubmission, SandboxError
+from advcomp.errors import InvalidSubmission, SandboxError, SandboxTimeout
 from advcomp.rules.image_archive import CONFIG
 from advcomp.rules.image_config import ARCHITECTURES, InspectedImage
 from advcomp.sandbox.engine.client import Engine
@@ -31,6 +33,8 @@ LOAD_S = 1800.0
 PULL_S = 3600.0
 
 _DIGITS_IN_TAG = 12
+_NO_SPACE = os.strerror(errno.ENOSPC).lower()
+"""Engines pass on what the kernel says."""
 _PREFIX = "sha256:"
 
 
@@ -73,8 +77,10 @@ class EngineImages:
             parts: `config.json` and the layers, as the check in the box left them.
 
         Raises:
-            InvalidSubmission: The engine refuses it.
+            InvalidSubmission: The engine refuses it, or cannot cope with it though it can with
+                others.
             SandboxError: The engine does not answer.
+            OSError: Its disk is full.
         """
         config = (parts / CONFIG).read_bytes()
         identity = hashlib.sha256(config).hexdigest()
@@ -85,9 +91,13 @@ class EngineImages:
         try:
             self._engine.call("load", "--quiet", "--input", str(archive), timeout_s=LOAD_S)
         except SandboxError as error:
+            if _NO_SPACE in str(error).lower():
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)} ({error})") from error
             self._engine.call("version")  # an engine that answers has refused the image
+            late = f" within {LOAD_S:g} s" if isinstance(error, SandboxTimeout) else ""
             raise InvalidSubmission(
-                f"{self.engine} does not load it; to see why: {self.engine} load -i image.tar"
+                f"{self.engine} does not load it{late}; to see why: "
+                f"{self.engine} load -i image.tar"
             ) from error
         archive.unlink()
         loaded = self.find(f"{_PREFIX}{identity}")

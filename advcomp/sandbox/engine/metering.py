@@ -4,7 +4,8 @@ import contextlib
 
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits import cgroups
-from advcomp.sandbox.limits.cgroups import Usage, Weak
+from advcomp.sandbox.limits.cgroups import QueueWatch, Usage, Weak
+from advcomp.sandbox.limits.sockets import cap_sockets
 from advcomp.sandbox.limits.tiers import meter_of
 
 __all__ = ["KernelsCount", "Watchdog"]
@@ -15,8 +16,11 @@ UNKNOWN = Usage(peak_bytes=None, oom_kills=0)
 class KernelsCount:
     """What the kernel counted for the control group that an engine made; gone with it.
 
+    What sockets queue is capped in that group, where cgroup v1 has to be told and lets us.
+
     Args:
-        pid: The first process of the container, on the host.
+        limits: What the container may use.
+        pid: Its first process, on the host, before its program runs.
         container: Its ID, which the group's name has; a group without it is another's.
 
     Attributes:
@@ -24,9 +28,13 @@ class KernelsCount:
         is_read: Whether it was ever read.
     """
 
-    def __init__(self, pid: int, container: str) -> None:
+    def __init__(self, limits: Limits, pid: int, container: str) -> None:
         meter = meter_of(pid)
         self._meter = meter if meter and container in str(meter.oom_counter) else None
+        counted = self._meter is not None and (
+            self._meter.is_v2 or cap_sockets(self._meter.peak.parent, limits.memory_bytes)
+        )
+        self._watch = QueueWatch(pid, limits, sockets_counted=counted)
         self.usage = UNKNOWN
         self.is_read = False
 
@@ -37,10 +45,11 @@ class KernelsCount:
                 self.usage = self._meter.usage()
                 self.is_read = True
             cgroups.forget(self._meter.oom_counter.parent)
+        self.usage = self._watch.added_to(self.usage)
 
     def excess(self, tmpfs_bytes: int) -> str | None:
-        """None: the kernel sees to it."""
-        return None
+        """Why the container must be killed now, or None."""
+        return self._watch.excess()
 
 
 class Watchdog:

@@ -6,13 +6,17 @@ harnesses, and of harnesses in another pid namespace, which we cannot look at, a
 """
 
 import re
+from contextlib import suppress
 
+from advcomp.errors import SandboxError
 from advcomp.sandbox.engine.client import Engine
 from advcomp.sandbox.engine.ownership import OWNER
 from advcomp.sandbox.limits.cgroups import is_dead
 
 __all__ = ["orphans", "owned", "reap"]
 
+REMOVAL_S = 20.0
+"""How long what is left behind may take to go."""
 LINE = re.compile(rf"^(\S+) .*{re.escape(OWNER)}[=:]([0-9-]+)", re.MULTILINE)
 """A name and its labels: `key=value,...` as Docker prints them, `map[key:value ...]` as Podman."""
 
@@ -33,14 +37,22 @@ def orphans(engine: Engine, kind: str) -> list[str]:
 
 
 def reap(engine: Engine) -> list[str]:
-    """Remove what dead harnesses left; what it was.
+    """Remove what dead harnesses left; what was removed.
+
+    What the engine cannot remove is left to a later start: an engine that holds on to one dead
+    container can make others.
 
     Raises:
-        SandboxError: The engine does not.
+        SandboxError: The engine does not say what there is.
     """
     containers, volumes = (orphans(engine, kind) for kind in ("container", "volume"))
-    if containers:
-        engine.call("rm", "--force", "--volumes", *containers)
-    if volumes:
-        engine.call("volume", "rm", "--force", *volumes)
-    return containers + volumes
+    removed = []
+    for words, names in (
+        (("rm", "--force", "--volumes"), containers),
+        (("volume", "rm", "--force"), volumes),
+    ):
+        if names:
+            with suppress(SandboxError):
+                engine.call(*words, *names, timeout_s=REMOVAL_S)
+                removed += names
+    return removed

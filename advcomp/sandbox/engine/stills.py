@@ -17,6 +17,7 @@ from advcomp.sandbox.base import Limits, RunSpec, SharedTree
 from advcomp.sandbox.box.capture import Log
 from advcomp.sandbox.box.entry_stream import entry_stream
 from advcomp.sandbox.box.identity import UidLease
+from advcomp.sandbox.box.process import setup_s
 from advcomp.sandbox.engine.attached import Readiness, attach, new_mark
 from advcomp.sandbox.engine.client import Engine
 from advcomp.sandbox.engine.hardening import order_for, walls
@@ -45,6 +46,7 @@ def still(
         attached = attach(
             ordinary.command("start", "--attach", "--interactive", container),
             mark=mark,
+            ready_s=setup_s(0, STILL.limits.cpus),
             log=Log(STILL.limits.log_bytes),
             stdout=None,
             held=held,

@@ -24,12 +24,13 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.base import Limits, LimitTier
+from advcomp.sandbox.limits.sockets import SocketQueues, cap_sockets, most_queued_bytes
 
 __all__ = [
     "CONTROLLERS",
@@ -38,6 +39,7 @@ __all__ = [
     "Group",
     "Keeper",
     "Meter",
+    "QueueWatch",
     "Usage",
     "Weak",
     "clear",
@@ -101,6 +103,11 @@ class Meter:
             cpu=folder / "cpu.stat",
         )
 
+    @property
+    def is_v2(self) -> bool:
+        """Whether this is a group of cgroup v2."""
+        return self.oom_counter.name == "memory.events"
+
     def usage(self) -> Usage:
         """What was used up to now.
 
@@ -134,11 +141,15 @@ class Group(Protocol):
         ...
 
     def add(self, pid: int) -> None:
-        """Put the first process of the box under the limits."""
+        """Put the first process of the box under the limits; it has no sockets yet."""
         ...
 
     def excess(self, tmpfs_bytes: int) -> str | None:
-        """Why the box must die now; None if it need not, or if the kernel sees to it."""
+        """Why the box must die now; None if it need not.
+
+        Args:
+            tmpfs_bytes: What its files in memory take, where the kernel does not count them.
+        """
         ...
 
     def usage(self) -> Usage:
@@ -176,7 +187,7 @@ class CgroupV2:
         _set_if_present(folder / "memory.swap.max", 0)
         _set(folder / "pids.max", limits.pids + OVERHEAD_PIDS)
         _set(folder / "cpu.max", f"{int(limits.cpus * CPU_PERIOD_US)} {CPU_PERIOD_US}")
-        return _KernelGroup((folder,), Meter.of_v2(folder))
+        return _KernelGroup((folder,), Meter.of_v2(folder), limits, sockets_counted=True)
 
 
 class CgroupV1:
@@ -201,6 +212,7 @@ class CgroupV1:
         _set(memory / "memory.limit_in_bytes", limits.memory_bytes)
         _set_if_present(memory / "memory.memsw.limit_in_bytes", limits.memory_bytes)
         _set_if_present(memory / "memory.swappiness", 0)
+        capped = cap_sockets(memory, limits.memory_bytes)
         _set(pids / "pids.max", limits.pids + OVERHEAD_PIDS)
         _set(cpu / "cpu.cfs_period_us", CPU_PERIOD_US)
         _set(cpu / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD_US))
@@ -209,7 +221,8 @@ class CgroupV1:
         if self._cpuacct is not None:
             counting = _make(self._cpuacct, name)
             folders.append(counting)
-        return _KernelGroup(folders, Meter.of_v1(memory, counting))
+        meter = Meter.of_v1(memory, counting)
+        return _KernelGroup(folders, meter, limits, sockets_counted=capped)
 
 
 class Weak:
@@ -222,24 +235,58 @@ class Weak:
         return _WatchedGroup(limits)
 
 
+class QueueWatch:
+    """Kills a box, whose memory the kernel counts, for what it queues in sockets uncounted.
+
+    Args:
+        pid: The box's first process.
+        limits: Its limits.
+        sockets_counted: Whether the kernel counts what TCP and UDP queue.
+    """
+
+    def __init__(self, pid: int, limits: Limits, *, sockets_counted: bool) -> None:
+        self._queues = SocketQueues(pid, ip_is_counted=sockets_counted)
+        self._most_bytes = most_queued_bytes(limits.memory_bytes)
+        self._kills = 0
+
+    def excess(self) -> str | None:
+        """Why the box must die now; None if it need not."""
+        queued = self._queues.bytes()
+        if queued <= self._most_bytes:
+            return None
+        self._kills = 1
+        return f"killed by the watchdog: {queued} bytes of memory in sockets"
+
+    def added_to(self, usage: Usage) -> Usage:
+        """What the kernel counted, and this death for memory if it came to that."""
+        return replace(usage, oom_kills=usage.oom_kills + self._kills)
+
+
 class _KernelGroup:
     """A group that the kernel keeps within its limits."""
 
     rlimits: Sequence[tuple[int, int]] = ()
 
-    def __init__(self, folders: Sequence[Path], meter: Meter) -> None:
+    def __init__(
+        self, folders: Sequence[Path], meter: Meter, limits: Limits, *, sockets_counted: bool
+    ) -> None:
         self._folders = folders
         self._meter = meter
+        self._limits = limits
+        self._sockets_counted = sockets_counted
+        self._watch: QueueWatch | None = None
 
     def add(self, pid: int) -> None:
         for folder in self._folders:
             _set(folder / "cgroup.procs", pid)
+        self._watch = QueueWatch(pid, self._limits, sockets_counted=self._sockets_counted)
 
     def excess(self, tmpfs_bytes: int) -> str | None:
-        return None
+        return None if self._watch is None else self._watch.excess()
 
     def usage(self) -> Usage:
-        return self._meter.usage()
+        usage = self._meter.usage()
+        return usage if self._watch is None else self._watch.added_to(usage)
 
     def close(self) -> None:
         for folder in self._folders:
@@ -253,6 +300,7 @@ class _WatchedGroup:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._first: int | None = None
+        self._queues: SocketQueues | None = None
         self._peak_bytes = 0
         self._oom_kills = 0
 
@@ -269,15 +317,17 @@ class _WatchedGroup:
 
     def add(self, pid: int) -> None:
         self._first = pid
+        self._queues = SocketQueues(pid, ip_is_counted=False)
 
     def excess(self, tmpfs_bytes: int) -> str | None:
-        if self._first is None:
+        if self._first is None or self._queues is None:
             return None
+        uncounted = tmpfs_bytes + self._queues.bytes()
         pids = list(_descendants(self._first))
-        used = tmpfs_bytes + sum(_private_bytes(pid) for pid in pids)
+        used = uncounted + sum(_private_bytes(pid) for pid in pids)
         if used > self._limits.memory_bytes:
             # Memory shared between forks was counted once for each: count it properly.
-            used = tmpfs_bytes + sum(_proportional_bytes(pid) for pid in pids)
+            used = uncounted + sum(_proportional_bytes(pid) for pid in pids)
         self._peak_bytes = max(self._peak_bytes, used)
         if used > self._limits.memory_bytes:
             self._oom_kills += 1

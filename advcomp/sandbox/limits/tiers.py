@@ -38,10 +38,10 @@ CPU_COUNTER = "cpuacct"
 OWN_GROUPS = Path("/proc/self/cgroup")
 SCOPE_S = 5.0
 DELEGATION = (
-    "sudo mkdir -p /etc/systemd/system/user@.service.d && "
+    "`sudo mkdir -p /etc/systemd/system/user@.service.d && "
     r"printf '[Service]\nDelegate=cpu memory pids\n' | "
     "sudo tee /etc/systemd/system/user@.service.d/advcomp.conf && "
-    "sudo systemctl daemon-reload, then log in again"
+    "sudo systemctl daemon-reload`, then log in again"
 )
 TRIAL = Limits(wall_s=1, memory_bytes=64 << 20, cpus=1, pids=8)
 

@@ -6,7 +6,8 @@
 * Digests, teams and notes of others, the dataset's digest and seed, versions and the machine stay
   with the organiser, and so do all images: nothing in a tournament says which round's are public.
 * What the referee noted about a run names hidden images and files that the run chose the names of,
-  so it is left out whatever the tournament shows of logs.
+  so it is left out whatever the tournament shows of logs. What stands there instead are reasons
+  for invalid outputs: words of a closed list, and how many there are.
 * Of the manifest only what `_MANIFEST` lists is kept: whoever adds to it must decide to show it.
 """
 
@@ -51,7 +52,11 @@ def for_competitor(material: Material, name: str) -> Material:
     return replace(
         material,
         standings=_renamed(standings, entries),
-        jobs=[replace(job, note="") for job in material.jobs if job.submission == name],
+        jobs=[
+            replace(job, note=material.reasons.get(job.job, ""))
+            for job in material.jobs
+            if job.submission == name
+        ],
         manifest=_shown(material.manifest),
         logs={
             job.job: without_host_paths(printable(material.logs[job.job])).encode()

@@ -54,6 +54,7 @@ class Material:
 
     Args:
         jobs: All runs, in the order in which they are listed.
+        reasons: Why outputs are not valid, in words that carry nothing, by the job's name.
         logs: What runs printed, raw, by the job's name; only of the jobs whose log is shown.
         manifest: What made the results, of JSON's types only.
         samples: The gallery's images, in the order in which they are shown.
@@ -65,5 +66,6 @@ class Material:
     jobs: Sequence[JobRecord]
     manifest: Mapping[str, object]
     logs: Mapping[str, bytes] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     without_samples: str = ""

@@ -7,7 +7,7 @@ The same material gives the same bytes.
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from itertools import groupby
@@ -28,6 +28,7 @@ from advcomp.scoring.report.scatter import scatter
 from advcomp.scoring.report.wording import breakable
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import EntryScore, Scores
+from advcomp.scoring.standings import Standings
 
 FAILURES_SHOWN = 3
 """Failed runs that are shown of one entry; the rest is counted."""
@@ -44,10 +45,11 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expelled:
-    """An entry that scores nobody, and why."""
+    """An entry that scores nobody, why, and whose ranks that changed."""
 
     score: EntryScore
     why: str
+    changed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def organiser_report(material: Material) -> str:
         shown,
         heatmaps=heatmaps(material.standings),
         exhibitions=_exhibitions(material, shown),
-        expelled=_expelled(material.standings.scores),
+        expelled=_expelled(material.standings),
         failures=list(_failures(material, FAILURES_SHOWN)),
     )
 
@@ -92,7 +94,8 @@ def competitor_report(material: Material, name: str) -> str:
         [board for board in shown if board.track is score.entry.type],
         name=name,
         score=score,
-        expelled=[item for item in _expelled(own.standings.scores) if item.score is score],
+        expelled=[item for item in _expelled(own.standings) if item.score is score],
+        left_out=[item for item in _expelled(own.standings) if item.changed],
         heatmaps=heatmaps(own.standings, name),
         failures=list(_failures(own, len(own.jobs))),
     )
@@ -173,12 +176,28 @@ def _exhibitions(material: Material, shown: Sequence[Board]) -> list[Exhibition]
     ]
 
 
-def _expelled(scores: Scores) -> list[Expelled]:
+def _expelled(standings: Standings) -> list[Expelled]:
+    scores = standings.scores
+    changed = {left_out.entry: left_out.changed for left_out in standings.left_out}
     return [
-        _why(score)
-        for score in scores.entries
-        if score.entry.verdict is Verdict.REJECTED or score.entry.name in scores.expelled
+        replace(_why(score), changed=_changed(scores, changed[place]))
+        if place in changed
+        else _why(score)
+        for place, score in enumerate(scores.entries)
+        if score.entry.verdict is Verdict.REJECTED or place in changed
     ]
+
+
+def _changed(scores: Scores, ranks: Mapping[int, tuple[int | None, int | None]]) -> str:
+    """What leaving an entry out changed, in words."""
+    if not ranks:
+        return "Leaving it out changed no rank."
+    names = [score.entry.name for score in scores.entries]
+    moved = (
+        f"{names[place]} has rank {rank or 'none'} (with it: {other or 'none'})"
+        for place, (rank, other) in ranks.items()
+    )
+    return f"It is left out for everybody; so {', '.join(moved)}."
 
 
 def _why(score: EntryScore) -> Expelled:

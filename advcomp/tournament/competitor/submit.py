@@ -20,7 +20,7 @@ from advcomp.errors import InvalidConfig, InvalidSubmission
 from advcomp.rules.durable import write_durably
 from advcomp.rules.folders import pack_folder
 from advcomp.rules.image_archive import IMAGE_TAR
-from advcomp.rules.paths import MAX_PACKED_BYTES
+from advcomp.rules.sizes import MAX_PACKED_BYTES
 from advcomp.rules.submission import NAME_PATTERN, NAME_RULE, default_name
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.toml_file import shown

@@ -4,8 +4,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from advcomp.rules.paths import MAX_UNPACKED_BYTES
 from advcomp.rules.receive import receive
+from advcomp.rules.sizes import MAX_UNPACKED_BYTES
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
 
 READ_LIMITS = Limits(

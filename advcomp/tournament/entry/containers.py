@@ -16,7 +16,8 @@ from advcomp.errors import InvalidConfig, InvalidSubmission, RunConflict
 from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.image_config import InspectedImage
 from advcomp.rules.metadata import Metadata
-from advcomp.rules.paths import MAX_UNPACKED_BYTES, shown
+from advcomp.rules.paths import shown
+from advcomp.rules.sizes import unpacked_limit
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import ContainerImages, Sandbox
 from advcomp.tournament.config import IMAGE_PATTERN, SandboxTable, Tournament
@@ -68,7 +69,7 @@ class ImageChooser:
     ) -> None:
         self._tournament, self._sandbox, self._images = tournament, sandbox, images
         self._any_local = any_local
-        self._startable: set[tuple[str, str]] = set()
+        self._startable: dict[tuple[str, str], bool] = {}
         self._map = {canonical(k): v for k, v in tournament.sandbox.image_map.items()}
 
     def refuse_absent(self) -> None:
@@ -162,11 +163,12 @@ class ImageChooser:
         self, where: str, image: str, metadata: Metadata, scratch: Path
     ) -> None:
         output = DATA_OUT if metadata.type is SubmissionType.DEFENSE else IMAGES_OUT
-        known = (image, output) in self._startable
-        if known or starts(self._sandbox, image, output, scratch):
-            self._startable.add((image, output))
+        key = image, output
+        if key not in self._startable:
+            empty = self._images.empty().id
+            self._startable[key] = starts(self._sandbox, image, empty, output, scratch)
+        if self._startable[key]:
             return
-        self._images.find(image)  # an engine that has gone is not the image's fault
         raise InvalidSubmission(
             f"{where}: no container of it starts; /code, {INPUT}, {output}, /tmp, /dev, /proc and "
             "/sys must be folders of it or absent, no files and no links"
@@ -180,7 +182,7 @@ class ImageChooser:
             parts,
             name=f"{name}/{IMAGE_TAR}",
             sandbox=self._sandbox,
-            max_bytes=MAX_UNPACKED_BYTES + ROOM_FOR_CONFIG,
+            max_bytes=unpacked_limit(delivered.stat().st_size) + ROOM_FOR_CONFIG,
         )
         try:
             return self._images.load(parts)

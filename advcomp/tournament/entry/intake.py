@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.folders import copy_folder, copy_plain_files, digest_folder
+from advcomp.rules.entry_point import start_notes
+from advcomp.rules.folders import copy_folder, copy_outline, digest_folder
 from advcomp.rules.image_archive import IMAGE_TAR
+from advcomp.rules.metadata import FILE_NAME as METADATA_FILE
 from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
-from advcomp.rules.paths import MAX_PACKED_BYTES, MAX_UNPACKED_BYTES
+from advcomp.rules.sizes import MAX_PACKED_BYTES, unpacked_limit
 from advcomp.rules.submission import heal, is_archive, lay_over
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
@@ -136,7 +138,7 @@ def _take(
     lay_over(copy, source.files)
     metadata, notes = _read_metadata(source, sandbox, copy)
     _check_role(source, metadata)
-    healed = heal(copy, metadata.entry_point)
+    healed = (*heal(copy, metadata.entry_point), *start_notes(copy, metadata.entry_point))
     digest = digest_folder(copy)
     delivered = _set_aside(copy / IMAGE_TAR, copy.with_name(IMAGE_TAR))
     if containers is None:
@@ -162,7 +164,7 @@ def _copy(source: EntrySource, sandbox: Sandbox, copy: Path) -> None:
 
 def _metadata_problems(source: EntrySource, sandbox: Sandbox, copy: Path) -> tuple[str, ...]:
     try:
-        copy_plain_files(source.path, copy)
+        copy_outline(source.path, copy, whole=METADATA_FILE)
         lay_over(copy, source.files)
         _check_role(source, _read_metadata(source, sandbox, copy)[0])
     except InvalidSubmission as error:
@@ -178,7 +180,7 @@ def _unpack(source: EntrySource, packed: Path, sandbox: Sandbox, copy: Path) -> 
         copy,
         name=source.name,
         sandbox=sandbox,
-        max_bytes=MAX_UNPACKED_BYTES,
+        max_bytes=unpacked_limit(packed.stat().st_size),
     )
 
 

@@ -7,16 +7,16 @@ and decoding goes on behind it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.errors import InvalidImage
 from advcomp.rules.decode import Decoded, pack_blobs, read_answer
+from advcomp.rules.faults import Fault, InvalidPng, Reason
 from advcomp.rules.images import check_header, max_png_bytes
-from advcomp.rules.predictions import parse_predictions
+from advcomp.rules.predictions import label_faults, parse_predictions
 from advcomp.sandbox.base import Limits, OutputFolder, RunSpec, Sandbox
 from advcomp.tournament.job.staging import Staging
 
@@ -39,10 +39,15 @@ def images_at_once(height: int, width: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """Reads outputs with the help of a box for the decoder."""
+    """Reads outputs with the help of a box for the decoder.
+
+    Args:
+        reasons: Filled by `images`: position of each invalid image -> why it is invalid.
+    """
 
     sandbox: Sandbox
     staging: Staging
+    reasons: dict[int, Reason] = field(default_factory=dict)
 
     def images(
         self, output: OutputFolder, names: Sequence[str], height: int, width: int
@@ -52,7 +57,7 @@ class Ingest:
         Args:
             names: Expected file names without `.png`.
         """
-        for blobs in _chunked(_well_headed(output, names, height, width), height, width):
+        for blobs in _chunked(self._well_headed(output, names, height, width), height, width):
             yield from self._decode(blobs, height, width)
 
     def _decode(
@@ -66,7 +71,27 @@ class Ingest:
                 )
             reached = zip(waiting, decoded.valid, decoded.pixels, strict=False)
             yield from ((position, pixels) for position, valid, pixels in reached if valid)
+            for position, fault in zip(waiting, (*decoded.faults, Fault.UNDECODED), strict=False):
+                if fault is not None:
+                    self.reasons[position] = Reason(fault)
             waiting = waiting[len(decoded.valid) + 1 :]
+
+    def _well_headed(
+        self, output: OutputFolder, names: Sequence[str], height: int, width: int
+    ) -> Iterator[tuple[int, bytes]]:
+        there = frozenset(output.names(NAMES_LISTED + len(names)))
+        for position, name in enumerate(names):
+            file = f"{name}.png"
+            data = output.read(file, max_png_bytes(height, width))
+            if data is None:
+                self.reasons[position] = Reason(Fault.NO_FILE if file in there else Fault.ABSENT)
+                continue
+            try:
+                check_header(data, height, width)
+            except InvalidPng as error:
+                self.reasons[position] = error.reason
+            else:
+                yield position, data
 
     def _run_decoder(
         self, folder: Path, blobs: Sequence[bytes], height: int, width: int
@@ -103,6 +128,14 @@ def read_labels(output: OutputFolder, names: Sequence[str]) -> NDArray[np.int16]
     return parse_predictions(data or b"", names)
 
 
+def label_reasons(output: OutputFolder, names: Sequence[str]) -> list[Reason]:
+    """Why those of `names` that have no label in `result.csv` have none."""
+    data = output.read(RESULT_CSV, csv_cap(len(names)))
+    if data is None:
+        return [Reason(Fault.NO_RESULT)] * len(names)
+    return [Reason(fault) for fault in label_faults(data, names) if fault is not None]
+
+
 def unexpected(output: OutputFolder, expected: set[str]) -> tuple[str, ...]:
     """Names in the folder that nobody asked for, at most `NAMES_LISTED`."""
     there = output.names(NAMES_LISTED + len(expected))
@@ -124,20 +157,3 @@ def _chunked(
         room -= len(data)
     if chunk:
         yield chunk
-
-
-def _well_headed(
-    output: OutputFolder, names: Sequence[str], height: int, width: int
-) -> Iterator[tuple[int, bytes]]:
-    for position, name in enumerate(names):
-        data = output.read(f"{name}.png", max_png_bytes(height, width))
-        if data is not None and _has_good_header(data, height, width):
-            yield position, data
-
-
-def _has_good_header(data: bytes, height: int, width: int) -> bool:
-    try:
-        check_header(data, height, width)
-    except InvalidImage:
-        return False
-    return True

@@ -46,8 +46,8 @@ def staging_for(run: Path) -> Iterator[Staging]:
     _remove_stale(note)
     root = Path(tempfile.mkdtemp())
     mark(root)
-    (root / _OWNER).write_text(str(note), encoding="utf-8")
-    write_durably(note, str(root).encode())
+    (root / _OWNER).write_bytes(os.fsencode(note))
+    write_durably(note, os.fsencode(root))
     try:
         yield Staging(root)
     finally:
@@ -58,8 +58,8 @@ def staging_for(run: Path) -> Iterator[Staging]:
 def _remove_stale(note: Path) -> None:
     """Remove the staging folder that a note names, if it was made for this very note."""
     try:
-        root = Path(note.read_text(encoding="utf-8"))
-        is_ours = (root / _OWNER).read_text(encoding="utf-8") == str(note)
+        root = Path(os.fsdecode(note.read_bytes()))
+        is_ours = (root / _OWNER).read_bytes() == os.fsencode(note)
     except (OSError, ValueError):  # there is no note, or no folder; or the note is no path
         return
     if is_ours:

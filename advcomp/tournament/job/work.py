@@ -1,6 +1,7 @@
 """Run one job: stage its inputs, run the submission, read what it left, keep the result."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -11,17 +12,19 @@ import numpy as np
 
 from advcomp.errors import SandboxError
 from advcomp.rules.dataset import Dataset, target_class_csv
+from advcomp.rules.faults import Reason, tell
 from advcomp.rules.images import encode_png
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import project
 from advcomp.rules.verdict import Verdict
-from advcomp.sandbox.base import BoxRun, RunResult, RunSpec, Sandbox
+from advcomp.sandbox.base import BoxRun, Limits, RunResult, RunSpec, Sandbox
 from advcomp.scoring.results import MISSING
 from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.ingest import (
     NAMES_LISTED,
     RESULT_CSV,
     Ingest,
+    label_reasons,
     read_labels,
     unexpected,
 )
@@ -61,12 +64,14 @@ class _Outcome:
     Args:
         unexpected: Names in the output folder that nobody asked for. They go to the log only: a
             submission can write opaque names there, which results must not carry.
+        reasons: Why items are not valid, one for each.
     """
 
     valid: int
     notes: tuple[str, ...]
     files: dict[str, bytes]
     unexpected: tuple[str, ...]
+    reasons: tuple[Reason, ...] = ()
     png_digests: tuple[str, ...] = ()
     projected_images: int = 0
 
@@ -126,15 +131,16 @@ class Worker:
             )
             with self.sandbox.run(spec) as run:
                 outcome = self._take_images(job, names, run)
-                return _result(job, run.result, outcome, self.state.limits.log)
+                return _result(job, run.result, outcome, spec.limits)
 
     def _take_images(self, job: AttackJob, names: Sequence[str], run: BoxRun) -> _Outcome:
         size = self.dataset.height, self.dataset.width
         digests = [""] * len(names)
         projected = [False] * len(names)
 
+        ingest = Ingest(self.sandbox, self.staging)
+
         def legal_images() -> Iterator[tuple[str, bytes]]:
-            ingest = Ingest(self.sandbox, self.staging)
             for position, adversarial in ingest.images(run.output, names, *size):
                 image = job.images[position]
                 legal = project(adversarial, self.dataset.image(image), job.max_epsilon)
@@ -149,9 +155,14 @@ class Worker:
             for image, digest in zip(job.images, digests, strict=True)
             if not digest
         ]
+        reasons = tuple(ingest.reasons.values())
         return _Outcome(
             valid=len(names) - len(missing),
-            notes=_missing_note(missing, len(names)),
+            notes=(
+                *tell(reasons, "image", f"{self.dataset.width}x{self.dataset.height}"),
+                *_missing_note(missing, len(names)),
+            ),
+            reasons=reasons,
             unexpected=unexpected(run.output, {f"{name}.png" for name in names}),
             files={IMAGES: archive},
             png_digests=tuple(digests),
@@ -170,13 +181,15 @@ class Worker:
                     for item, label in zip(job.items, labels, strict=True)
                     if label == MISSING
                 ]
+                reasons = tuple(label_reasons(run.output, names))
                 outcome = _Outcome(
                     valid=len(names) - len(missing),
-                    notes=_missing_note(missing, len(names)),
+                    notes=(*tell(reasons, "label"), *_missing_note(missing, len(names))),
+                    reasons=reasons,
                     unexpected=unexpected(run.output, {RESULT_CSV}),
                     files={LABELS: dump_labels(labels)},
                 )
-                return _result(job, run.result, outcome, self.state.limits.log)
+                return _result(job, run.result, outcome, spec.limits)
 
     def _shard_images(self, job: DefenseJob, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         order = _shuffled(names, job.items)
@@ -221,7 +234,7 @@ def _blank(job: Job, verdict: Verdict) -> JobResult:
 
 
 def _result(
-    job: Job, result: RunResult, outcome: _Outcome, log_bytes: int
+    job: Job, result: RunResult, outcome: _Outcome, limits: Limits
 ) -> tuple[JobResult, dict[str, bytes]]:
     images = images_of(job)
     verdict = judge(result, images=images, valid=outcome.valid)
@@ -231,15 +244,34 @@ def _result(
         exit_code=result.exit_code,
         signal=result.signal,
         wall_seconds=result.wall_s,
+        cpu_seconds=result.cpu_s,
         max_rss_bytes=result.max_rss_bytes,
-        notes=(*result.notes, *outcome.notes, *_unexpected_note(outcome.unexpected)),
+        faults=tuple(Counter(reason.fault for reason in outcome.reasons).most_common()),
+        notes=(
+            *_time_note(result, limits),
+            *result.notes,
+            *outcome.notes,
+            *_unexpected_note(outcome.unexpected),
+        ),
         png_digests=outcome.png_digests,
         projected_images=outcome.projected_images,
     )
+    log_bytes = limits.log_bytes
     names = _unexpected_lines(outcome.unexpected)[:log_bytes]
     # At the head, and at its cost where the log is full: its end tells most.
     log = names + result.log[max(0, len(names) + len(result.log) - log_bytes) :]
     return kept, {LOG: log, **outcome.files}
+
+
+def _time_note(result: RunResult, limits: Limits) -> tuple[str, ...]:
+    """For a run that was stopped: whether it computed all that time, or got no processor."""
+    if not result.timed_out:
+        return ()
+    used = "an unknown number of" if result.cpu_s is None else f"{result.cpu_s:.1f}"
+    return (
+        f"stopped at its limit of {limits.wall_s:.1f} s: {result.wall_s:.1f} s of wall time, "
+        f"{used} s of processor time on at most {limits.cpus:g} processor(s)",
+    )
 
 
 def _unexpected_note(names: Sequence[str]) -> tuple[str, ...]:

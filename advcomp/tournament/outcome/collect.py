@@ -214,6 +214,7 @@ def _record(result: JobResult) -> JobRecord:
         exit_code=result.exit_code,
         signal=result.signal,
         wall_seconds=result.wall_seconds,
+        cpu_seconds=result.cpu_seconds,
         max_rss_bytes=result.max_rss_bytes,
         note="; ".join(result.notes),
     )

@@ -17,7 +17,11 @@ from advcomp.scoring.standings import Standings, judge
 from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
 from advcomp.tournament.job.waves import load_waves
 from advcomp.tournament.outcome.collect import Collected, collect_finished
-from advcomp.tournament.outcome.disclosure import for_competitor, tail
+from advcomp.tournament.outcome.disclosure import (
+    for_competitor,
+    reasons_for_competitor,
+    tail,
+)
 from advcomp.tournament.outcome.status import planned_jobs
 from advcomp.tournament.store.job_results import Store, locked
 from advcomp.tournament.store.manifest import manifest_of
@@ -73,12 +77,18 @@ def write_competitor_report(run: Path, name: str, out: Path | None = None) -> Pa
             for job in _failed(run, state)
             if job.entry.name == name
         }
+        reasons = {
+            result.job: reasons_for_competitor(result)
+            for job, result in planned_jobs(run, state)
+            if result is not None and job.entry.name == name
+        }
         material = Material(
             facts=_facts(state),
             standings=judge(collected.results, state.scoring_options),
             jobs=collected.jobs,
             manifest=manifest_of(state, load_waves(run)),
             logs={job: log for job, log in logs.items() if log is not None},
+            reasons=reasons,
         )
         html = competitor_report(material, name)
     path = out or run / REPORTS / f"{name}.html"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from advcomp.rules.durable import sync_folder
+from advcomp.rules.faults import Fault
 from advcomp.rules.lock import locked as locked
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.store.sealed import seal, unseal
@@ -36,6 +37,8 @@ class JobResult:
         png_digests: An attack's: for each image of the job the SHA-256 of its canonical PNG, ""
             where there is no valid image.
         projected_images: An attack's: images in which the projection changed a pixel.
+        cpu_seconds: Processor time of all its processes; None where it is unknown.
+        faults: Why items are not valid, and how many for each reason.
     """
 
     job: str
@@ -49,10 +52,12 @@ class JobResult:
     exit_code: int | None = None
     signal: int | None = None
     wall_seconds: float = 0.0
+    cpu_seconds: float | None = None
     max_rss_bytes: int | None = None
     notes: tuple[str, ...] = ()
     png_digests: tuple[str, ...] = ()
     projected_images: int = 0
+    faults: tuple[tuple[Fault, int], ...] = ()
 
     @property
     def outputs(self) -> str:

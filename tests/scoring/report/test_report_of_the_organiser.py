@@ -17,7 +17,7 @@ from advcomp.scoring.report.boards import boards, percent, rate, signed
 from advcomp.scoring.report.heatmap import heatmaps
 from advcomp.scoring.report.lines import SERIES, lines
 from advcomp.scoring.report.material import Material
-from advcomp.scoring.report.page import organiser_report
+from advcomp.scoring.report.page import competitor_report, organiser_report
 from advcomp.scoring.report.scatter import scatter
 from advcomp.scoring.results import Results
 from advcomp.scoring.scores import Absence
@@ -213,7 +213,26 @@ def test_who_was_expelled_and_why(page: str) -> None:
     assert "leaky ✕ REJECTED It breaks the contract and never ran." in text
     assert "a link leads out of the folder; take it out" in text
     assert "slow_and_unfinished ✕ TIMED_OUT It lacks 49 of 180 adversarial images." in text
-    assert "forgetful ▲ PARTIAL It lacks 9 of 1,571 labels." in text
+    assert "forgetful ▲ PARTIAL It lacks 9 of 1,571 labels. " in text
+
+
+def test_what_leaving_an_incomplete_entry_out_changed(material: Material, page: str) -> None:
+    text = text_of(page)
+    standings = material.standings
+    places = {s.entry.name: i for i, s in enumerate(standings.scores.entries)}
+    assert [standings.scores.entries[item.entry].entry.name for item in standings.left_out] == [
+        "slow_and_unfinished",
+        "forgetful",
+    ]
+    forgetful = replace(standings.left_out[1], changed={places["fgsm"]: (4, 3)})
+    moved = replace(material, standings=replace(standings, left_out=(forgetful,)))
+    assert "It is left out for everybody; so fgsm has rank 4 (with it: 3)." in text_of(
+        organiser_report(moved)
+    )
+    assert "As opponents the entries of a team weigh one together" in text
+    own = text_of(competitor_report(moved, "fgsm"))
+    assert "so fgsm has rank 4 (with it: 3)." in own
+    assert "forgetful" not in own
 
 
 def test_failures_come_with_verdict_and_log(page: str) -> None:

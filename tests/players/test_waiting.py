@@ -1,0 +1,35 @@
+"""PyTorch's threads sleep while they wait, unless the user has chosen; as OpenMP itself tells."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAINERS = (
+    ("advcomp.players.classifier.train_classifier", "--help"),
+    ("advcomp.players.defense.train_denoiser", "--help"),
+    ("advcomp", "train", "absent.toml"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "chosen", "spins"),
+    [*((words, {}, 0) for words in TRAINERS),
+     (TRAINERS[0], {"OMP_WAIT_POLICY": "active"}, 30_000_000_000)],
+)  # fmt: skip
+def test_threads_wait_asleep_unless_the_user_says_otherwise(
+    words: tuple[str, ...], chosen: dict[str, str], spins: int
+) -> None:
+    variables = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | chosen
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        env=variables | {"OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    # The policy is shown as passive where none is set, too; there the count is 300,000.
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
