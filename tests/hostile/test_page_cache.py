@@ -1,8 +1,9 @@
-"""What one run reads, no later run can tell: the page cache of what boxes share has one state.
+"""What one run looks at, no later run can tell: the kernel's caches have one state for all.
 
 Every way to read the cache is shown first to carry a message with the wall taken away.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ import advcomp
 from advcomp.sandbox.base import Sandbox, SharedTree
 from advcomp.sandbox.box.shown import HostView
 from advcomp.sandbox.cache.steady import CacheState, SteadyCache
+from advcomp.sandbox.limits import cgroups
 from advcomp.tournament.job import steadiness
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.steadiness import SWITCH
@@ -38,12 +40,14 @@ FAR_FROM_CHANCE = 4 * BITS**0.5 / 2
 """4 standard deviations of as many fair coins; a message has as many ones as zeros."""
 
 WAYS = {
-    "bubblewrap": {"faults", "nowait", "time"},
-    "docker": {"faults", "time"},
-    "podman": {"faults", "time"},
+    "bubblewrap": {"faults", "nowait", "time", "names"},
+    "docker": {"faults", "time", "names"},
+    "podman": {"faults", "time", "names"},
     "gvisor": {"time"},
 }
 """What can be told without the wall: gVisor counts no faults, overlays know no RWF_NOWAIT."""
+TRIES = 3
+"""Without the wall a machine that lacks memory may drop what was written."""
 USERS = [(backend, "this-user") for backend in BACKENDS]
 USERS += [("bubblewrap", "ordinary-user")] if os.geteuid() == 0 else []
 WALLS = [CacheState.PINNED, CacheState.HELD, CacheState.RESTORED]
@@ -82,8 +86,12 @@ def test_without_the_wall_every_way_carries_a_message(
     require: Callable[[str], None], backend: str, user: str
 ) -> None:
     require(backend)
-    right = trial(backend, user, "open")["right"]
-    carried = {way for way in right if right[way] - CHANCE > FAR_FROM_CHANCE}
+    carried: set[str] = set()
+    for _ in range(TRIES):
+        right = trial(backend, user, "open")["right"]
+        carried |= {way for way in right if right[way] - CHANCE > FAR_FROM_CHANCE}
+        if carried >= WAYS[backend]:
+            break
     assert carried == WAYS[backend], right
 
 
@@ -103,7 +111,7 @@ PROGRAM = """\
 #!/usr/bin/env python3
 import sys
 IN, OUT = sys.argv[1:3]
-sys.argv[1] = {message!r}
+sys.argv[1:] = [{message!r}, "word"]
 """
 TELLER = (
     "import shutil\nshutil.copytree(IN, OUT, dirs_exist_ok=True, copy_function=shutil.copyfile)\n"
@@ -119,8 +127,12 @@ with open(OUT, "w") as file:
 
 def labels_of(contest: Contest, file: Path, out: str) -> set[int]:
     """What a defense answered in a tournament: hundreds of pages seen in memory, bits right."""
-    SteadyCache([SharedTree(path=Path("/", page_cache_trial.LIBRARY))], 0).close()
+    library = Path("/", page_cache_trial.LIBRARY)
+    turn = os.open(library, os.O_RDONLY)
+    fcntl.flock(turn, fcntl.LOCK_EX)
+    SteadyCache([SharedTree(path=library)], 0).close()
     contest.run(file, out=contest.folder / out, jobs=1)
+    os.close(turn)
     state, store = load_state(contest.folder / out), Store(contest.folder / out)
     waves = load_waves(contest.folder / out)
     key = open_key(contest.folder / out / "key")
@@ -143,7 +155,9 @@ def test_an_attack_tells_a_later_defense_nothing_nor_does_a_run_the_next(
     listener = contest.entry("listener", program + reader, "defense")
     file = contest.file([teller], [listener], max_epsilons=[8], view="per-attack")
     # The first run of the defense reads the attack's message, and leaves all in memory.
-    assert 100 * CHANCE + BITS in labels_of(contest, file, "open")
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(cgroups, "forget", lambda folder: None)
+        assert 100 * CHANCE + BITS in labels_of(contest, file, "open")
     monkeypatch.delenv(SWITCH)
     monkeypatch.setattr(steadiness, "memory_beside", lambda boxes, memory_bytes: 0)
     assert labels_of(contest, file, "restored") == {CHANCE}

@@ -3,6 +3,7 @@
 import contextlib
 
 from advcomp.sandbox.base import Limits
+from advcomp.sandbox.limits import cgroups
 from advcomp.sandbox.limits.cgroups import QueueWatch, Usage, Weak
 from advcomp.sandbox.limits.sockets import cap_sockets
 from advcomp.sandbox.limits.tiers import meter_of
@@ -38,11 +39,12 @@ class KernelsCount:
         self.is_read = False
 
     def read(self) -> None:
-        """Take what is counted now, if the group still exists."""
+        """Take what is counted now, if the group still exists, and drop what it brought along."""
         if self._meter is not None:
             with contextlib.suppress(OSError):
                 self.usage = self._meter.usage()
                 self.is_read = True
+            cgroups.forget(self._meter.oom_counter.parent)
         self.usage = self._watch.added_to(self.usage)
 
     def excess(self, tmpfs_bytes: int) -> str | None:

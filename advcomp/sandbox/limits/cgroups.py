@@ -43,6 +43,7 @@ __all__ = [
     "Usage",
     "Weak",
     "clear",
+    "forget",
     "is_dead",
     "is_own",
     "new_name",
@@ -57,6 +58,8 @@ CPU_PERIOD_US = 100_000
 OWNER = re.compile(r"(?P<pid_namespace>\d+)-(?P<pid>\d+)-(?P<start>\d+)")
 NAME = re.compile(rf"advcomp-(?P<owner>{OWNER.pattern})-[0-9a-f]{{16}}")
 REMOVAL_S = 5.0
+EVERYTHING = str(1 << 50)
+"""More bytes than a group can have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +290,7 @@ class _KernelGroup:
 
     def close(self) -> None:
         for folder in self._folders:
+            forget(folder)
             _remove(folder)
 
 
@@ -338,6 +342,18 @@ class _WatchedGroup:
 
     def close(self) -> None:
         self._first = None
+
+
+def forget(folder: Path) -> None:
+    """Drop what a dead box brought into the kernel's caches: pages of files, names, inodes.
+
+    They are charged to its group, and would go on, charged to ours, where a later box could tell
+    by the time that a look takes what this one had looked at: names, too, that do not exist.
+    """
+    for file, amount in (("memory.force_empty", "0"), ("memory.reclaim", EVERYTHING)):
+        if (folder / file).exists():
+            with contextlib.suppress(OSError):  # EAGAIN, EBUSY: what others use stays
+                (folder / file).write_text(amount)
 
 
 def reap(mount: Path) -> list[Path]:
