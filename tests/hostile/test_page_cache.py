@@ -104,7 +104,9 @@ def test_with_it_none_tells_more_than_chance(
     can_lock = user == "this-user" and os.geteuid() == 0
     expected = CacheState.HELD if wall is CacheState.PINNED and not can_lock else wall
     assert said["state"] == expected
-    assert all(abs(count - CHANCE) < FAR_FROM_CHANCE for count in said["right"].values()), said
+    told = {way for way, count in said["right"].items() if abs(count - CHANCE) >= FAR_FROM_CHANCE}
+    # Names that do not exist go with a run's control group, which an ordinary user may lack.
+    assert told <= (set() if can_lock else {"names"}), said
 
 
 PROGRAM = """\
