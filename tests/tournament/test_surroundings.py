@@ -92,6 +92,7 @@ def played(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> tuple[
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", HARMLESS)
 def test_results_are_the_same(played: tuple[Contest, Path], name: str) -> None:
     contest, file = played
@@ -114,6 +115,7 @@ def test_a_run_folder_is_as_open_as_the_umask_says(tmp_path: Path, sandbox: Sand
     assert (tmp_path / "made" / "run").stat().st_mode & 0o777 == 0o750
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", TOO_LOW)
 def test_a_limit_that_is_too_low_is_named_before_anything_runs(
     played: tuple[Contest, Path], limit: str
@@ -125,6 +127,7 @@ def test_a_limit_that_is_too_low_is_named_before_anything_runs(
     assert not (contest.folder / "refused").exists()
 
 
+@pytest.mark.long
 def test_more_boxes_need_more_files(played: tuple[Contest, Path]) -> None:
     contest, file = played
     done = start(contest, file, "ulimit -n 500; exec {run} --jobs 10", "refused")
@@ -132,6 +135,7 @@ def test_more_boxes_need_more_files(played: tuple[Contest, Path]) -> None:
     assert done.returncode == 4
 
 
+@pytest.mark.long
 def test_a_folder_that_is_gone_is_named(played: tuple[Contest, Path]) -> None:
     contest, file = played
     done = start(contest, file, "mkdir gone; cd gone; rmdir ../gone; exec {run}", "refused")
