@@ -75,11 +75,14 @@ make_base() {
   fi
   command -v debootstrap >/dev/null || fail "--offline needs debootstrap: apt-get install debootstrap"
   [[ $(id -u) == 0 ]] || fail "--offline needs root, for debootstrap"
-  local root=build/base
+  # Not in the project's folder: debootstrap mounts /proc in it, and who installs the package
+  # meanwhile would walk through that for ever.
+  scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/advcomp-base-XXXXXX")
+  local root=$scratch/root
   debootstrap --variant=minbase --include=python3,python3-venv \
-    bookworm $root "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >&2
-  ln -sf python3 $root/usr/bin/python
-  tar -C $root -c --numeric-owner --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' \
+    bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >&2
+  ln -sf python3 "$root/usr/bin/python"
+  tar -C "$root" -c --numeric-owner --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' \
     --exclude='./usr/share/doc/*' --exclude='./usr/share/locale/*' --exclude='./dev/*' . |
     client "$engine" import \
       -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - advcomp/base
@@ -117,7 +120,15 @@ PYTHON
 }
 
 mkdir -p build
-trap 'rm -rf build/base build/wheels build/requirements.txt' EXIT
+scratch=''
+clean() {
+  if [[ -n $scratch ]]; then
+    umount -q "$scratch/root/proc" "$scratch/root/sys" || true
+    rm -rf --one-file-system "$scratch"
+  fi
+  rm -rf build/wheels build/requirements.txt
+}
+trap clean EXIT
 ! wants base || make_base
 if [[ -n $offline && ${images[*]} != base ]]; then
   download_wheels
