@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,13 +51,16 @@ class Daemon:
             *("--pidfile", f"{folder}/pid", "--host", self.address),
             *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
         ]
-        self.start()
+        self._log = folder / "log"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until(self.answers)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        try:
+            until(self.answers)
+        except AssertionError as error:
+            said = self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
+            raise AssertionError(f"dockerd does not answer; it said: {said}") from error
 
     def answers(self) -> bool:
         asked = ["docker", "--host", self.address, "version"]
@@ -68,18 +72,23 @@ class Daemon:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, require: Callable[[str], None]) -> Iterator[Daemon]:
+def daemon(require: Callable[[str], None]) -> Iterator[Daemon]:
     require("docker")
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("only root can start an engine of its own")
-    started = Daemon(tmp_path)
+    # A short path: its sockets lie deep in this folder, and the name of one has 107 bytes at most.
+    folder = Path(tempfile.mkdtemp(prefix="engine-", dir="/tmp"))
+    started = Daemon(folder)
     load = ["docker", "--host", started.address, "load", "--quiet"]
     try:
+        started.start()
         with subprocess.Popen(["docker", "save", IMAGE], stdout=subprocess.PIPE) as saved:
             subprocess.run(load, stdin=saved.stdout, check=True, stdout=subprocess.DEVNULL)
         yield started
     finally:
         started.stop()
+        subprocess.run(["umount", "-q", folder / "data"], check=False)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.docker
