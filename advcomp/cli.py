@@ -408,28 +408,37 @@ def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
 
 @main.command()
 @FILE
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder of checkpoints, losses and pictures [default: runs/NAME].",
+    help="Folder of checkpoints and losses [default: runs/NAME of an attack network, else"
+    " checkpoints/ beside FILE].",
 )
+@click.option(
+    "--source", metavar="PATH", type=click.Path(path_type=Path), help="Where the dataset is."
+)
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1 [default: auto].")
 @click.option(
     "--model-ranks",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Ranks that split the target classifiers [default: the recipe's].",
+    help="Ranks that split an attack network's target classifiers [default: the recipe's].",
 )
-def train(file: Path, out: Path | None, model_ranks: int | None) -> None:
-    """Train an attack network from the recipe FILE, or go on where training stopped.
+@click.option("--evaluate", is_flag=True, help="Train nothing; try the weights that are there.")
+def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
+    """Train what the recipe FILE says, or go on where training stopped.
 
-    Alone, or on all ranks that mpiexec, torchrun or srun started:
+    An attack network, or the classifiers or denoisers that it names: all, or only the NAMEs;
+    their weights are written to weights/ beside FILE. Alone, or on all ranks that mpiexec,
+    torchrun or srun started:
 
         mpiexec -n 4 advcomp train FILE
     """
-    from advcomp.terminal.training import train_in_terminal
+    from advcomp.terminal.training import TrainOptions, train_in_terminal
 
-    sys.exit(train_in_terminal(file, out, model_ranks))
+    sys.exit(train_in_terminal(file, TrainOptions(names=names, **options)))
 
 
 @main.command()

@@ -25,8 +25,9 @@ from advcomp.attacknet.recipe import (
     HintTable,
     load_network_recipe,
 )
-from advcomp.attacknet.step import prepared, train_step
+from advcomp.attacknet.task import attack_network_task, named_classifiers
 from advcomp.training.launch import launched
+from advcomp.training.loop import TrainingRun
 from advcomp.training.progress import EvaluationReport
 from advcomp.training.ranks import joined_ranks
 
@@ -86,19 +87,21 @@ def trained(
         joined_ranks(launched(), model_ranks=1, device=recipe.device.name) as ranks,
         tempfile.TemporaryDirectory() as folder,
     ):
-        run = prepared(recipe, ranks, training)
+        task = attack_network_task(recipe, ranks, training)
+        run = TrainingRun(task, recipe.plan, ranks)
         for _ in range(recipe.training.steps):
-            train_step(run)
+            run.step()
+            run.read()
         evaluation = evaluate(
             recipe,
-            run.averaged(),
-            run.named_classifiers(judges),
+            task.averaged(run.average),
+            named_classifiers(judges, recipe, ranks, training),
             held_out,
             ranks,
             step=run.done,
             picture=Path(folder, "examples.png"),
         )
-        return evaluation, run.costs().in_passes
+        return evaluation, task.costs().in_passes
 
 
 def rate(evaluation: EvaluationReport, names: list[str]) -> float:

@@ -26,6 +26,7 @@ from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits
 from advcomp.players.ensemble import Ensemble
 from advcomp.players.image.pixels import quantise, to_float
+from advcomp.players.training_images import ImageSource, training_images
 from advcomp.rules.threat import eps_of
 
 RECIPE = Path(__file__).parents[1] / "tournament" / "digits" / "train.toml"
@@ -40,7 +41,7 @@ STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.3
 def networks(folder: Path, seed: int) -> dict[str, Classifier]:
     """The recipe's networks, their seeds moved by 100 for each seed of the study."""
     recipe = read_classifier_recipes(RECIPE).classifier
-    training = digits(Part.TRAINING)
+    training = training_images(ImageSource.DIGITS)
     folder.mkdir(parents=True, exist_ok=True)
     trained = {}
     for name in (*SURROGATES, PLAIN, ADVERSARIAL, OTHER):
@@ -48,7 +49,9 @@ def networks(folder: Path, seed: int) -> dict[str, Classifier]:
         if not path.exists():
             own = recipe[name].model_copy(update={"seed": recipe[name].seed + 100 * seed})
             draft = path.with_suffix(".draft")
-            train_classifier(own, training).save(draft)
+            found = train_classifier(own, training, folder=folder / f"{name}.training")
+            assert found is not None, "stopped"
+            found.save(draft)
             draft.replace(path)
         trained[name] = load_classifier(path)
     return trained

@@ -29,11 +29,13 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from advcomp.attacknet.data import load_images
-from advcomp.attacknet.recipe import AttackNetworkRecipe, Precision, load_network_recipe
-from advcomp.attacknet.step import TrainingRun, prepared, train_step
+from advcomp.attacknet.data import AttackBatch, load_images
+from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
+from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.training.launch import launched
-from advcomp.training.ranks import abort_together, joined_ranks
+from advcomp.training.loop import TrainingRun
+from advcomp.training.ranks import Ranks, abort_together, joined_ranks
+from advcomp.training.settings import Precision
 
 WARM_UP = 2
 PROJECTED = (8, 128)
@@ -66,8 +68,9 @@ def measure(options: argparse.Namespace, model_ranks: int, out: Path) -> None:
         training, _ = load_images(recipe.data)
         device = recipe.device.name
         with joined_ranks(launch, model_ranks=model_ranks, device=device) as ranks:
-            run = prepared(recipe, ranks, training)
-            row = found(run, timed(run, options.steps))
+            task = attack_network_task(recipe, ranks, training)
+            run = TrainingRun(task, recipe.plan, ranks)
+            row = found(task, run, timed(run, options.steps))
             if ranks.is_first:
                 out.write_text(json.dumps(row), encoding="utf-8")
 
@@ -77,25 +80,28 @@ def enlarged(recipe: AttackNetworkRecipe, batch_size: int) -> AttackNetworkRecip
     return recipe.model_copy(update={"training": training})
 
 
-def timed(run: TrainingRun, steps: int) -> float:
+def timed(run: TrainingRun[AttackBatch], steps: int) -> float:
     """Seconds that a step takes, all ranks together."""
     for _ in range(WARM_UP):
-        train_step(run)
-    synchronise(run)
+        run.step()
+    synchronise(run.ranks)
     start = time.perf_counter()
     for _ in range(steps):
-        train_step(run)
-    synchronise(run)
+        run.step()
+    run.read()
+    synchronise(run.ranks)
     return (time.perf_counter() - start) / steps
 
 
-def synchronise(run: TrainingRun) -> None:
-    if run.ranks.device.type == "cuda":
+def synchronise(ranks: Ranks) -> None:
+    if ranks.device.type == "cuda":
         torch.cuda.synchronize()
-    run.ranks.barrier()
+    ranks.barrier()
 
 
-def found(run: TrainingRun, seconds: float) -> dict[str, float]:
+def found(
+    task: AttackNetworkTask, run: TrainingRun[AttackBatch], seconds: float
+) -> dict[str, float]:
     gpu = run.ranks.device.type == "cuda"
     memory = (
         torch.cuda.max_memory_allocated()
@@ -104,36 +110,37 @@ def found(run: TrainingRun, seconds: float) -> dict[str, float]:
     )
     return {
         "seconds": seconds,
-        "batch": run.recipe.training.batch_size,
+        "batch": run.plan.batch_size,
         "memory_bytes": max(run.ranks.each(memory)),
-        "gradient_bytes": sum(p.numel() * p.element_size() for p in run.network.parameters()),
-        "flops_an_image": flops_of_a_step(run) / run.recipe.training.batch_size,
-        "peak": peak(run) if run.ranks.size == 1 else 0.0,
+        "gradient_bytes": sum(p.numel() * p.element_size() for p in task.module.parameters()),
+        "flops_an_image": flops_of_a_step(task, run) / run.plan.batch_size,
+        "peak": peak(task) if run.ranks.size == 1 else 0.0,
     }
 
 
-def flops_of_a_step(run: TrainingRun) -> float:
+def flops_of_a_step(task: AttackNetworkTask, run: TrainingRun[AttackBatch]) -> float:
     """Forward and backward, over all ranks, recomputation included.
 
     The counter sees nothing of a compiled network, so the step takes the one it was made of.
     """
-    run.generator.network = run.network
+    task.generator.network = task.module
     with FlopCounterMode(display=False) as counter:
-        train_step(run)
+        run.step()
     return run.ranks.total(counter.get_total_flops())[0]
 
 
-def peak(run: TrainingRun, side: int = 2048, rounds: int = 5) -> float:
+def peak(task: AttackNetworkTask, side: int = 2048, rounds: int = 5) -> float:
     """FLOP/s that a multiplication of matrices reaches on this device."""
     kinds = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
-    kind = kinds.get(run.recipe.device.precision, run.dtype)
-    a = torch.rand(side, side, device=run.ranks.device, dtype=kind)
+    precision = task.recipe.device.precision
+    kind = kinds.get(precision, precision.kept)
+    a = torch.rand(side, side, device=task.ranks.device, dtype=kind)
     _ = a @ a
-    synchronise(run)
+    synchronise(task.ranks)
     start = time.perf_counter()
     for _ in range(rounds):
         _ = a @ a
-    synchronise(run)
+    synchronise(task.ranks)
     return 2 * side**3 * rounds / (time.perf_counter() - start)
 
 

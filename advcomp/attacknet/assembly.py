@@ -6,22 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.data import TrainingImages
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.hint import GradientHint, layer_of
 from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
 from advcomp.attacknet.objective.losses import TargetClassifier
-from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode, Precision
+from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.image.pixels import to_float
+from advcomp.players.training_images import TrainingImages
 from advcomp.rules.threat import eps_of
 from advcomp.training.draws import key_of
-
-
-def dtype_of(precision: Precision) -> torch.dtype:
-    """What weights and images are kept in; bf16 and fp16 only compute in 16 bits."""
-    return torch.float64 if precision is Precision.FLOAT64 else torch.float32
 
 
 def names_of(paths: Iterable[Path]) -> list[str]:
@@ -41,7 +36,7 @@ def fitting_classifier(path: Path, images: TrainingImages) -> Classifier:
         InvalidConfig: The file is none, or its classifier does not fit: input size or classes.
     """
     classifier = load_classifier(path)
-    height, width = images.levels.shape[1:3]
+    height, width = images.size
     try:
         with torch.no_grad():
             logits = classifier(to_float(images.levels[:1]))
@@ -136,7 +131,7 @@ def spec_of(
         table=recipe.network,
         max_epsilons=recipe.threat.max_epsilons,
         target_labels=images.classes if recipe.threat.targeted else None,
-        hint=() if hint is None else hint.spec(images.levels.shape[1:3], strides),
+        hint=() if hint is None else hint.spec(images.size, strides),
     )
 
 
@@ -146,16 +141,14 @@ def fresh_generator(recipe: AttackNetworkRecipe, images: TrainingImages) -> Adve
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(recipe.seed, "weights"))
         network = AttackNetwork(spec_of(recipe, images, hint), recompute=recipe.device.recompute)
-    return AdversarialGenerator(network, hint, recipe.hint.mode).to(
-        dtype_of(recipe.device.precision)
-    )
+    return AdversarialGenerator(network, hint, recipe.hint.mode).to(recipe.device.precision.kept)
 
 
 def one_image(
     recipe: AttackNetworkRecipe, images: TrainingImages, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """An image, an epsilon and a target label to try a generator on."""
-    dtype = dtype_of(recipe.device.precision)
+    dtype = recipe.device.precision.kept
     clean = to_float(images.levels[:1]).to(dtype)
     eps = torch.full((1,), eps_of(recipe.threat.max_epsilons[0]), dtype=dtype)
     targets = torch.tensor(images.classes[:1]) if recipe.threat.targeted else None

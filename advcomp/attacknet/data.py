@@ -1,50 +1,22 @@
-"""Training images in memory, and the batch of a step: which images, moved how, at which epsilon.
+"""The batch of a step: which images, moved how, at which epsilon.
 
 A batch is a function of the seed and the step: image j of step s has the *position* s B + j, and
 everything about it is drawn from a key with this position. Each epoch is a new order.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from advcomp.attacknet.recipe import AttackNetworkRecipe, DataTable, ImageSource
+from advcomp.attacknet.recipe import AttackNetworkRecipe, DataTable
 from advcomp.errors import InvalidConfig
-from advcomp.players.datasets import Part, cifar10, digits
+from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
-from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, load_dataset
+from advcomp.players.training_images import TrainingImages, training_images
 from advcomp.rules.threat import eps_of
-from advcomp.training.draws import generator_of, integer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingImages:
-    """Images with labels.
-
-    Args:
-        levels: uint8 (N, H, W, 3).
-        labels: int64 (N,), as the dataset calls them.
-        classes: The labels that occur, ascending.
-    """
-
-    levels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    classes: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def part(self, rows: slice) -> "TrainingImages":
-        """Some of them, which still know of all classes."""
-        return TrainingImages(
-            levels=self.levels[rows], labels=self.labels[rows], classes=self.classes
-        )
+from advcomp.training.draws import generator_of, index_at, integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +40,29 @@ class AttackBatch:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def to(self, device: torch.device, layout: torch.memory_format) -> "AttackBatch":
+        """The same on a device; nobody waits for it."""
+        return self._each(
+            lambda x: x.to(
+                device,
+                non_blocking=True,
+                memory_format=layout if x.ndim == 4 else torch.preserve_format,
+            )
+        )
+
+    def pin_memory(self) -> "AttackBatch":
+        """The same where a GPU can fetch it without waiting."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "AttackBatch":
+        return replace(
+            self,
+            clean=change(self.clean),
+            labels=change(self.labels),
+            eps=change(self.eps),
+            targets=None if self.targets is None else change(self.targets),
+        )
+
     def rows(self, rows: slice) -> "AttackBatch":
         """Some of them."""
         return AttackBatch(
@@ -86,7 +81,7 @@ def load_images(table: DataTable) -> tuple[TrainingImages, TrainingImages]:
         InvalidConfig: There are too few, or see the datasets.
         InvalidDataset: See `load_dataset`.
     """
-    images = _read(table)
+    images = training_images(table.source, table.path)
     if len(images) <= table.validation_images:
         raise InvalidConfig(
             f"[data] validation_images: expected fewer than the images, {len(images)}; got "
@@ -107,16 +102,17 @@ def batch_of(
     size = recipe.training.batch_size
     positions = range(step * size, (step + 1) * size)[rows]
     drawn = [_draw(recipe, images, position) for position in positions]
-    indices = [_index(recipe.seed, len(images), position) for position in positions]
+    indices = [index_at(recipe.seed, len(images), position) for position in positions]
     clean = to_float(images.levels[indices])
-    moved = [
-        _moved(image, recipe.data, draw.shift, draw.mirrored)
-        for image, draw in zip(clean, drawn, strict=True)
-    ]
     labels = torch.tensor(images.labels[indices])
     return AttackBatch(
         positions=tuple(positions),
-        clean=torch.stack(moved).to(dtype),
+        clean=moved(
+            clean,
+            recipe.data.shift,
+            [draw.shift for draw in drawn],
+            [draw.mirrored for draw in drawn],
+        ).to(dtype),
         labels=labels,
         eps=torch.tensor([eps_of(draw.max_epsilon) for draw in drawn], dtype=dtype),
         targets=_targets(images.classes, labels, [draw.target for draw in drawn])
@@ -172,44 +168,7 @@ def _others(images: TrainingImages) -> int:
     return max(1, len(images.classes) - 1)
 
 
-def _index(seed: int, count: int, position: int) -> int:
-    epoch, place = divmod(position, count)
-    return int(_order(seed, count, epoch)[place])
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, count: int, epoch: int) -> Tensor:
-    return torch.randperm(count, generator=generator_of(seed, "order", epoch))
-
-
-def _moved(image: Tensor, table: DataTable, shift: tuple[int, int], mirrored: bool) -> Tensor:
-    """Edge pixels are repeated where the image has been."""
-    if table.shift:
-        height, width = image.shape[-2:]
-        padded = functional.pad(image.unsqueeze(0), (table.shift,) * 4, mode="replicate")[0]
-        image = padded[:, shift[0] : shift[0] + height, shift[1] : shift[1] + width]
-    return image.flip(-1) if mirrored else image
-
-
 def _targets(classes: Sequence[int], labels: Tensor, drawn: Sequence[int]) -> Tensor:
     """For each label the drawn one of the others."""
     pairs = zip(labels.tolist(), drawn, strict=True)
     return torch.tensor([[c for c in classes if c != label][draw] for label, draw in pairs])
-
-
-def _read(table: DataTable) -> TrainingImages:
-    if table.source is ImageSource.FOLDER:
-        assert table.path is not None
-        dataset = load_dataset(table.path / IMAGES_FOLDER, table.path / IMAGES_CSV)
-        levels = np.stack([dataset.image(i) for i in range(len(dataset))])
-        return _with_classes(levels, dataset.labels.astype(np.int64))
-    if table.source is ImageSource.DIGITS:
-        found = digits(Part.TRAINING)
-    else:
-        assert table.path is not None
-        found = cifar10(Part.TRAINING, table.path)
-    return _with_classes(found.levels, found.labels)
-
-
-def _with_classes(levels: NDArray[np.uint8], labels: NDArray[np.int64]) -> TrainingImages:
-    return TrainingImages(levels=levels, labels=labels, classes=tuple(np.unique(labels).tolist()))

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.data import AttackBatch, TrainingImages, validation_batch
+from advcomp.attacknet.data import AttackBatch, validation_batch
 from advcomp.attacknet.network.generator import AdversarialGenerator, rounded_to_levels
 from advcomp.attacknet.recipe import AttackNetworkRecipe
 from advcomp.players.classifiers import Classifier
 from advcomp.players.image.pixels import quantise
+from advcomp.players.training_images import TrainingImages
 from advcomp.rules.durable import write_durably
 from advcomp.rules.images import Pixels, encode_png
 from advcomp.training.progress import EvaluationReport

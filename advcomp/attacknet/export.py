@@ -16,15 +16,16 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import save
 from torch import Tensor
 
-from advcomp.attacknet.checkpoint import About, load_checkpoint
 from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.onnx_graph import write_onnx
 from advcomp.attacknet.player import HINT_LAYERS, HINT_MODE, NETWORK, SPEC, SURROGATE, filled
 from advcomp.attacknet.recipe import HintMode
+from advcomp.attacknet.trained import TrainedNetwork, trained_network
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.players.classifiers import load_classifier
 from advcomp.rules.metadata import FILE_NAME
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.training.checkpoint import About, load_checkpoint
 
 ENTRY_POINT, PROGRAM, RECIPE, DIGESTS = (
     "run_attack.sh",
@@ -50,12 +51,12 @@ def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path
         InvalidConfig: It is no checkpoint, the folder is occupied, or the hint's surrogate is
             not where it was in training.
     """
-    about, weights = _averaged(checkpoint)
+    about, trained, weights = _averaged(checkpoint)
     _refuse_occupied(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as whole:
-            _fill(Path(whole), about, weights, form)
+            _fill(Path(whole), about, trained, weights, form)
             for file in Path(whole).iterdir():
                 file.replace(folder / file.name)
     except OSError as error:
@@ -66,8 +67,14 @@ def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path
     return sorted(folder.iterdir())
 
 
-def _fill(folder: Path, about: About, weights: Mapping[str, Tensor], form: Format) -> None:
-    targeted = about.spec.target_labels is not None
+def _fill(
+    folder: Path,
+    about: About,
+    trained: TrainedNetwork,
+    weights: Mapping[str, Tensor],
+    form: Format,
+) -> None:
+    targeted = trained.spec.target_labels is not None
     kind = SubmissionType.TARGETED_ATTACK if targeted else SubmissionType.ATTACK
     metadata = {"type": kind.value, "container": CONTAINER, "entry_point": ENTRY_POINT}
     _write(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
@@ -76,42 +83,48 @@ def _fill(folder: Path, about: About, weights: Mapping[str, Tensor], form: Forma
     _write(folder / PROGRAM, _template(name))
     _write(folder / RECIPE, about.recipe)
     if form is Format.ONNX:
-        generator = filled(about.spec, weights, _hint(about), HintMode(about.hint_mode))
-        write_onnx(folder / ONNX, generator, about.image_size)
+        hint = _hint(about, trained)
+        generator = filled(trained.spec, weights, hint, HintMode(trained.hint_mode))
+        write_onnx(folder / ONNX, generator, trained.image_size)
     else:
-        _write_pytorch(folder, about, weights)
+        _write_pytorch(folder, about, trained, weights)
     files = sorted(folder.iterdir())
     _write(folder / DIGESTS, "".join(f"{_digest(path)}  {path.name}\n" for path in files))
 
 
-def _averaged(checkpoint: Path) -> tuple[About, dict[str, Tensor]]:
+def _averaged(checkpoint: Path) -> tuple[About, TrainedNetwork, dict[str, Tensor]]:
     found = load_checkpoint(checkpoint)
+    try:
+        trained = trained_network(found.about)
+    except InvalidConfig as error:
+        raise InvalidConfig(f"{checkpoint}: {error}") from error
     average: Mapping[str, Tensor] = found.states["average"]
     # Rounded once, here: both formats play the same network.
-    return found.about, {name: value.half().float() for name, value in average.items()}
+    return found.about, trained, {name: value.half().float() for name, value in average.items()}
 
 
-def _write_pytorch(folder: Path, about: About, weights: Mapping[str, Tensor]) -> None:
+def _write_pytorch(
+    folder: Path, about: About, trained: TrainedNetwork, weights: Mapping[str, Tensor]
+) -> None:
     halves = {name: value.half().contiguous() for name, value in weights.items()}
     metadata = {
-        SPEC: about.spec.model_dump_json(),
-        HINT_MODE: about.hint_mode,
-        HINT_LAYERS: json.dumps(about.hint_layers),
+        SPEC: trained.spec.model_dump_json(),
+        HINT_MODE: trained.hint_mode,
+        HINT_LAYERS: json.dumps(trained.hint_layers),
     }
     (folder / NETWORK).write_bytes(save(halves, metadata))
-    if about.surrogate is not None:
-        shutil.copyfile(_surrogate(about), folder / SURROGATE)
+    if trained.surrogate is not None:
+        shutil.copyfile(_surrogate(about, trained.surrogate), folder / SURROGATE)
 
 
-def _hint(about: About) -> GradientHint | None:
-    if about.surrogate is None:
+def _hint(about: About, trained: TrainedNetwork) -> GradientHint | None:
+    if trained.surrogate is None:
         return None
-    return GradientHint(load_classifier(_surrogate(about)), about.hint_layers)
+    return GradientHint(load_classifier(_surrogate(about, trained.surrogate)), trained.hint_layers)
 
 
-def _surrogate(about: About) -> Path:
-    assert about.surrogate is not None
-    path = Path(about.surrogate)
+def _surrogate(about: About, name: str) -> Path:
+    path = Path(name)
     if not path.is_file():
         raise InvalidConfig(
             f"{path}: expected the surrogate that the hint was trained with; it is gone"

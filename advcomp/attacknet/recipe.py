@@ -13,17 +13,12 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.training_images import ImageSource
 from advcomp.rules.submission import NAME_RULE
 from advcomp.rules.toml_fields import Name, at_least, beside_the_file, one_of, some_and_each_once
 from advcomp.rules.toml_file import Table, problem, read_toml
-
-
-class ImageSource(StrEnum):
-    """Where the training images come from; never a tournament's part of them."""
-
-    DIGITS = "digits"
-    CIFAR10 = "cifar10"
-    FOLDER = "folder"
+from advcomp.training.checkpoint import Free
+from advcomp.training.settings import FLAG, DeviceTable, OutputTable, ParallelTable, Plan
 
 
 class EpsilonInput(StrEnum):
@@ -51,32 +46,13 @@ class TransformName(StrEnum):
     SMOOTH = "smooth"
 
 
-class DeviceName(StrEnum):
-    """What computes."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Precision(StrEnum):
-    """What the network computes in; its weights keep 32 bits under bf16 and fp16."""
-
-    FLOAT32 = "float32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    FLOAT64 = "float64"
-
-
 Located = Annotated[Path, AfterValidator(beside_the_file)]
 Levels = Annotated[
     tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(some_and_each_once)
 ]
 Widths = Annotated[tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], at_least(2)]
-FLAG = "true or false"
 WEIGHT = "a number above 0"
 SHARE = "a number from 0 to 1"
-_WEEK_S = 7 * 24 * 3600
 
 
 class DataTable(Table):
@@ -87,7 +63,11 @@ class DataTable(Table):
         default=None,
         strict=False,
         description="where the images are (cifar10: torchvision's root or an .npz of JPEGs;"
-        " folder: a folder with images/ and images.csv)",
+        " folder: a folder with images/ and images.csv; arrays: one with images.npy and"
+        " labels.npy)",
+    )
+    workers: int = Field(
+        default=0, ge=0, description="processes of each rank that make batches, at least 0"
     )
     validation_images: int = Field(default=200, ge=1, description="a number of images, at least 1")
     shift: int = Field(
@@ -101,7 +81,7 @@ class DataTable(Table):
     def _path_fits_the_source(self) -> Self:
         if (self.path is None) != (self.source is ImageSource.DIGITS):
             raise problem(
-                'path: goes only with source = "cifar10" or "folder", and both need it; '
+                'path: goes only with source = "cifar10", "folder" or "arrays", and they need it; '
                 f'source is "{self.source}"'
             )
         return self
@@ -284,49 +264,6 @@ class TrainingTable(Table):
     )
 
 
-class DeviceTable(Table):
-    """[device]: what computes, and how."""
-
-    name: DeviceName = Field(
-        default=DeviceName.AUTO,
-        strict=False,
-        description=f"{one_of(DeviceName)} (auto: GPUs where there are any)",
-    )
-    precision: Precision = Field(
-        default=Precision.FLOAT32, strict=False, description=one_of(Precision)
-    )
-    channels_last: bool = Field(default=False, description=FLAG)
-    compile: bool = Field(default=False, description=f"{FLAG}: let torch.compile build kernels")
-    recompute: bool = Field(
-        default=False,
-        description=f"{FLAG}: keep no activations of the network, compute them again",
-    )
-
-
-class ParallelTable(Table):
-    """[parallel]: how the ranks that were started share the work."""
-
-    model_ranks: int = Field(
-        default=1,
-        ge=1,
-        description="ranks of a group that split the target classifiers, at least 1",
-    )
-    timeout_s: float = Field(
-        default=600.0,
-        gt=0,
-        le=_WEEK_S,
-        description="seconds that ranks wait for each other, above 0, at most a week",
-    )
-
-
-class OutputTable(Table):
-    """[output]: how often training shows and keeps what it has."""
-
-    evaluate_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
-    checkpoint_every: int = Field(default=200, ge=1, description="a number of steps, at least 1")
-    keep: int = Field(default=2, ge=1, description="how many checkpoints to keep, at least 1")
-
-
 class AttackNetworkRecipe(Table):
     """A recipe, as written, with paths made absolute."""
 
@@ -352,6 +289,37 @@ class AttackNetworkRecipe(Table):
     device: DeviceTable = Field(default=DeviceTable(), description="a table")
     parallel: ParallelTable = Field(default=ParallelTable(), description="a table")
     output: OutputTable = Field(default=OutputTable(), description="a table")
+
+    @property
+    def plan(self) -> Plan:
+        """How long, how fast and in what the network is trained."""
+        training, output = self.training, self.output
+        return Plan(
+            seed=self.seed,
+            steps=training.steps,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            warm_up_steps=training.warm_up_steps,
+            weight_decay=training.weight_decay,
+            clip_norm=training.clip_norm,
+            average=training.average,
+            max_skipped=training.max_skipped,
+            precision=self.device.precision,
+            channels_last=self.device.channels_last,
+            workers=self.data.workers,
+            evaluate_every=output.evaluate_every,
+            checkpoint_every=output.checkpoint_every,
+            keep=output.keep,
+        )
+
+
+FREE: Free = {
+    "parallel": True,
+    "output": True,
+    "data": {"workers": True},
+    "device": {"name": True, "channels_last": True, "compile": True, "recompute": True},
+}
+"""What may differ when a run goes on."""
 
 
 def load_network_recipe(path: Path) -> AttackNetworkRecipe:

@@ -3,8 +3,11 @@
 import shlex
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -12,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from advcomp.errors import MissingExtra
+from advcomp.errors import InvalidConfig, MissingExtra
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, duration, one_line
@@ -21,25 +24,82 @@ from advcomp.training.progress import EvaluationReport, StepReport
 _LINE_EVERY_S = 10.0
 
 
-def train_in_terminal(file: Path, out: Path | None, model_ranks: int | None) -> int:
-    """Train, show how it goes and where the result is; returns the exit code.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """What `advcomp train` was given; None and empty where nothing."""
+
+    names: tuple[str, ...]
+    out: Path | None
+    source: Path | None
+    device: str | None
+    model_ranks: int | None
+    evaluate: bool
+
+
+def train_in_terminal(file: Path, options: TrainOptions) -> int:
+    """Train what a recipe says, show how it goes and where the result is; the exit code.
 
     Raises:
-        AdvcompError: See `train`.
+        AdvcompError: See `train_attack_network`, `train_classifiers` and `train_denoisers`.
     """
-    with _extra_at_hand():
-        from advcomp.attacknet.train import train_attack_network
     display = Display(sys.stderr)
-    try:
-        with display:
-            checkpoint = train_attack_network(file, display, out=out, model_ranks=model_ranks)
-    except KeyboardInterrupt:
+    train = {"classifier": _train_players, "denoiser": _train_players}.get(
+        kind := _kind_of(file), _train_network
+    )
+    with display, _extra_at_hand():
+        finished = train(kind, file, options, display)
+    if not finished:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
-    if display.shown:
-        print(f"checkpoint: {near(checkpoint)}")
-        print(f"next: advcomp export {shlex.quote(str(near(checkpoint)))} DIR")
     return 0
+
+
+def _kind_of(file: Path) -> str:
+    """Which tables the recipe has; whoever reads it says what is wrong with it."""
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return ""
+    return next((kind for kind in ("classifier", "denoiser") if kind in tables), "")
+
+
+def _train_network(_kind: str, file: Path, options: TrainOptions, display: "Display") -> bool:
+    from advcomp.attacknet.train import train_attack_network
+
+    _refuse(
+        file,
+        "an attack network",
+        NAME=options.names,
+        **{"--source": options.source, "--device": options.device, "--evaluate": options.evaluate},
+    )
+    trained = train_attack_network(file, display, out=options.out, model_ranks=options.model_ranks)
+    if display.shown and not trained.interrupted:
+        print(f"checkpoint: {near(trained.checkpoint)}")
+        print(f"next: advcomp export {shlex.quote(str(near(trained.checkpoint)))} DIR")
+    return not trained.interrupted
+
+
+def _train_players(kind: str, file: Path, options: TrainOptions, display: "Display") -> bool:
+    from advcomp.players.classifier.train_classifier import train_classifiers
+    from advcomp.players.defense.train_denoiser import train_denoisers
+    from advcomp.players.fitting.order import Order
+
+    _refuse(file, f"a {kind}", **{"--model-ranks": options.model_ranks})
+    order = Order(
+        recipe=file,
+        names=options.names,
+        source=options.source,
+        device=options.device or "auto",
+        out=options.out,
+        evaluate=options.evaluate,
+    )
+    train = train_classifiers if kind == "classifier" else train_denoisers
+    return train(order, display, partial(print, flush=True))
+
+
+def _refuse(file: Path, kind: str, **given: object) -> None:
+    if useless := [name for name, value in given.items() if value]:
+        raise InvalidConfig(f"{file}: the recipe of {kind} takes no {', '.join(useless)}")
 
 
 def export_in_terminal(checkpoint: Path, folder: Path, form: str) -> None:
@@ -75,6 +135,7 @@ class Display:
 
     def __init__(self, stream: TextIO) -> None:
         self.shown = False
+        self._name = ""
         self._console = Console(file=stream)
         self._live = stream.isatty()
         self._progress = Progress(
@@ -98,13 +159,14 @@ class Display:
         self.shown = True
         self._say(one_line(text))
 
-    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+    def started(self, name: str, first_step: int, steps: int, images_a_step: int) -> None:
         """Begin the bar."""
         self.shown = True
+        self._name = name
         self._first, self._steps, self._images_a_step = first_step, steps, images_a_step
         self._began = self._last_line = time.monotonic()
         self._progress.start()
-        self._progress.add_task("training", total=steps, completed=first_step, state="")
+        self._progress.add_task(name, total=steps, completed=first_step, state="")
 
     def stepped(self, report: StepReport) -> None:
         """Move the bar on; where there is none, a line every few seconds."""
@@ -114,7 +176,7 @@ class Display:
             self._progress.update(task, completed=report.step + 1, state=state)
         elif self._is_time(report):
             self._last_line = time.monotonic()
-            self._say(f"[{report.step + 1}/{self._steps}] {state}")
+            self._say(f"{self._name}: [{report.step + 1}/{self._steps}] {state}")
 
     def evaluated(self, report: EvaluationReport) -> None:
         """A line for each classifier: the rate at every epsilon."""

@@ -5,8 +5,12 @@ rank and on many, and after a restart.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 
 
 def key_of(*address: int | str) -> int:
@@ -28,3 +32,64 @@ def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> 
 def integer(generator: torch.Generator, below: int) -> int:
     """An integer from 0..below - 1."""
     return int(torch.randint(below, (), generator=generator))
+
+
+def index_at(seed: int, count: int, position: int) -> int:
+    """Which of `count` images stands at a position, in the order of all images of all steps.
+
+    Each epoch, of `count` positions, is a new order.
+    """
+    epoch, place = divmod(position, count)
+    return int(_order(seed, count, epoch)[place])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, count: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=generator_of(seed, "order", epoch))
+
+
+class ImageDraws:
+    """Random numbers of each image of a batch, one draw after another.
+
+    An image draws the same whatever batch, rank or process it is in.
+
+    Args:
+        seed: The recipe's.
+        positions: Of the images, in the order of all images of all steps.
+        step: What is drawn once for the whole batch is a function of it.
+    """
+
+    def __init__(self, seed: int, positions: tuple[int, ...], step: int) -> None:
+        self._seed, self._positions, self._step = seed, positions, step
+        self._generators: list[torch.Generator] | None = None
+        self._together: torch.Generator | None = None
+
+    def uniform(self, like: Tensor, low: float, high: float) -> Tensor:
+        """In [low, high), in the shape of the images `like`."""
+        return self._each(like, lambda one, own: one.uniform_(low, high, generator=own))
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Of mean 0 and variance 1, in the shape of the images `like`."""
+        return self._each(like, lambda one, own: one.normal_(generator=own))
+
+    def choice(self, among: int) -> int:
+        """One number in 0..among - 1 for the whole batch."""
+        if self._together is None:
+            self._together = generator_of(self._seed, "batch", self._step)
+        return integer(self._together, among)
+
+    def _each(self, like: Tensor, fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        if self._generators is None:
+            self._generators = [generator_of(self._seed, "draw", at) for at in self._positions]
+        drawn = torch.empty(like.shape, dtype=like.dtype)
+        for one, own in zip(drawn, self._generators, strict=True):
+            fill(one, own)
+        return drawn.to(like.device)
+
+
+@contextmanager
+def module_draws(device: torch.device, *address: int | str) -> Iterator[None]:
+    """Within it, what a module draws itself, such as dropout, is a function of the address."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(key_of(*address))
+        yield

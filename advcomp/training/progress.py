@@ -13,9 +13,10 @@ class StepReport:
     Args:
         step: Counted from 0.
         loss: J, over all images and classifiers.
-        gradient_norm: Before clipping; NaN where the step was skipped.
+        gradient_norm: Before clipping.
         learning_rate: Of the step.
-        skipped: Steps without a finite loss so far.
+        skipped, in_a_row: Steps without a finite loss or gradient, which change nothing: so far,
+            and since the last other one.
     """
 
     step: int
@@ -23,6 +24,7 @@ class StepReport:
     gradient_norm: float
     learning_rate: float
     skipped: int
+    in_a_row: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,8 @@ class TrainingObserver(Protocol):
     def note(self, text: str) -> None:
         """Something that a user should know."""
 
-    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
-        """Training begins with this step."""
+    def started(self, name: str, first_step: int, steps: int, images_a_step: int) -> None:
+        """Training of what has this name begins with this step."""
 
     def stepped(self, report: StepReport) -> None:
         """A step is done."""
@@ -67,7 +69,7 @@ class SilentObserver:
     def note(self, text: str) -> None:
         """Nothing."""
 
-    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+    def started(self, name: str, first_step: int, steps: int, images_a_step: int) -> None:
         """Nothing."""
 
     def stepped(self, report: StepReport) -> None:

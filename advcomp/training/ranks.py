@@ -3,12 +3,13 @@
 torch.distributed moves the tensors (NCCL between GPUs, gloo between CPUs); `launch.py` tells who
 started the ranks.
 
-Ranks form a grid, data x model. Every rank holds the whole module that is trained and its share
-of the batch. Losses are divided by the size of the whole batch and gradients are summed over the
-ranks, so that the step is the step of one process. Only batch norm sees the difference: in
-training it normalises with the statistics of the rank's share, as in DistributedDataParallel, and
-the running statistics are averaged over the ranks. The ranks of a *group* (one row of the grid)
-put their shares together and split what the module is trained against: target classifiers.
+Ranks form a grid, data x model (torch's DeviceMesh). Every rank holds the whole module that is
+trained and its share of the batch. Losses are divided by the size of the whole batch and gradients
+are summed over the ranks, so that the step is the step of one process. Only batch norm sees the
+difference: in training it normalises with the statistics of the rank's share, as in
+DistributedDataParallel, and the running statistics are averaged over the ranks. The ranks of a
+*group* (one row of the grid) put their shares together and split what the module is trained
+against: target classifiers.
 
 An exception on one rank ends all: it says its message and its rank, and takes the job down by
 MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice. A rank that waits
@@ -18,18 +19,35 @@ No wait is longer than the timeout.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import init_device_mesh
 
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.training.launch import Launch
+
+
+class Pending(Protocol):
+    """A message that is under way."""
+
+    def wait(self) -> None:
+        """Return when it is there; on a GPU, when what follows will see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    work: distributed.Work
+
+    def wait(self) -> None:
+        with _in_touch():
+            self.work.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +57,8 @@ class Ranks:
     Args:
         rank, size: Among all.
         model_ranks: Ranks of a group, which split the target classifiers.
+        group_number: Which of the groups this rank's is.
+        place: Which of its group this rank is.
         device: What this rank computes on.
         group: torch.distributed's handle of the own group; None where it is this rank alone.
     """
@@ -46,6 +66,8 @@ class Ranks:
     rank: int = 0
     size: int = 1
     model_ranks: int = 1
+    group_number: int = 0
+    place: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     group: distributed.ProcessGroup | None = None
 
@@ -54,11 +76,6 @@ class Ranks:
         """Whether this rank is the one that shows and writes."""
         return self.rank == 0
 
-    @property
-    def place(self) -> int:
-        """Which of its group this rank is."""
-        return self.rank % self.model_ranks
-
     def share(self, n: int) -> slice:
         """Which of n images are this rank's; the shares differ by one image at most."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
@@ -66,7 +83,7 @@ class Ranks:
     def group_rows(self, batch: int) -> slice:
         """Which images of the global batch this rank's group makes; its own are among them."""
         share = batch * self.model_ranks // self.size
-        first = self.rank // self.model_ranks * share
+        first = self.group_number * share
         return slice(first, first + share)
 
     def own_classifiers(self, count: int) -> range:
@@ -87,21 +104,22 @@ class Ranks:
             with _in_touch():
                 _sum_over_ranks(tensors)
 
-    def all_reduce_gradients(self, module: nn.Module) -> None:
-        """Give every trained parameter the sum of its gradients; none counts as zero."""
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        self.all_reduce([parameter.grad for parameter in trained if parameter.grad is not None])
+    def start_all_reduce(self, x: Tensor) -> Pending | None:
+        """Begin to replace x by its sum over all ranks; None where this rank is alone."""
+        if self.size == 1:
+            return None
+        with _in_touch():
+            work = distributed.all_reduce(x, async_op=True)
+        assert work is not None
+        return _Sent(work)
 
-    def average_buffers(self, module: nn.Module) -> None:
-        """Average what the module keeps beside its parameters: batch norm's running statistics."""
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor of floating-point numbers by its mean over all ranks."""
         if self.size > 1:
-            kept = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+            kept = [tensor for tensor in tensors if tensor.is_floating_point()]
             self.all_reduce(kept)
-            for buffer in kept:
-                buffer.div_(self.size)
+            for tensor in kept:
+                tensor.div_(self.size)
 
     def total(self, *numbers: float) -> list[float]:
         """The sum over all ranks of each of a few numbers."""
@@ -217,12 +235,16 @@ def joined_ranks(
         timeout=timeout,
     )
     try:
+        shape = (launch.size // model_ranks, model_ranks)
+        mesh = init_device_mesh(chosen.type, shape, mesh_dim_names=("data", "model"))
         yield Ranks(
             rank=launch.rank,
             size=launch.size,
             model_ranks=model_ranks,
+            group_number=mesh.get_local_rank("data"),
+            place=mesh.get_local_rank("model"),
             device=chosen,
-            group=_own_group(launch, model_ranks),
+            group=mesh.get_group("model") if model_ranks > 1 else None,
         )
     finally:
         distributed.destroy_process_group()
@@ -285,17 +307,6 @@ def _open_store(launch: Launch, timeout: timedelta) -> Store:
         launch.mpi.bcast(store.port, root=0)
         return store
     return listen(launch.mpi.bcast(None, root=0), False)
-
-
-def _own_group(launch: Launch, model_ranks: int) -> distributed.ProcessGroup | None:
-    """Every rank makes every group, as torch.distributed wants it."""
-    if model_ranks == 1:
-        return None
-    starts = range(0, launch.size, model_ranks)
-    groups = [distributed.new_group(list(range(at, at + model_ranks))) for at in starts]
-    own = groups[launch.rank // model_ranks]
-    assert isinstance(own, distributed.ProcessGroup)
-    return own
 
 
 def _end_all(launch: Launch, error: BaseException) -> NoReturn:

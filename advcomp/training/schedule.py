@@ -1,4 +1,4 @@
-"""How fast a module learns at each step or epoch, and how its weights are averaged."""
+"""How fast a module learns at each step, and how its weights are averaged."""
 
 import math
 
@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 
-def learning_rate(
-    peak: float, at: int, of: int, *, warm_up: int = 0, falls_from_the_start: bool = False
-) -> float:
+def learning_rate(peak: float, at: int, of: int, *, warm_up: int = 0) -> float:
     """A linear warm-up to `peak`, and half a cosine that falls to 0 at the end.
 
     Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, without restarts; the warm-up as in
@@ -16,28 +14,33 @@ def learning_rate(
 
     Args:
         peak: The largest rate.
-        at: Which step, or epoch, counted from 0.
+        at: Which step, counted from 0.
         of: How many there are.
         warm_up: How many of them warm up, in equal parts from `peak / (warm_up + 1)`.
-        falls_from_the_start: Whether the cosine begins with the first, under the warm-up, and not
-            behind it.
     """
-    rate = peak * (at + 1) / (warm_up + 1) if at < warm_up else peak
-    before = 0 if falls_from_the_start else warm_up
-    fallen = max(0, at - before) / (of - before)
-    return rate * (1 + math.cos(math.pi * fallen)) / 2
+    if at < warm_up:
+        return peak * (at + 1) / (warm_up + 1)
+    return peak * (1 + math.cos(math.pi * (at - warm_up) / (of - warm_up))) / 2
 
 
 @torch.no_grad()
 def move_average(
-    average: dict[str, Tensor], weights: dict[str, Tensor], keep: float, step: int
+    average: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    keep: float,
+    step: int,
+    moves: Tensor | None = None,
 ) -> None:
     """An exponential average that begins as a plain one: of few steps it keeps less.
 
     Args:
         keep: How much of the average stays, after many steps.
         step: Counted from 0.
+        moves: Whether it moves at all, a tensor (), so that nobody waits for the answer.
     """
     keep = min(keep, (step + 1) / (step + 10))
     for name, value in average.items():
-        value.lerp_(weights[name], 1 - keep)
+        new = weights[name]
+        if value.is_floating_point():
+            new = value.lerp(new, 1 - keep)
+        value.copy_(new if moves is None else torch.where(moves, new, value))

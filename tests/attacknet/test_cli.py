@@ -22,7 +22,7 @@ def test_train_then_export_give_a_submission(
     assert f"checkpoint: {checkpoint}\nnext: advcomp export {checkpoint} DIR\n" in trained.stdout
     for shown in (
         "network: ",
-        "[4/4] loss ",
+        "toy: [4/4] loss ",
         " images/s, ",
         " left",
         "v misclassified at epsilon",

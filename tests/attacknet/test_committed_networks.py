@@ -14,10 +14,11 @@ from advcomp.attacknet.network.generator import AdversarialGenerator, moved
 from advcomp.attacknet.network.model import AttackNetwork
 from advcomp.attacknet.player import load_generator
 from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
-from advcomp.attacknet.step import prepared, train_step
+from advcomp.attacknet.task import attack_network_task
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.training.launch import launched
+from advcomp.training.loop import TrainingRun
 from advcomp.training.ranks import joined_ranks
 
 ROOT = Path(__file__).parents[2]
@@ -120,9 +121,11 @@ def test_the_recipe_for_large_images_takes_a_step(tmp_path: Path) -> None:
     recipe = load_network_recipe(tmp_path / file.name)
     with joined_ranks(launched(), model_ranks=1, device="cpu", timeout_s=60) as ranks:
         training, _ = load_images(recipe.data)
-        run = prepared(recipe, ranks, training)
-        report = train_step(run)
+        task = attack_network_task(recipe, ranks, training)
+        run = TrainingRun(task, recipe.plan, ranks)
+        run.step()
+        (report,) = run.read()
     assert report.skipped == 0
     assert report.gradient_norm > 0
-    costs = run.costs()
+    costs = task.costs()
     assert costs.network <= costs.classifiers["resnet50"]

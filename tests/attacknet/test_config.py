@@ -49,7 +49,7 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
         ),
         (
             MINIMAL.replace('source = "digits"', 'source = "digits"\npath = "x"'),
-            [':2: data: path: goes only with source = "cifar10" or "folder"'],
+            [':2: data: path: goes only with source = "cifar10", "folder" or "arrays"'],
         ),
         (MINIMAL.replace("digits", "cifar10"), [":2: data: path: goes only with source"]),
         (MINIMAL.replace("margin = 1.0", "confidence = 1.0"), [":4: loss: expected a weight"]),

@@ -63,7 +63,8 @@ def played(submission: Path, inputs: Path, form: Format) -> np.ndarray:
 def test_both_formats_give_the_same_pixels_within_the_budget(
     changes: list[tuple[str, str]], toy: Toy, inputs: Path, tmp_path: Path
 ) -> None:
-    checkpoint = train_attack_network(toy(*changes), SilentObserver(), out=tmp_path / "run")
+    trained = train_attack_network(toy(*changes), SilentObserver(), out=tmp_path / "run")
+    checkpoint = trained.checkpoint
     clean = np.stack([np.array(Image.open(inputs / f"{i}.png")) for i in range(COUNT)])
     found = {}
     for form in Format:

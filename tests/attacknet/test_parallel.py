@@ -238,7 +238,16 @@ def test_srun_that_speaks_pmi_needs_no_mpi() -> None:
 
 def test_shares_cover_every_image_and_every_classifier_once() -> None:
     for size, model_ranks in [(1, 1), (4, 1), (4, 2), (4, 4), (6, 3)]:
-        grid = [Ranks(rank=r, size=size, model_ranks=model_ranks) for r in range(size)]
+        grid = [
+            Ranks(
+                rank=r,
+                size=size,
+                model_ranks=model_ranks,
+                group_number=r // model_ranks,
+                place=r % model_ranks,
+            )
+            for r in range(size)
+        ]
         images = [i for ranks in grid for i in range(12)[ranks.share(12)]]
         assert images == list(range(12))
         for ranks in grid:

@@ -16,15 +16,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from advcomp.attacknet.assembly import names_of
-from advcomp.attacknet.checkpoint import latest_checkpoint, load_checkpoint
-from advcomp.attacknet.data import load_images, validation_batch
-from advcomp.attacknet.recipe import load_network_recipe
-from advcomp.attacknet.step import prepared, train_step
+from advcomp.attacknet.data import AttackBatch, load_images, validation_batch
+from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
+from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.attacknet.train import train_attack_network
 from advcomp.errors import AdvcompError, InvalidConfig, RunConflict
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.rules.lock import locked
+from advcomp.training.checkpoint import latest_checkpoint, load_checkpoint
+from advcomp.training.loop import TrainingRun
 from advcomp.training.progress import EvaluationReport, SilentObserver, StepReport
 from advcomp.training.ranks import Ranks
 from advcomp.training.recorder import Recorder, read_losses
@@ -48,7 +49,7 @@ class Watcher(SilentObserver):
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def started(self, first_step: int, steps: int, images_a_step: int) -> None:
+    def started(self, name: str, first_step: int, steps: int, images_a_step: int) -> None:
         self.first = first_step
 
     def stepped(self, report: StepReport) -> None:
@@ -56,6 +57,19 @@ class Watcher(SilentObserver):
 
     def evaluated(self, report: EvaluationReport) -> None:
         self.evaluations.append(report)
+
+
+def begun(
+    recipe: AttackNetworkRecipe,
+) -> tuple[AttackNetworkTask, TrainingRun[AttackBatch]]:
+    task = attack_network_task(recipe, Ranks(), load_images(recipe.data)[0])
+    return task, TrainingRun(task, recipe.plan, Ranks())
+
+
+def step_of(run: TrainingRun[AttackBatch]) -> StepReport:
+    run.step()
+    (report,) = run.read()
+    return report
 
 
 def losses(folder: Path) -> list[float]:
@@ -73,7 +87,7 @@ def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
 ) -> None:
     watcher = Watcher()
     out = tmp_path / "run"
-    checkpoint = train_attack_network(toy(), watcher, out=out)
+    checkpoint = train_attack_network(toy(), watcher, out=out).checkpoint
     assert checkpoint == out / "checkpoints" / "step-00000004.pt"
     assert [path.name for path in sorted((out / "checkpoints").iterdir())] == [
         "step-00000002.pt",
@@ -114,12 +128,12 @@ def test_training_fools_its_target(toy: Toy, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_finished_training_is_not_repeated(toy: Toy, tmp_path: Path) -> None:
     recipe, out = toy(), tmp_path / "run"
-    first = train_attack_network(recipe, SilentObserver(), out=out)
+    first = train_attack_network(recipe, SilentObserver(), out=out).checkpoint
     stamp, before = first.stat().st_mtime_ns, losses(out)
     watcher = Watcher()
     with locked(out), pytest.raises(RunConflict, match="another advcomp process"):
         train_attack_network(recipe, watcher, out=out)
-    assert train_attack_network(recipe, watcher, out=out) == first
+    assert train_attack_network(recipe, watcher, out=out).checkpoint == first
     assert first.stat().st_mtime_ns == stamp
     assert watcher.first == 4
     assert not watcher.steps
@@ -199,7 +213,12 @@ def test_what_went_on_after_a_checkpoint_stands_once_in_the_files(tmp_path: Path
             for step in range(first, last):
                 recorder.stepped(
                     StepReport(
-                        step=step, loss=1.5, gradient_norm=1.0, learning_rate=0.1, skipped=0
+                        step=step,
+                        loss=1.5,
+                        gradient_norm=1.0,
+                        learning_rate=0.1,
+                        skipped=0,
+                        in_a_row=0,
                     )
                 )
                 evaluation = EvaluationReport(
@@ -230,9 +249,8 @@ def test_one_class_is_enough_unless_the_network_aims(toy: Toy, tmp_path: Path) -
         [LabelledImage(image_id=f"i{i}", image=image + i, label=3) for i in range(20)],
     )
     recipe = load_network_recipe(toy(folder))
-    training, held_out = load_images(recipe.data)
-    run = prepared(recipe, Ranks(), training)
-    assert np.isfinite(train_step(run).loss)
+    _, held_out = load_images(recipe.data)
+    assert np.isfinite(step_of(begun(recipe)[1]).loss)
     assert validation_batch(recipe, held_out, slice(0, 2), 8, torch.float64).labels.tolist() == [
         3,
         3,
@@ -315,18 +333,18 @@ def test_steps_without_a_finite_loss_are_skipped_and_at_last_stop_with_the_batch
 def test_only_steps_in_a_row_without_a_finite_loss_count_towards_the_end(toy: Toy) -> None:
     """A classifier answers NaN in some of the steps; those leave the network as it is."""
     recipe = load_network_recipe(toy())
-    run = prepared(recipe, Ranks(), load_images(recipe.data)[0])
-    weight = next(run.targets[0].classifier.parameters())
+    task, run = begun(recipe)
+    weight = next(task.targets[0].classifier.parameters())
     sound = weight.detach().clone()
     counts = []
     for poisoned in (True, True, False, True):
         weight.data.copy_(sound * float("nan") if poisoned else sound)
-        before = {name: value.clone() for name, value in run.network.state_dict().items()}
-        report = train_step(run)
+        before = {name: value.clone() for name, value in task.module.state_dict().items()}
+        report = step_of(run)
         assert np.isfinite(report.loss) == (not poisoned)
-        same = [torch.equal(before[n], value) for n, value in run.network.state_dict().items()]
+        same = [torch.equal(before[n], value) for n, value in task.module.state_dict().items()]
         assert all(same) == poisoned
-        counts.append((run.skipped, run.in_a_row))
+        counts.append((report.skipped, report.in_a_row))
     assert counts == [(1, 1), (2, 2), (2, 0), (3, 1)]
 
 
@@ -385,7 +403,7 @@ def test_16_bits_channels_last_and_recomputation_train(
 ) -> None:
     watcher = Watcher()
     recipe = toy(('"float64"', f'"{precision}"\nchannels_last = true\nrecompute = true'))
-    checkpoint = train_attack_network(recipe, watcher, out=tmp_path / "run")
+    checkpoint = train_attack_network(recipe, watcher, out=tmp_path / "run").checkpoint
     assert all(np.isfinite(report.gradient_norm) for report in watcher.steps)
     assert ("scale" in load_checkpoint(checkpoint).states["scaler"]) is scaled
 
@@ -405,9 +423,9 @@ def test_a_compiled_network_takes_the_same_steps(
                 ('layers = ["network.0", "network.1"]\n', ""),
             )
         )
-        run = prepared(recipe, Ranks(), load_images(recipe.data)[0])
-        assert (run.generator.network is run.network) is not compiles
-        reports.append([train_step(run) for _ in range(2)])
+        task, run = begun(recipe)
+        assert (task.generator.network is task.module) is not compiles
+        reports.append([step_of(run) for _ in range(2)])
     for eager, compiled in zip(*reports, strict=True):
         assert compiled.loss == pytest.approx(eager.loss, rel=1e-4)
         assert compiled.gradient_norm == pytest.approx(eager.gradient_norm, rel=1e-3)

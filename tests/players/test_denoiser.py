@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from advcomp.cli import main
 from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import momentum_iterative_fgsm
 from advcomp.players.classifier.train_classifier import accuracy, as_tensors
 from advcomp.players.classifiers import Classifier, load_classifier
-from advcomp.players.datasets import LabelledImages, Part, digits
+from advcomp.players.datasets import Part, digits
 from advcomp.players.defense.train_denoiser import (
     DenoiserRecipe,
     DenoiserRecipes,
     attacked,
-    main,
     train_denoiser,
 )
 from advcomp.players.denoiser import (
@@ -27,9 +28,11 @@ from advcomp.players.denoiser import (
     representation,
 )
 from advcomp.players.ensemble import Ensemble
-from advcomp.players.fitting.fit import BatchDraws, LabelledBatch
+from advcomp.players.fitting.fit import LabelledBatch
+from advcomp.players.training_images import ImageSource, TrainingImages, training_images
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_file import read_toml
+from advcomp.training.draws import ImageDraws
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
 
@@ -57,14 +60,8 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def few() -> LabelledImages:
-    every = digits(Part.TRAINING)
-    return LabelledImages(
-        image_ids=every.image_ids[:48],
-        levels=every.levels[:48],
-        labels=every.labels[:48],
-        classes=10,
-    )
+def few() -> TrainingImages:
+    return training_images(ImageSource.DIGITS).part(slice(48))
 
 
 def recipe(**changes: object) -> DenoiserRecipe:
@@ -162,10 +159,10 @@ def test_batches_are_clean_or_attacked_within_the_budget(
 ) -> None:
     torch.manual_seed(5)
     networks = [classifier, Classifier("separable_net", 10).freeze()]
-    draws = BatchDraws(generator=torch.Generator().manual_seed(0), n=4, share=slice(None))
     labels = torch.arange(4)
     moved = []
-    for _ in range(60):
+    for step in range(60):
+        draws = ImageDraws(0, tuple(range(4)), step)
         batch = LabelledBatch(clean=images, labels=labels, epoch=0, draws=draws)
         seen = attacked(batch, recipe(max_epsilon=3), networks)
         moved.append(round(float((seen - images).abs().max()) * 255, 3))
@@ -176,33 +173,36 @@ def test_batches_are_clean_or_attacked_within_the_budget(
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", list(Guide))
 def test_training_is_a_function_of_the_recipe(
-    guide: Guide, few: LabelledImages, classifier: Classifier
+    guide: Guide, few: TrainingImages, classifier: Classifier, tmp_path: Path
 ) -> None:
-    def trained(seed: int) -> Tensor:
-        chosen = recipe(guide=guide, seed=seed)
-        found = train_denoiser(chosen, few, classifier=classifier, networks=[classifier])
+    def trained(seed: int, folder: str) -> Tensor:
+        found = train_denoiser(
+            recipe(guide=guide, seed=seed),
+            few,
+            classifier=classifier,
+            networks=[classifier],
+            folder=tmp_path / folder,
+        )
+        assert found is not None
         return found.negative_noise.weight
 
-    first = trained(1)
+    first = trained(1, "first")
     torch.rand(1)
-    assert torch.equal(first, trained(1))
-    assert not torch.equal(first, trained(2))
+    assert torch.equal(first, trained(1, "same"))
+    assert not torch.equal(first, trained(2, "other"))
     assert first.any()
 
 
-def test_everything_wrong_with_a_recipe_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_everything_wrong_with_a_recipe_is_told(tmp_path: Path) -> None:
     path = tmp_path / "denoiser.toml"
     path.write_text(
         'dataset = "digits"\nevaluation = { networks = ["a"], max_epsilons = [256] }\n'
         '[denoiser.b]\nclassifier = "a"\nguide = "logit"\nnetworks = []\nepoch = 3\n'
         "widths = [8, 10]\n"
     )
-    with pytest.raises(SystemExit) as stopped:
-        main([str(path)])
-    assert stopped.value.code == 1
-    told = capsys.readouterr().err
+    done = CliRunner().invoke(main, ["train", str(path)])
+    assert done.exit_code == 1
+    told = done.stderr
     for expected in (
         f'{path}:5: [denoiser] b guide: expected "logits" or "features"; got "logit"',
         f"{path}:6: [denoiser] b networks: expected names of classifiers in weights/; got []",
@@ -215,12 +215,9 @@ def test_everything_wrong_with_a_recipe_is_told(
     assert len(told.splitlines()) == 6
 
 
-def test_an_unknown_denoiser_is_told_with_the_known_ones(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit):
-        main([str(DIGITS / "denoiser.toml"), "nobody"])
-    assert "expected names among residual_net_b; got nobody" in capsys.readouterr().err
+def test_an_unknown_denoiser_is_told_with_the_known_ones() -> None:
+    done = CliRunner().invoke(main, ["train", str(DIGITS / "denoiser.toml"), "nobody"])
+    assert "expected names among residual_net_b; got nobody" in done.stderr
 
 
 def test_the_committed_denoisers_are_small_and_those_of_the_recipe() -> None:

@@ -1,4 +1,4 @@
-"""The command that trains: real processes, killed, resumed and several at once."""
+"""`advcomp train` of classifiers: real processes, killed, resumed and several at once."""
 
 import os
 import signal
@@ -7,26 +7,27 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional
 
+from advcomp.cli import main
 from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
 from advcomp.players.classifier.train_classifier import (
     accuracy,
     as_tensors,
-    main,
     train_classifier,
 )
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits
-from advcomp.players.fitting.fit import LabelledBatch, fit
-from advcomp.training.ranks import Ranks
+from advcomp.players.training_images import ImageSource, training_images
+from advcomp.rules.dataset import LabelledImage, write_dataset
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
-COMMAND = (sys.executable, "-m", "advcomp.players.classifier.train_classifier")
+COMMAND = (sys.executable, "-m", "advcomp", "train")
 
 RECIPE = """
 dataset = "digits"
@@ -38,18 +39,21 @@ epochs = 3
 objective = { name = "fgsm", max_epsilon = 16 }
 """
 
-TWO_RANKS = """
+SEVERAL_RANKS = """
 dataset = "digits"
 evaluation = { max_epsilon = 32, steps = 2, images = 20 }
 
+[defaults]
+training_steps = 4
+batch_size = 42
+precision = "float64"
+
 [classifier.grouped]
 architecture = "conv_net"
-epochs = 1
+objective = { name = "trades", max_epsilon = 16, steps = 2 }
 
 [classifier.batched]
 architecture = "res_net"
-epochs = 1
-batch_size = 42
 learning_rate = 1e-12
 """
 
@@ -65,43 +69,82 @@ def tensors(folder: Path, name: str = "grouped") -> dict[str, Tensor]:
     return load_file(folder / "weights" / f"{name}.safetensors")
 
 
+def ran(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["train", *arguments])
+
+
 @pytest.mark.slow
-def test_training_writes_weights_and_says_how_well_they_do(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main([str(recipe), "--device", "cpu"])
-    told = capsys.readouterr().out
-    assert "grouped: epoch 3 of 3, loss " in told
+def test_training_writes_weights_and_says_how_well_they_do(recipe: Path) -> None:
+    done = ran(str(recipe), "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    assert "grouped: [57/57] loss " in done.stderr
     classifier = load_classifier(recipe.parent / "weights" / "grouped.safetensors")
     share = accuracy(classifier, *as_tensors(digits(Part.TOURNAMENT)))
-    assert f"| grouped | conv_net | fgsm | {100 * share:.1f} % |" in told
-    assert (recipe.parent / "accuracies.md").read_text() in told
+    assert f"| grouped | conv_net | fgsm | {100 * share:.1f} % |" in done.stdout
+    assert (recipe.parent / "accuracies.md").read_text() == done.stdout
     assert classifier.feed.input_size == (32, 32)
-    main([str(recipe), "--evaluate"])
-    assert "epoch" not in capsys.readouterr().out
+    assert "loss" not in ran(str(recipe), "--evaluate").stderr
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_identical_weights(recipe: Path) -> None:
+def test_a_stopped_command_goes_on_to_the_identical_weights(recipe: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = (*COMMAND, str(recipe), "--device", "cpu")
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert first.stdout is not None
-    assert first.stdout.readline().startswith("grouped: epoch 1 of 3")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    first.stdout.close()
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    checkpoints = recipe.parent / "checkpoints" / "grouped" / "checkpoints"
+    while not list(checkpoints.glob("step-*.pt")):
+        assert first.poll() is None
+    first.send_signal(signal.SIGTERM)
+    _, told = first.communicate()
+    assert first.returncode == 130
+    assert "stopped; the same command goes on" in told
     assert not (recipe.parent / "weights" / "grouped.safetensors").exists()
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert "epoch 1 of 3" not in again.stdout
-    assert "epoch 3 of 3" in again.stdout
+    assert "going on after step" in again.stderr
     torch.set_num_threads(1)
     expected = train_classifier(
-        read_classifier_recipes(recipe).classifier["grouped"], digits(Part.TRAINING)
+        read_classifier_recipes(recipe).classifier["grouped"],
+        training_images(ImageSource.DIGITS),
+        folder=recipe.parent / "expected",
     )
+    assert expected is not None
     expected.save(recipe.parent / "expected.safetensors")
     unbroken = load_file(recipe.parent / "expected.safetensors")
     assert all(torch.equal(unbroken[name], each) for name, each in tensors(recipe.parent).items())
+
+
+@pytest.mark.slow
+def test_a_folder_and_arrays_train_as_the_same_images_in_memory(tmp_path: Path) -> None:
+    """Labels that count from 1, batches made by a worker, files that stay on the disk."""
+    levels = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), np.uint8)
+    labels = np.arange(30) % 3 + 1
+    write_dataset(
+        tmp_path / "folder",
+        (
+            LabelledImage(image_id=f"i{i:02}", image=image, label=int(label))
+            for i, (image, label) in enumerate(zip(levels, labels, strict=True))
+        ),
+    )
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "images.npy", levels)
+    np.save(tmp_path / "arrays" / "labels.npy", labels)
+    found = []
+    for kind in ("folder", "arrays"):
+        recipe = tmp_path / f"of_{kind}" / "train.toml"
+        recipe.parent.mkdir()
+        recipe.write_text(
+            f'dataset = "{kind}"\n'
+            "evaluation = { max_epsilon = 8, steps = 1, held_out = 6 }\n"
+            "[classifier.grouped]\n"
+            'architecture = "conv_net"\ntraining_steps = 3\nbatch_size = 10\nworkers = 1\n'
+        )
+        done = ran(str(recipe), "--device", "cpu", "--source", str(tmp_path / kind))
+        assert done.exit_code == 0, done.stderr
+        assert "clean, 6 images" in done.stdout
+        found.append(tensors(recipe.parent))
+        classifier = load_classifier(recipe.parent / "weights" / "grouped.safetensors")
+        assert (classifier.classes, classifier.label_offset) == (3, 1)
+    assert all(torch.equal(found[1][name], each) for name, each in found[0].items())
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -109,7 +152,7 @@ MPIEXEC = ("mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.e
 SRUN = ("srun", "--overcommit", "--kill-on-bad-exit", "-n", "2", sys.executable)
 
 
-def on_two_ranks(*command: str, launcher: Sequence[str] = TORCHRUN) -> None:
+def on_ranks(*command: str, launcher: Sequence[str] = TORCHRUN) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     subprocess.run(
         [*launcher, *command],
@@ -119,42 +162,29 @@ def on_two_ranks(*command: str, launcher: Sequence[str] = TORCHRUN) -> None:
     )
 
 
-def by_halves(classifier: Classifier, batch: LabelledBatch) -> Tensor:
-    """The plain loss, the shares of two ranks one after the other.
-
-    The same sums in another order would not do: Adam makes a step out of a rounding error.
-    """
-    shares = [Ranks(rank=rank, size=2).share(len(batch.labels)) for rank in range(2)]
-    return torch.cat(
-        [
-            functional.cross_entropy(
-                classifier(batch.clean[own]), batch.labels[own], reduction="none"
-            )
-            for own in shares
-        ]
-    )
-
-
 @pytest.mark.slow
-def test_two_ranks_train_what_one_process_trains(recipe: Path) -> None:
-    """Group norm: the same weights. Batch norm: statistics averaged over the ranks."""
-    recipe.write_text(TWO_RANKS)
-    on_two_ranks(
-        "-m", "advcomp.players.classifier.train_classifier", str(recipe), "--device", "cpu"
-    )
-    images, recipes = digits(Part.TRAINING), read_classifier_recipes(recipe).classifier
-    torch.manual_seed(recipes["grouped"].seed)
-    expected = fit(Classifier("conv_net", 10), by_halves, images, recipes["grouped"])
-    for name, value in expected.network.state_dict().items():
-        found = tensors(recipe.parent)[f"network.{name}"]
-        torch.testing.assert_close(found, value, atol=1e-6, rtol=1e-5)
-    alone, batched = (
-        train_classifier(recipes["batched"], images),
-        tensors(recipe.parent, "batched"),
-    )
+def test_ranks_train_what_one_process_trains(tmp_path: Path) -> None:
+    """To 1e-9 without batch norm, whose statistics are averaged over the ranks."""
+    found = {}
+    for count in (1, 2):
+        recipe = tmp_path / str(count) / "train.toml"
+        recipe.parent.mkdir()
+        recipe.write_text(SEVERAL_RANKS.replace("[defaults]", "[defaults]\nshift = 1"))
+        launcher = [*TORCHRUN[:-1], f"--nproc-per-node={count}"]
+        on_ranks("-m", "advcomp", "train", str(recipe), "--device", "cpu", launcher=launcher)
+        kept = {
+            name: max((recipe.parent / "checkpoints" / name / "checkpoints").iterdir())
+            for name in ("grouped", "batched")
+        }
+        found[count] = {
+            name: torch.load(path, weights_only=True)["module"] for name, path in kept.items()
+        }
+    for name, value in found[1]["grouped"].items():
+        torch.testing.assert_close(found[2]["grouped"][name], value, atol=1e-9, rtol=1e-9)
+    alone, batched = found[1]["batched"], found[2]["batched"]
     mean, variance = (f"network.0.1.running_{statistic}" for statistic in ("mean", "var"))
-    torch.testing.assert_close(batched[mean], alone.state_dict()[mean], atol=2e-3, rtol=2e-2)
-    assert not torch.equal(batched[variance], alone.state_dict()[variance])
+    torch.testing.assert_close(batched[mean], alone[mean], atol=2e-3, rtol=2e-2)
+    assert not torch.equal(batched[variance], alone[variance])
 
 
 GRADIENTS = """
@@ -162,22 +192,25 @@ import sys
 import torch
 from torch.nn.functional import cross_entropy
 from advcomp.players.classifiers import Classifier
+from advcomp.training.gradients import GradientBuckets
 from advcomp.training.launch import launched
 from advcomp.training.ranks import Ranks, joined_ranks
 
-def gradients(ranks):
+def gradients(ranks, bucket_bytes):
     torch.manual_seed(0)
     classifier = Classifier("conv_net", 10)
+    buckets = GradientBuckets(classifier, ranks, bucket_bytes=bucket_bytes)
     images, labels = torch.rand(7, 3, 32, 32), torch.arange(7)
     own = ranks.share(7)
     losses = cross_entropy(classifier(images[own]), labels[own], reduction="sum")
     (losses / 7).backward()
-    ranks.all_reduce_gradients(classifier)
+    buckets.finish()
     return torch.cat([parameter.grad.flatten() for parameter in classifier.parameters()])
 
 with joined_ranks(launched(), device="cpu") as ranks:
     assert ranks.size == 2
-    torch.testing.assert_close(gradients(ranks), gradients(Ranks()))
+    for bucket_bytes in (1, 2000, 10**9):
+        torch.testing.assert_close(gradients(ranks, bucket_bytes), gradients(Ranks(), 2000))
 """
 
 
@@ -200,7 +233,7 @@ def test_two_ranks_have_the_gradients_of_one_process(
     if backend is not None:
         require(backend)
     (tmp_path / "gradients.py").write_text(GRADIENTS)
-    on_two_ranks(str(tmp_path / "gradients.py"), launcher=launcher)
+    on_ranks(str(tmp_path / "gradients.py"), launcher=launcher)
 
 
 @pytest.mark.parametrize(
@@ -210,32 +243,28 @@ def test_two_ranks_have_the_gradients_of_one_process(
         (["--device", "cuda:99"], 'got "cuda:99"'),
         (["--device", "sofa"], 'device: expected "auto", "cpu" or a GPU'),
         (["--evaluate"], "grouped.safetensors: expected a readable"),
+        (["--model-ranks", "2"], "the recipe of a classifier takes no --model-ranks"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_1(
-    arguments: list[str], told: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], told: str, recipe: Path
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([str(recipe), *arguments])
-    assert caught.value.code == 1
-    assert told in capsys.readouterr().err
+    done = ran(str(recipe), *arguments)
+    assert done.exit_code == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_an_ensemble_needs_its_networks_weights(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_ensemble_needs_its_networks_weights(recipe: Path) -> None:
     recipe.write_text(
         RECIPE + '[classifier.second]\narchitecture = "conv_net"\nepochs = 1\n'
         'objective = { name = "ensemble", max_epsilon = 8, networks = ["grouped"] }\n'
     )
-    with pytest.raises(SystemExit):
-        main([str(recipe), "second"])
-    assert "second needs grouped; train them first" in capsys.readouterr().err
+    assert "second needs grouped; train them first" in ran(str(recipe), "second").stderr
     (recipe.parent / "weights").mkdir()
     Classifier("conv_net", 10).save(recipe.parent / "weights" / "grouped.safetensors")
-    main([str(recipe), "second"])
-    assert "second: epoch 1 of 1" in capsys.readouterr().out
+    assert "second: [19/19] loss" in ran(str(recipe), "second").stderr
 
 
 def test_the_committed_weights_are_those_of_the_recipe() -> None:

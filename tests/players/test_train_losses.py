@@ -9,7 +9,8 @@ from advcomp.players.classifier.classifier_recipe import TrainingObjective
 from advcomp.players.classifier.networks import NETWORKS
 from advcomp.players.classifier.training_losses import loss_of
 from advcomp.players.classifiers import Classifier
-from advcomp.players.fitting.fit import BatchDraws, LabelledBatch
+from advcomp.players.fitting.fit import LabelledBatch
+from advcomp.training.draws import ImageDraws
 
 N, SIDE = 6, 4
 EPS = 8 / 255
@@ -28,7 +29,7 @@ def linear(monkeypatch: pytest.MonkeyPatch) -> Classifier:
 def batch(epoch: int = 0) -> LabelledBatch:
     generator = torch.Generator().manual_seed(2)
     clean = torch.rand(N, 3, SIDE, SIDE, generator=generator) / 2 + 0.25
-    draws = BatchDraws(generator=generator, n=N, share=slice(0, N))
+    draws = ImageDraws(2, tuple(range(N)), step=0)
     return LabelledBatch(clean=clean, labels=torch.arange(N) % 2, epoch=epoch, draws=draws)
 
 
@@ -142,8 +143,7 @@ def test_the_radius_is_that_of_the_epoch(linear: Classifier) -> None:
 
 def test_adversarial_images_leave_running_statistics_and_modes_alone() -> None:
     classifier = Classifier("vgg_net", 10).train()
-    generator = torch.Generator().manual_seed(2)
-    draws = BatchDraws(generator=generator, n=4, share=slice(0, 4))
+    draws = ImageDraws(2, tuple(range(4)), step=0)
     given = LabelledBatch(
         clean=torch.rand(4, 3, 32, 32), labels=torch.arange(4), epoch=0, draws=draws
     )

@@ -41,7 +41,7 @@ def test_every_problem_of_a_recipe_is_told(tmp_path: Path) -> None:
         read_classifier_recipes(path)
     assert [str(problem).removeprefix(str(path)) for problem in caught.value.problems] == [
         ": evaluation: missing; expected a table with max_epsilon",
-        ':1: dataset: expected "digits" or "cifar10"; got "digit"',
+        ':1: dataset: expected one of digits, cifar10, folder, arrays; got "digit"',
         ":2: [classifier] a architecture: missing; expected the name of an architecture",
         ':4: [classifier] a epoch: unknown key; the nearest known one is "epochs"',
     ]
@@ -63,7 +63,7 @@ def test_half_precision_has_one_word_and_the_old_one_is_read(tmp_path: Path) -> 
     table = '[classifier.a]\narchitecture = "conv_net"\nprecision = '
     for word in ("bf16", "bfloat16"):
         assert read(tmp_path, f'{table}"{word}"\n').classifier["a"].precision == "bf16"
-    assert '"float32", or "bf16"' in refused(tmp_path, f'{table}"half"\n')
+    assert "expected one of float32, bf16, fp16, float64" in refused(tmp_path, f'{table}"half"\n')
 
 
 def test_an_unknown_architecture_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 TRAINERS = (
-    ("advcomp.players.classifier.train_classifier", "--help"),
-    ("advcomp.players.defense.train_denoiser", "--help"),
+    ("advcomp", "train", "tournament/digits/train.toml", "nobody"),
+    ("advcomp", "train", "tournament/digits/denoiser.toml", "nobody"),
     ("advcomp", "train", "absent.toml"),
 )
 
@@ -30,6 +32,7 @@ def test_threads_wait_asleep_unless_the_user_says_otherwise(
         text=True,
         timeout=300,
         check=False,
+        cwd=ROOT,
     )
     # The policy is shown as passive where none is set, too; there the count is 300,000.
     assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.data import load_images
+from advcomp.attacknet.data import AttackBatch, load_images
 from advcomp.attacknet.recipe import load_network_recipe
-from advcomp.attacknet.step import TrainingRun, prepared, train_step
+from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.training.launch import launched
+from advcomp.training.loop import TrainingRun
 from advcomp.training.ranks import abort_together, joined_ranks
 
 
@@ -24,16 +25,20 @@ def main(file: str, out: str, *model_ranks: str) -> None:
     with abort_together(launch):
         for count in model_ranks:
             with joined_ranks(launch, model_ranks=int(count), timeout_s=60) as ranks:
-                run = prepared(recipe, ranks, training)
-                found = [taken(run) for _ in range(recipe.training.steps)]
+                task = attack_network_task(recipe, ranks, training)
+                run = TrainingRun(task, recipe.plan, ranks)
+                found = [taken(run, task) for _ in range(recipe.training.steps)]
                 if ranks.is_first:
                     torch.save(found, f"{out}-{count}.pt")
 
 
-def taken(run: TrainingRun) -> tuple[float, list[Tensor], list[int]]:
-    report = train_step(run)
-    gradients = [p.grad.clone() for p in run.network.parameters() if p.grad is not None]
-    return report.loss, gradients, sorted(run.targets)
+def taken(
+    run: TrainingRun[AttackBatch], task: AttackNetworkTask
+) -> tuple[float, list[Tensor], list[int]]:
+    run.step()
+    (report,) = run.read()
+    gradients = [p.grad.clone() for p in task.module.parameters() if p.grad is not None]
+    return report.loss, gradients, sorted(task.targets)
 
 
 if __name__ == "__main__":

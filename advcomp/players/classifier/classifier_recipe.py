@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifier.architectures import require_known
 from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.players.training_images import ImageSource
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_fields import at_least, one_of
 from advcomp.rules.toml_file import Table, problem, read_toml
@@ -89,12 +90,17 @@ class ClassifierEvaluation(Table):
     max_epsilon: int = Field(ge=0, le=255, description="pixel levels, 0..255")
     steps: int = Field(default=20, ge=1, description="a number of steps, at least 1")
     images: int | None = Field(default=None, ge=1, description="how many images, at least 1")
+    held_out: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many images of a folder, the last ones, train nothing; at least 1",
+    )
 
 
 class ClassifierRecipes(Table):
     """A file of recipes, by the classifier's name."""
 
-    dataset: Literal["digits", "cifar10"] = Field(description='"digits" or "cifar10"')
+    dataset: ImageSource = Field(strict=False, description=one_of(ImageSource))
     stored: Literal["float32", "float16"] = Field(
         default="float32", description='"float32" or "float16": how weights are stored'
     )

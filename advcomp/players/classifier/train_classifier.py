@@ -1,16 +1,8 @@
-"""Train classifiers from a recipe: RECIPE.toml and, to choose some, NAMEs.
+"""Train the classifiers of a recipe; each is written to `weights/NAME.safetensors` beside it.
 
-    python -m advcomp.players.classifier.train_classifier RECIPE.toml [NAME ...]
-
-A recipe names classifiers; each is written to `weights/NAME.safetensors` beside the recipe. The
-same recipe gives the same weights on the same machine and versions. A checkpoint follows every
-epoch, in `checkpoints/` beside the recipe: the same command goes on after a kill, to the identical
-result, and trains nothing that is trained already. Several processes share the work:
-
-    torchrun --nproc-per-node 4 -m advcomp.players.classifier.train_classifier RECIPE.toml
+The same recipe gives the same weights on the same machine and versions, also after stops.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -28,12 +20,14 @@ from advcomp.players.classifier.classifier_recipe import (
 from advcomp.players.classifier.frozen import Model
 from advcomp.players.classifier.training_losses import loss_of
 from advcomp.players.classifiers import Classifier, load_classifier
-from advcomp.players.datasets import LabelledImages, Part, labelled_images
-from advcomp.players.fitting.commands import chosen, exiting_with_problems, recipe_parser
-from advcomp.players.fitting.fit import EpochReport, fit
+from advcomp.players.datasets import LabelledImages
+from advcomp.players.fitting.fit import fit
+from advcomp.players.fitting.order import Order, chosen
 from advcomp.players.image.pixels import to_float
+from advcomp.players.training_images import TrainingImages, evaluation_split
 from advcomp.rules.threat import eps_of
 from advcomp.training.launch import launched
+from advcomp.training.progress import SilentObserver, TrainingObserver
 from advcomp.training.ranks import Ranks, abort_together, joined_ranks
 
 _AT_ONCE = 250
@@ -42,35 +36,51 @@ _AT_ONCE = 250
 
 def train_classifier(
     recipe: ClassifierRecipe,
-    images: LabelledImages,
+    images: TrainingImages,
     *,
+    folder: Path,
     networks: Sequence[Classifier] = (),
-    checkpoint: Path | None = None,
     ranks: Ranks | None = None,
-    report: Callable[[EpochReport], None] = lambda epoch: None,
-) -> Classifier:
-    """A classifier trained by a recipe, frozen.
+    observer: TrainingObserver | None = None,
+    name: str = "classifier",
+) -> Classifier | None:
+    """A classifier trained by a recipe, frozen; None where somebody stopped it before its end.
 
     Args:
+        folder: Gets checkpoints and losses; training goes on from the last.
         networks: The classifiers that the recipe's objective names.
-        checkpoint, ranks, report: As `fit` has them.
+        ranks, observer: As `fit` has them.
+        name: What is told that is trained.
 
     Raises:
         InvalidConfig: No such architecture, or a checkpoint of another recipe.
     """
+    first = images.first_label
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         classifier = Classifier(
-            recipe.architecture, images.classes, input_size=images.levels.shape[1:3]
+            recipe.architecture,
+            images.classes[-1] - first + 1,
+            label_offset=first,
+            input_size=images.size,
         )
-    loss = loss_of(recipe.objective, networks)
-    fit(classifier, loss, images, recipe, checkpoint=checkpoint, ranks=ranks, report=report)
-    return classifier.freeze()
+    trained = fit(
+        classifier,
+        loss_of(recipe.objective, networks),
+        images,
+        recipe,
+        folder=folder,
+        observer=observer or SilentObserver(),
+        name=name,
+        first_label=first,
+        ranks=ranks,
+    )
+    return None if trained.interrupted else classifier.freeze()
 
 
-def as_tensors(images: LabelledImages) -> tuple[Tensor, Tensor]:
+def as_tensors(images: LabelledImages | TrainingImages) -> tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) in [0, 1] and labels (N,)."""
-    return to_float(images.levels), torch.tensor(images.labels)
+    return to_float(images.levels[:]), torch.tensor(images.labels)
 
 
 @torch.no_grad()
@@ -94,83 +104,89 @@ def robust_accuracy(
     return accuracy(classifier, torch.cat(attacked), labels[shown])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train what the recipe names, then print how well each does; exits 1 with all problems."""
-    parser = recipe_parser(
-        "advcomp.players.classifier.train_classifier", __doc__, of="classifiers"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
-    parser.add_argument("--checkpoints", type=Path, metavar="DIR", help="instead of beside RECIPE")
-    options = parser.parse_args(argv)
-    with exiting_with_problems():
-        launch = launched()
-        with abort_together(launch), joined_ranks(launch, device=options.device) as ranks:
-            _run(options, ranks)
+def train_classifiers(
+    order: Order, observer: TrainingObserver, tell: Callable[[str], None]
+) -> bool:
+    """Train what the order names, or go on, then tell how well each does; False where stopped.
 
+    Args:
+        observer, tell: Are told how it goes, and the lines of the table; on the first rank.
 
-def _run(options: argparse.Namespace, ranks: Ranks) -> None:
-    recipe = read_classifier_recipes(options.recipe)
-    names = chosen(options.recipe, options.names, recipe.classifier)
-    folder = options.recipe.parent
-    if not options.evaluate:
-        images = labelled_images(recipe.dataset, Part.TRAINING, options.source)
-        checkpoints = options.checkpoints or folder / "checkpoints"
-        for name in names:
-            _train_one(recipe, name, images, folder / "weights", checkpoints, ranks)
-    if ranks.is_first:
-        tournament = labelled_images(recipe.dataset, Part.TOURNAMENT, options.source)
-        table = []
-        for line in accuracy_table(recipe, names, folder / "weights", tournament, ranks.device):
-            print(line, flush=True)
-            table.append(f"{line}\n")
-        if set(names) == set(recipe.classifier):
-            (folder / "accuracies.md").write_text("".join(table), encoding="utf-8")
+    Raises:
+        AdvcompError: With several ranks none is raised: the job ends on all of them.
+    """
+    launch = launched()
+    with abort_together(launch), joined_ranks(launch, device=order.device) as ranks:
+        recipe = read_classifier_recipes(order.recipe)
+        names = chosen(order, recipe.classifier)
+        images, held_out = evaluation_split(
+            recipe.dataset, order.source, recipe.evaluation.held_out
+        )
+        shown = observer if ranks.is_first else SilentObserver()
+        for name in [] if order.evaluate else names:
+            if not _train_one(recipe, name, images, order, ranks, shown):
+                return False
+        if ranks.is_first:
+            _tell_accuracies(recipe, names, order, held_out, ranks, tell)
+    return True
 
 
 def _train_one(
     recipe: ClassifierRecipes,
     name: str,
-    images: LabelledImages,
-    weights: Path,
-    checkpoints: Path,
+    images: TrainingImages,
+    order: Order,
     ranks: Ranks,
-) -> None:
+    observer: TrainingObserver,
+) -> bool:
     one = recipe.classifier[name]
-    files = [weights / f"{network}.safetensors" for network in one.objective.networks]
+    files = [order.weights / f"{network}.safetensors" for network in one.objective.networks]
     if missing := [file.stem for file in files if not file.exists()]:
         raise InvalidConfig(f"{name} needs {', '.join(missing)}; train them first")
     classifier = train_classifier(
         one,
         images,
-        networks=[load_classifier(file).to(ranks.device) for file in files],
-        checkpoint=checkpoints / f"{name}.pt",
+        folder=order.folder / name,
+        networks=[load_classifier(file).to(ranks.device, one.precision.kept) for file in files],
         ranks=ranks,
-        report=lambda epoch: _tell(name, epoch) if ranks.is_first else None,
+        observer=observer,
+        name=name,
     )
-    if ranks.is_first:
-        weights.mkdir(exist_ok=True)
-        classifier.save(weights / f"{name}.safetensors", dtype=getattr(torch, recipe.stored))
+    if classifier is not None and ranks.is_first:
+        order.weights.mkdir(exist_ok=True)
+        classifier.save(order.weights / f"{name}.safetensors", dtype=getattr(torch, recipe.stored))
     ranks.barrier()
+    return classifier is not None
 
 
-def _tell(name: str, epoch: EpochReport) -> None:
-    print(
-        f"{name}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.3f}, "
-        f"{epoch.images_per_second:,.0f} images/s",
-        flush=True,
-    )
+def _tell_accuracies(
+    recipe: ClassifierRecipes,
+    names: Sequence[str],
+    order: Order,
+    images: TrainingImages,
+    ranks: Ranks,
+    tell: Callable[[str], None],
+) -> None:
+    table = []
+    for line in accuracy_table(recipe, names, order.weights, images, ranks.device):
+        tell(line)
+        table.append(f"{line}\n")
+    if set(names) == set(recipe.classifier):
+        file = order.recipe.parent / "accuracies.md"
+        file.write_text("".join(table), encoding="utf-8")
 
 
 def accuracy_table(
     recipe: ClassifierRecipes,
     names: Sequence[str],
     weights: Path,
-    images: LabelledImages,
+    images: TrainingImages,
     device: torch.device,
 ) -> Iterator[str]:
     """How well the classifiers in `weights` do: lines of a Markdown table, as they are found."""
     tried = recipe.evaluation
     x, labels = (tensor.to(device) for tensor in as_tensors(images))
+    labels = labels - images.first_label
     robustly = f"PGD-{tried.steps} at {tried.max_epsilon}/255, first {tried.images or len(labels)}"
     yield f"| classifier | architecture | objective | clean, {len(labels)} images | {robustly} |"
     yield "|---|---|---|---|---|"
@@ -183,7 +199,3 @@ def accuracy_table(
             f"| {name} | {one.architecture} | {one.objective.name} "
             f"| {100 * clean:.1f} % | {100 * robust:.1f} % |"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,14 @@
-"""Train denoisers: `python -m advcomp.players.defense.train_denoiser RECIPE.toml [NAME ...]`.
+"""Train the denoisers of a recipe; each is written to `weights/denoisers/NAME.safetensors`.
 
-A recipe names denoisers; each is written to `weights/denoisers/NAME.safetensors` beside the
-recipe, and the classifiers that it names lie in `weights/`. Every batch is attacked anew: by FGSM
-or its iterative form, on a network and at a budget that are drawn, and one batch in three is left
-clean (Liao et al. 2018, arXiv 1712.02976, section 4.1, have a fixed set of such images). At the
-end the command prints how the protected classifier does under attacks that trained nothing.
+That is beside the recipe; the classifiers that it names lie in `weights/`. Every batch is attacked
+anew: by FGSM or its iterative form, on a network and at a budget that are drawn, and one batch in
+three is left clean (Liao et al. 2018, arXiv 1712.02976, section 4.1, have a fixed set of such
+images). At the end stands how the protected classifier does under attacks that trained nothing.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -20,15 +18,18 @@ from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, pgd
 from advcomp.players.classifier.frozen import Model
 from advcomp.players.classifier.train_classifier import accuracy, as_tensors
 from advcomp.players.classifiers import Classifier, load_classifier
-from advcomp.players.datasets import LabelledImages, Part, labelled_images
 from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
 from advcomp.players.ensemble import Ensemble
-from advcomp.players.fitting.commands import chosen, exiting_with_problems, recipe_parser
-from advcomp.players.fitting.fit import EpochReport, LabelledBatch, fit
+from advcomp.players.fitting.fit import LabelledBatch, fit
 from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.players.fitting.order import Order, chosen
+from advcomp.players.training_images import ImageSource, TrainingImages, evaluation_split
 from advcomp.rules.threat import eps_of
-from advcomp.rules.toml_fields import at_least
+from advcomp.rules.toml_fields import at_least, one_of
 from advcomp.rules.toml_file import Table, read_toml
+from advcomp.training.launch import launched
+from advcomp.training.progress import SilentObserver, TrainingObserver
+from advcomp.training.ranks import Ranks, abort_together, joined_ranks
 
 NAMES = "names of classifiers in weights/"
 Networks = Annotated[tuple[str, ...], at_least(1)]
@@ -55,12 +56,17 @@ class DenoiserEvaluation(Table):
         strict=False, description="a list of pixel levels, 0..255"
     )
     images: int | None = Field(default=None, ge=1, description="how many images, at least 1")
+    held_out: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many images of a folder, the last ones, train nothing; at least 1",
+    )
 
 
 class DenoiserRecipes(Table):
     """A file of recipes, by the denoiser's name."""
 
-    dataset: Literal["digits", "cifar10"] = Field(description='"digits" or "cifar10"')
+    dataset: ImageSource = Field(strict=False, description=one_of(ImageSource))
     evaluation: DenoiserEvaluation = Field(description="a table with networks and max_epsilons")
     denoiser: dict[str, DenoiserRecipe] = Field(
         description="a table for each denoiser, such as [denoiser.conv_net]"
@@ -69,21 +75,24 @@ class DenoiserRecipes(Table):
 
 def train_denoiser(
     recipe: DenoiserRecipe,
-    images: LabelledImages,
+    images: TrainingImages,
     *,
     classifier: Classifier,
     networks: Sequence[Classifier],
-    checkpoint: Path | None = None,
-    report: Callable[[EpochReport], None] = lambda epoch: None,
-) -> Denoiser:
-    """A denoiser trained by a recipe, frozen.
+    folder: Path,
+    ranks: Ranks | None = None,
+    observer: TrainingObserver | None = None,
+    name: str = "denoiser",
+) -> Denoiser | None:
+    """A denoiser trained by a recipe, frozen; None where somebody stopped it before its end.
 
     Args:
         recipe: All but the classifiers.
         images: Clean ones.
         classifier: What guides.
         networks: What the attacks compute gradients on.
-        checkpoint, report: As `fit` has them.
+        folder, ranks, observer: As `fit` has them.
+        name: What is told that is trained.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -93,8 +102,18 @@ def train_denoiser(
         seen = attacked(batch, recipe, networks)
         return guided_loss(denoiser, classifier, batch.clean, seen, recipe.guide)
 
-    fit(denoiser, loss, images, recipe, checkpoint=checkpoint, report=report)
-    return denoiser.freeze()
+    trained = fit(
+        denoiser,
+        loss,
+        images,
+        recipe,
+        folder=folder,
+        observer=observer or SilentObserver(),
+        name=name,
+        first_label=images.first_label,
+        ranks=ranks,
+    )
+    return None if trained.interrupted else denoiser.freeze()
 
 
 def attacked(
@@ -116,7 +135,7 @@ def accuracies(
     classifier: Classifier,
     denoiser: Denoiser,
     surrogate: Model,
-    images: LabelledImages,
+    images: TrainingImages,
     evaluation: DenoiserEvaluation,
 ) -> str:
     """A table in Markdown: the classifier alone and behind the denoiser, clean and attacked.
@@ -125,6 +144,7 @@ def accuracies(
     know of the denoiser.
     """
     x, labels = (tensor[: evaluation.images] for tensor in as_tensors(images))
+    labels = labels - images.first_label
     protected = nn.Sequential(denoiser, classifier)
     lines = [f"| attack on {len(labels)} images | alone | denoised |\n", "|---|---|---|\n"]
 
@@ -146,48 +166,72 @@ def accuracies(
     return "".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Train what the recipe names, then print how well each does; exits 1 with all problems."""
-    parser = recipe_parser("advcomp.players.defense.train_denoiser", __doc__, of="denoisers")
-    options = parser.parse_args(argv)
-    with exiting_with_problems():
-        _run(options)
+def train_denoisers(order: Order, observer: TrainingObserver, tell: Callable[[str], None]) -> bool:
+    """Train what the order names, or go on, then tell how well each does; False where stopped.
 
+    Args:
+        observer, tell: Are told how it goes, and a table for each; on the first rank.
 
-def _run(options: argparse.Namespace) -> None:
-    recipes = read_toml(options.recipe, DenoiserRecipes)
-    names = chosen(options.recipe, options.names, recipes.denoiser)
-    weights = options.recipe.parent / "weights"
-    (weights / "denoisers").mkdir(parents=True, exist_ok=True)
-    surrogate = Ensemble(_load(weights, recipes.evaluation.networks))
-    tournament = labelled_images(recipes.dataset, Part.TOURNAMENT, options.source)
-    for name in names:
-        one = recipes.denoiser[name]
-        (classifier,) = _load(weights, [one.classifier])
-        path = weights / "denoisers" / f"{name}.safetensors"
-        if not options.evaluate:
-            denoiser = train_denoiser(
-                one,
-                labelled_images(recipes.dataset, Part.TRAINING, options.source),
-                classifier=classifier,
-                networks=_load(weights, one.networks),
-                checkpoint=options.recipe.parent / "checkpoints" / f"denoiser_{name}.pt",
-                report=lambda epoch, name=name: _tell(name, epoch),  # type: ignore[misc]
-            )
-            denoiser.save(path)
-        table = accuracies(
-            classifier, load_denoiser(path), surrogate, tournament, recipes.evaluation
+    Raises:
+        AdvcompError: With several ranks none is raised: the job ends on all of them.
+    """
+    launch = launched()
+    with abort_together(launch), joined_ranks(launch, device=order.device) as ranks:
+        recipes = read_toml(order.recipe, DenoiserRecipes)
+        names = chosen(order, recipes.denoiser)
+        images, held_out = evaluation_split(
+            recipes.dataset, order.source, recipes.evaluation.held_out
         )
-        print(f"{name}\n\n{table}", flush=True)
+        shown = observer if ranks.is_first else SilentObserver()
+        for name in [] if order.evaluate else names:
+            if not _train_one(recipes.denoiser[name], name, images, order, ranks, shown):
+                return False
+        if ranks.is_first:
+            for name in names:
+                tell(f"{name}\n\n{_tried(recipes, name, order, held_out)}")
+    return True
+
+
+def _train_one(
+    recipe: DenoiserRecipe,
+    name: str,
+    images: TrainingImages,
+    order: Order,
+    ranks: Ranks,
+    observer: TrainingObserver,
+) -> bool:
+    (classifier, *networks) = (
+        each.to(ranks.device, recipe.precision.kept)
+        for each in _load(order.weights, [recipe.classifier, *recipe.networks])
+    )
+    denoiser = train_denoiser(
+        recipe,
+        images,
+        classifier=classifier,
+        networks=networks,
+        folder=order.folder / f"denoiser_{name}",
+        ranks=ranks,
+        observer=observer,
+        name=name,
+    )
+    if denoiser is not None and ranks.is_first:
+        path = _file(order, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        denoiser.cpu().save(path)
+    ranks.barrier()
+    return denoiser is not None
+
+
+def _tried(recipes: DenoiserRecipes, name: str, order: Order, images: TrainingImages) -> str:
+    (classifier,) = _load(order.weights, [recipes.denoiser[name].classifier])
+    surrogate = Ensemble(_load(order.weights, recipes.evaluation.networks))
+    denoiser = load_denoiser(_file(order, name))
+    return accuracies(classifier, denoiser, surrogate, images, recipes.evaluation)
+
+
+def _file(order: Order, name: str) -> Path:
+    return order.weights / "denoisers" / f"{name}.safetensors"
 
 
 def _load(weights: Path, names: Sequence[str]) -> list[Classifier]:
     return [load_classifier(weights / f"{name}.safetensors") for name in names]
-
-
-def _tell(name: str, epoch: EpochReport) -> None:
-    print(f"{name}: epoch {epoch.number} of {epoch.of}, loss {epoch.loss:.4f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,62 +1,28 @@
-"""The training loop of every module: classifiers, plain or adversarially trained, and denoisers.
+"""Fits a module to labelled images: classifiers, plain or adversarially trained, and denoisers.
 
-What differs is the loss, a function of the module and a batch. The loop owns the rest: shuffling,
-augmentation, the optimizer and its schedule, several ranks (`ranks`), and a checkpoint after
-every epoch from which a killed run goes on to the identical result. All randomness comes from one
-generator that draws for the whole batch on every rank and is stored in the checkpoint.
+What differs between them is the loss, a function of the module and a batch. The loop is that of
+all training, `advcomp.training.loop`: a step is the same on any number of ranks.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from advcomp.errors import InvalidConfig
-from advcomp.players.datasets import LabelledImages
-from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.players.fitting.fit_recipe import FREE, FitRecipe
+from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
-from advcomp.rules.durable import write_durably
+from advcomp.players.training_images import TrainingImages
+from advcomp.training.checkpoint import identity_of
+from advcomp.training.draws import ImageDraws, generator_of, index_at, integer, module_draws
+from advcomp.training.loop import Origin, Trained, TrainingRun, train
+from advcomp.training.progress import EvaluationReport, TrainingObserver
 from advcomp.training.ranks import Ranks
-from advcomp.training.schedule import learning_rate
 
 Module = TypeVar("Module", bound=nn.Module)
-
-_KEPT = {"recipe", "epochs", "module", "optimizer", "generator"}
-"""The keys of a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchDraws:
-    """Random numbers for a rank's share of a batch of `n`, the same for every number of ranks."""
-
-    generator: torch.Generator
-    n: int
-    share: slice
-
-    def uniform(self, like: Tensor, low: float, high: float) -> Tensor:
-        """In [low, high), in the shape of the share."""
-        drawn = torch.empty(self.n, *like.shape[1:])
-        return drawn.uniform_(low, high, generator=self.generator)[self.share].to(like)
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Of mean 0 and variance 1, in the shape of the share."""
-        drawn = torch.empty(self.n, *like.shape[1:])
-        return drawn.normal_(generator=self.generator)[self.share].to(like)
-
-    def integers(self, below: int, rows: int) -> Tensor:
-        """In 0..below - 1, (rows, share)."""
-        return torch.randint(below, (rows, self.n), generator=self.generator)[:, self.share]
-
-    def choice(self, among: int) -> int:
-        """One number in 0..among - 1 for the whole batch."""
-        return int(torch.randint(among, (), generator=self.generator))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +31,7 @@ class LabelledBatch:
 
     Args:
         clean: Augmented images (n, 3, H, W) in [0, 1].
-        labels: Their classes (n,).
+        labels: Their classes (n,), from 0.
         epoch: Counted from 0.
         draws: Where the loss takes randomness from.
     """
@@ -73,7 +39,16 @@ class LabelledBatch:
     clean: Tensor
     labels: Tensor
     epoch: int
-    draws: BatchDraws
+    draws: ImageDraws
+
+    def to(self, device: torch.device, layout: torch.memory_format) -> "LabelledBatch":
+        """The same on a device; nobody waits for it."""
+        clean = self.clean.to(device, non_blocking=True, memory_format=layout)
+        return replace(self, clean=clean, labels=self.labels.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "LabelledBatch":
+        """The same where a GPU can fetch it without waiting."""
+        return replace(self, clean=self.clean.pin_memory(), labels=self.labels.pin_memory())
 
 
 TrainingLoss = Callable[[Module, LabelledBatch], Tensor]
@@ -81,182 +56,105 @@ TrainingLoss = Callable[[Module, LabelledBatch], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EpochReport:
-    """What is told after an epoch: its number from 1, of how many, its mean loss, its speed."""
+class FitTask(Generic[Module]):
+    """A module in training on this rank.
 
-    number: int
-    of: int
-    loss: float
-    images_per_second: float
+    Args:
+        first_label: Of class 0.
+    """
+
+    module: Module
+    training_loss: TrainingLoss[Module]
+    images: TrainingImages
+    first_label: int
+    recipe: FitRecipe
+    ranks: Ranks
+
+    def batch(self, step: int) -> LabelledBatch:
+        """This rank's images of a step, moved and mirrored, on the CPU."""
+        own = self.ranks.share(self.recipe.batch_size)
+        return self._batch(step, own)
+
+    def loss(self, batch: LabelledBatch, step: int) -> Tensor:
+        """This rank's images' losses, over the size of the batch."""
+        if not len(batch.labels):  # more ranks than images
+            return torch.zeros((), device=self.ranks.device, requires_grad=True)
+        with module_draws(self.ranks.device, self.recipe.seed, "module", step, self.ranks.rank):
+            return self.training_loss(self.module, batch).sum() / self.recipe.batch_size
+
+    def evaluate(
+        self, average: Mapping[str, Tensor], step: int, folder: Path
+    ) -> EvaluationReport | None:
+        """None: the finished module is tried."""
+        return None
+
+    def whole_batch(self, step: int) -> dict[str, Tensor]:
+        """All images of a step over all ranks."""
+        batch = self._batch(step, slice(0, self.recipe.batch_size))
+        return {"clean": batch.clean, "labels": batch.labels}
+
+    def _batch(self, step: int, rows: slice) -> LabelledBatch:
+        recipe, count = self.recipe, len(self.images)
+        size = recipe.batch_size
+        positions = range(step * size, (step + 1) * size)[rows]
+        indices = [index_at(recipe.seed, count, position) for position in positions]
+        shifts, mirrored = [], []
+        for position in positions:
+            generator = generator_of(recipe.seed, "image", position)
+            most = 2 * recipe.shift + 1
+            shifts.append((integer(generator, most), integer(generator, most)))
+            mirrored.append(recipe.flip and bool(integer(generator, 2)))
+        clean = moved(to_float(self.images.levels[indices]), recipe.shift, shifts, mirrored)
+        return LabelledBatch(
+            clean=clean.to(recipe.precision.kept),
+            labels=torch.tensor(self.images.labels[indices] - self.first_label),
+            epoch=step * size // count,
+            draws=ImageDraws(recipe.seed, tuple(positions), step),
+        )
 
 
 def fit(
     module: Module,
     loss: TrainingLoss[Module],
-    images: LabelledImages,
+    images: TrainingImages,
     recipe: FitRecipe,
     *,
-    checkpoint: Path | None = None,
+    folder: Path,
+    observer: TrainingObserver,
+    name: str,
+    first_label: int = 0,
     ranks: Ranks | None = None,
-    report: Callable[[EpochReport], None] = lambda epoch: None,
-) -> Module:
+) -> Trained:
     """Fit the module to the images, in place; it comes back in evaluation mode.
 
     Args:
-        checkpoint: Written after every epoch; where it is there already, training goes on.
+        folder: Gets a checkpoint after every epoch, and losses; where there is a checkpoint
+            already, training goes on. See `advcomp.training.loop.train`.
+        observer: Is told how it goes, on the first rank, under this `name`.
+        first_label: The label of class 0.
         ranks: This process's place; alone on the CPU where not given.
-        report: Called after every epoch on every rank.
 
     Raises:
-        InvalidConfig: `checkpoint` is unreadable or of another recipe.
+        InvalidConfig: The checkpoint is unreadable or of another recipe.
     """
     ranks = ranks or Ranks()
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    module.to(ranks.device, memory_format=layout)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in module.parameters() if parameter.requires_grad],
-        lr=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
+    recipe.precision.refuse_unknown(ranks.device)
+    module.to(ranks.device, recipe.precision.kept)
+    task = FitTask(
+        module=module,
+        training_loss=loss,
+        images=images,
+        first_label=first_label,
+        recipe=recipe,
+        ranks=ranks,
     )
-    generator = torch.Generator().manual_seed(recipe.seed)
-    run = _FitState(module=module, optimizer=optimizer, generator=generator, recipe=recipe)
-    done = run.load(checkpoint) if checkpoint and checkpoint.exists() else 0
-    for epoch in range(done, recipe.epochs):
-        began = time.perf_counter()
-        mean_loss = _fit_epoch(run, loss, images, epoch, ranks)
-        if checkpoint and ranks.is_first:
-            run.save(checkpoint, epoch + 1)
-        seconds = time.perf_counter() - began
-        report(
-            EpochReport(
-                number=epoch + 1,
-                of=recipe.epochs,
-                loss=mean_loss,
-                images_per_second=len(images.labels) / seconds,
-            )
-        )
-    return module.eval()
-
-
-def _fit_epoch(
-    run: "_FitState[Module]",
-    loss: TrainingLoss[Module],
-    images: LabelledImages,
-    epoch: int,
-    ranks: Ranks,
-) -> float:
-    """One pass over the images; its mean loss."""
-    module, optimizer, recipe = run.module.train(), run.optimizer, run.recipe
-    rate = learning_rate(
-        recipe.learning_rate,
-        epoch,
-        recipe.epochs,
-        warm_up=recipe.warm_up_epochs,
-        falls_from_the_start=True,
+    run = TrainingRun(task, recipe.plan(len(images)), ranks)
+    origin = Origin(
+        name=name,
+        identity=identity_of(recipe, FREE),
+        recipe=recipe.model_dump_json(),
+        trained={},
     )
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    total = torch.zeros((), device=ranks.device)
-    devices = [ranks.device] if ranks.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        # For what a module draws itself, such as dropout.
-        torch.manual_seed((recipe.seed * recipe.epochs + epoch) * ranks.size + ranks.rank)
-        for n, batch in _batches(run, images, epoch, ranks):
-            optimizer.zero_grad()
-            if len(batch.labels):
-                with torch.autocast(
-                    ranks.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
-                ):
-                    share = loss(module, batch).sum()
-                (share / n).backward()  # type: ignore[no-untyped-call]
-                total += share.detach()
-            ranks.all_reduce_gradients(module)
-            optimizer.step()
-    ranks.average_buffers(module)
-    ranks.all_reduce([total])
-    return float(total) / len(images.labels)
-
-
-def _batches(
-    run: "_FitState[Module]", images: LabelledImages, epoch: int, ranks: Ranks
-) -> Iterator[tuple[int, LabelledBatch]]:
-    """This rank's share of every batch, augmented, and how many images the whole batch has."""
-    recipe, generator = run.recipe, run.generator
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    order = torch.randperm(len(images.labels), generator=generator)
-    for index in torch.split(order, recipe.batch_size):
-        draws = BatchDraws(generator=generator, n=len(index), share=ranks.share(len(index)))
-        own = index[draws.share].numpy()
-        clean = augment(to_float(images.levels[own]), recipe, draws)
-        yield (
-            len(index),
-            LabelledBatch(
-                clean=clean.to(ranks.device, memory_format=layout),
-                labels=torch.tensor(images.labels[own], device=ranks.device),
-                epoch=epoch,
-                draws=draws,
-            ),
-        )
-
-
-def augment(images: Tensor, recipe: FitRecipe, draws: BatchDraws) -> Tensor:
-    """Move every image by up to `shift` pixels each way, edges repeated; mirror half of them."""
-    shift, (height, width) = recipe.shift, images.shape[-2:]
-    top, left = draws.integers(2 * shift + 1, 2).tolist()
-    padded = functional.pad(images, (shift,) * 4, mode="replicate") if len(images) else images
-    moved = images.clone()
-    for i, (y, x) in enumerate(zip(top, left, strict=True)):
-        moved[i] = padded[i, :, y : y + height, x : x + width]
-    if recipe.flip:
-        mirrored = draws.integers(2, 1).view(-1, 1, 1, 1) == 1
-        moved = torch.where(mirrored, moved.flip(3), moved)
-    return moved
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FitState(Generic[Module]):
-    """All that a step changes; a checkpoint holds it."""
-
-    module: Module
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    recipe: FitRecipe
-
-    def save(self, path: Path, epochs: int) -> None:
-        """Replace the checkpoint at `path`; a kill leaves the old one or the new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = BytesIO()
-        torch.save(
-            {
-                "recipe": self.recipe.model_dump_json(),
-                "epochs": epochs,
-                "module": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
-            },
-            content,
-        )
-        write_durably(path, content.getvalue())
-
-    def load(self, path: Path) -> int:
-        """Go back to the checkpoint at `path`; how many epochs it has done."""
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-            raise InvalidConfig(
-                f"{path}: expected a checkpoint; delete it to start anew: {error}"
-            ) from error
-        if not isinstance(kept, dict) or _KEPT - kept.keys():
-            raise InvalidConfig(
-                f"{path}: expected a checkpoint of training; got another PyTorch file; "
-                "delete it to start anew"
-            )
-        if kept["recipe"] != self.recipe.model_dump_json():
-            raise InvalidConfig(
-                f"{path}: expected a checkpoint of this recipe; got one of another; "
-                "delete it to start anew"
-            )
-        self.module.load_state_dict(kept["module"])
-        self.optimizer.load_state_dict(kept["optimizer"])
-        self.generator.set_state(kept["generator"])
-        return int(kept["epochs"])
+    trained = train(run, origin, folder, observer)
+    module.eval()
+    return trained

@@ -8,6 +8,7 @@ address (`draws.py`). It names no number of ranks: a run may go on with another 
 import errno
 import hashlib
 import io
+import json
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 
-from advcomp.attacknet.network.model import NetworkSpec
-from advcomp.attacknet.recipe import AttackNetworkRecipe
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.durable import write_durably
 from advcomp.rules.toml_file import Table
 
 CHECKPOINTS = "checkpoints"
 
-_FORMAT = 1
-_STATES = ("network", "average", "optimizer", "scaler")
+_FORMAT = 2
+_STATES = ("module", "average", "optimizer", "scaler")
 _STRANGE = (
     *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
     pickle.UnpicklingError,
@@ -34,12 +32,9 @@ _STRANGE = (
 """What torch.load raises at bytes that are no checkpoint."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FREE: dict[str, bool | dict[str, bool]] = {
-    "parallel": True,
-    "output": True,
-    "device": {"name": True, "channels_last": True, "compile": True, "recompute": True},
-}
-"""What of a recipe may differ when a run goes on: it does not change what is computed."""
+
+Free = Mapping[str, "bool | Free"]
+"""What of a recipe may differ when a run goes on, since it does not change what is computed."""
 
 
 class About(Table):
@@ -47,11 +42,10 @@ class About(Table):
 
     Args:
         step: How many steps are done.
-        skipped: How many of them gave no finite loss.
+        skipped, in_a_row: How many of them gave no finite loss, in all and as the last ones.
         identity: Of the recipe: what may not differ when the run goes on, by key.
         recipe: The recipe's text.
-        surrogate: The path of the hint's surrogate.
-        image_size: Height and width of the training images.
+        trained: What else whoever trained it wants to know, such as the module's specification.
     """
 
     step: int
@@ -59,11 +53,7 @@ class About(Table):
     in_a_row: int
     identity: dict[str, str]
     recipe: str
-    spec: NetworkSpec
-    hint_mode: str
-    hint_layers: tuple[str, ...] = Field(strict=False)
-    surrogate: str | None
-    image_size: tuple[int, int] = Field(strict=False)
+    trained: dict[str, Any]
 
 
 class Checkpoint:
@@ -71,7 +61,7 @@ class Checkpoint:
 
     Args:
         about: What it says of itself.
-        states: State dictionaries by name: network, average, optimizer, scaler.
+        states: State dictionaries by name: module, average, optimizer, scaler.
     """
 
     def __init__(self, about: About, states: Mapping[str, Mapping[str, Any]]) -> None:
@@ -79,9 +69,9 @@ class Checkpoint:
         self.states = states
 
 
-def identity_of(recipe: AttackNetworkRecipe) -> dict[str, str]:
+def identity_of(recipe: Table, free: Free) -> dict[str, str]:
     """What may not differ when a run goes on: `training.steps` to its value, files by content."""
-    tables = recipe.model_dump(mode="json", exclude=_FREE)
+    tables = recipe.model_dump(mode="json", exclude=dict(free))
     return {key: _content(value) for key, value in _flat("", tables)}
 
 
@@ -139,6 +129,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(content, dict) and content.get("format") == 1:
+            content = _of_format_1(content)
         if not isinstance(content, dict) or content.keys() != {"format", "about", *_STATES}:
             raise ValueError("it holds something else")
         if content["format"] != _FORMAT:
@@ -152,6 +144,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         said = str(error).partition("\n")[0] or "it is empty or cut off"
         raise InvalidConfig(f"{path}: expected a checkpoint of `advcomp train`: {said}") from error
     return Checkpoint(about, {name: content[name] for name in _STATES})
+
+
+def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Attack networks had a format of their own, which kept what was trained flat."""
+    about = json.loads(content["about"])
+    shared = About.model_fields.keys() - {"trained"}
+    trained = {key: about.pop(key) for key in about.keys() - shared}
+    states = {name: content[name] for name in ("average", "optimizer", "scaler")}
+    about = json.dumps({**about, "trained": trained})
+    return {"format": _FORMAT, "about": about, "module": content["network"], **states}
 
 
 def refuse_other_recipe(path: Path, found: Mapping[str, str], own: Mapping[str, str]) -> None:

@@ -1,0 +1,37 @@
+"""What a checkpoint says of an attack network besides what every checkpoint says."""
+
+import json
+
+from pydantic import Field, ValidationError
+
+from advcomp.attacknet.network.model import NetworkSpec
+from advcomp.errors import InvalidConfig
+from advcomp.rules.toml_file import Table
+from advcomp.training.checkpoint import About
+
+
+class TrainedNetwork(Table):
+    """What it takes to play the network.
+
+    Args:
+        surrogate: The path of the hint's surrogate.
+        image_size: Height and width of the training images.
+    """
+
+    spec: NetworkSpec
+    hint_mode: str
+    hint_layers: tuple[str, ...] = Field(strict=False)
+    surrogate: str | None
+    image_size: tuple[int, int] = Field(strict=False)
+
+
+def trained_network(about: About) -> TrainedNetwork:
+    """What a checkpoint's network is.
+
+    Raises:
+        InvalidConfig: It is a checkpoint of something else.
+    """
+    try:
+        return TrainedNetwork.model_validate_json(json.dumps(about.trained))
+    except ValidationError as error:
+        raise InvalidConfig("expected a checkpoint of an attack network") from error

@@ -1,0 +1,27 @@
+"""Images moved and mirrored, as training sees them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def moved(
+    images: Tensor, most: int, shifts: Sequence[tuple[int, int]], mirrored: Sequence[bool]
+) -> Tensor:
+    """Every image moved by its own shift, edge pixels repeated where it has been, then mirrored.
+
+    Args:
+        images: (N, C, H, W).
+        most: Pixels by which an image may move, each way.
+        shifts: Of each image, down and right, 0..2 `most`; (most, most) leaves it in its place.
+        mirrored: Of each, whether left and right change places.
+    """
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (most,) * 4, mode="replicate") if len(images) else images
+    out = torch.empty_like(images)
+    for i, ((down, right), mirror) in enumerate(zip(shifts, mirrored, strict=True)):
+        image = padded[i, :, down : down + height, right : right + width]
+        out[i] = image.flip(-1) if mirror else image
+    return out

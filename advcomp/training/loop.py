@@ -1,0 +1,412 @@
+"""The loop of every training: a step that is the same on any grid of ranks.
+
+    own images -> the task's loss / B -> backward, gradients summed over the ranks meanwhile
+        -> clip -> AdamW -> average
+
+What differs is the task: which module, which batch, which loss. A step without a finite loss or
+gradient leaves everything as it was. Whether it had one is decided where the module is, so that
+the host never waits for a GPU; it reads what steps gave when they are shown.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from advcomp.errors import AdvcompError
+from advcomp.rules.durable import write_durably
+from advcomp.rules.lock import locked
+from advcomp.training.checkpoint import (
+    About,
+    Checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    path_of_step,
+    refuse_other_recipe,
+    room_in,
+    save_checkpoint,
+)
+from advcomp.training.gradients import GradientBuckets
+from advcomp.training.loader import batches
+from advcomp.training.progress import EvaluationReport, StepReport, TrainingObserver
+from advcomp.training.ranks import Ranks
+from advcomp.training.recorder import Recorder
+from advcomp.training.schedule import learning_rate, move_average
+from advcomp.training.settings import Plan
+
+_READ_EVERY = 20
+"""Steps of a GPU between two looks at what they gave."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingBatch(Protocol):
+    """This rank's images of a step."""
+
+    def to(self, device: torch.device, layout: torch.memory_format) -> Self:
+        """The same on a device."""
+
+    def pin_memory(self) -> Self:
+        """The same where a GPU can fetch it without waiting."""
+
+
+Batch = TypeVar("Batch", bound=TrainingBatch)
+
+
+class TrainingTask(Protocol[Batch]):
+    """What is trained, and on what."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What is trained, on this rank's device."""
+
+    def batch(self, step: int) -> Batch:
+        """This rank's images of a step, on the CPU; another process may be asked."""
+
+    def loss(self, batch: Batch, step: int) -> Tensor:
+        """This rank's share of J, the sum of its images' losses over the size of the batch."""
+
+    def evaluate(
+        self, average: Mapping[str, Tensor], step: int, folder: Path
+    ) -> EvaluationReport | None:
+        """How well the averaged weights do after so many steps; None where nobody asks."""
+
+    def whole_batch(self, step: int) -> dict[str, Tensor]:
+        """All images of a step over all ranks, to look at; all ranks ask together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a training comes from.
+
+    Args:
+        name: What observers call it.
+        identity, recipe, trained: For its checkpoints, see `About`.
+    """
+
+    name: str
+    identity: dict[str, str]
+    recipe: str
+    trained: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """How a training ended: its last checkpoint, and whether somebody stopped it before."""
+
+    checkpoint: Path
+    interrupted: bool
+
+
+class TrainingRun(Generic[Batch]):
+    """All that takes part in training on this rank, and changes with a step.
+
+    Args:
+        average: Exponential average of the module's weights, by name.
+        done: Steps that are done.
+        stop: Set, on any rank, to end after a step that all ranks agree on.
+        stopped: Whether they have.
+    """
+
+    def __init__(self, task: TrainingTask[Batch], plan: Plan, ranks: Ranks) -> None:
+        self.task, self.plan, self.ranks = task, plan, ranks
+        module = task.module
+        module.to(memory_format=plan.layout)
+        self._trained = [each for each in module.parameters() if each.requires_grad]
+        self._gradients = GradientBuckets(module, ranks)
+        self._optimizer = torch.optim.AdamW(
+            self._trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
+        )
+        self._scaler = torch.amp.GradScaler(
+            ranks.device.type, init_scale=2.0**10, enabled=plan.precision == "fp16"
+        )
+        self.average = {name: value.clone() for name, value in module.state_dict().items()}
+        self.done = 0
+        self.stop = threading.Event()
+        self.stopped = False
+        self._counts = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+        self._pending: list[tuple[int, float, Tensor]] = []
+
+    def step(self, batch: Batch | None = None) -> None:
+        """Take one step, on the batch of that step; what it gave is there to `read`."""
+        plan, step = self.plan, self.done
+        if batch is None:
+            batch = self.task.batch(step)
+        self._gradients.zero()
+        with plan.precision.autocast(self.ranks.device):
+            share = self.task.loss(batch.to(self.ranks.device, plan.layout), step)
+        self._scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+        self._gradients.finish()
+        told = self._told_by_all(share)
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._trained, plan.clip_norm)
+        finite = torch.isfinite(told[0]) & torch.isfinite(norm)
+        rate = learning_rate(plan.learning_rate, step, plan.steps, warm_up=plan.warm_up_steps)
+        self._take(rate, finite)
+        self._note(rate, told, norm, finite)
+        self.done += 1
+
+    def _told_by_all(self, share: Tensor) -> Tensor:
+        """J, and how many ranks want to stop."""
+        told = torch.zeros(2, dtype=torch.float64)
+        told[1] = float(self.stop.is_set())
+        told = told.to(self.ranks.device, non_blocking=True)
+        told[0] = share.detach()
+        self.ranks.all_reduce([told])
+        return told
+
+    def _take(self, rate: float, finite: Tensor) -> None:
+        """Move the weights and their average, where the step was finite."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        # What a GradScaler tells a fused optimizer: 1 leaves weights and moments as they are.
+        self._optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        self._scaler.update()
+        weights = self.task.module.state_dict()
+        move_average(self.average, weights, self.plan.average, self.done, finite)
+
+    def _note(self, rate: float, told: Tensor, norm: Tensor, finite: Tensor) -> None:
+        skipped = (~finite).double()
+        self._counts = (self._counts + skipped) * torch.stack([torch.ones_like(skipped), skipped])
+        row = torch.cat([told, norm.double().reshape(1), self._counts])
+        self._pending.append((self.done, rate, row))
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is time to look at what steps gave; a CPU makes nobody wait."""
+        most = min(_READ_EVERY, self.plan.max_skipped)
+        return (
+            self.ranks.device.type != "cuda"
+            or len(self._pending) >= most
+            or self.is_due(self.plan.checkpoint_every)
+            or self.is_due(self.plan.evaluate_every)
+        )
+
+    def is_due(self, every: int) -> bool:
+        """Whether something is, that is done every so many steps and at the end."""
+        return self.done % every == 0 or self.done == self.plan.steps
+
+    def read(self) -> list[StepReport]:
+        """What the steps gave since the last time."""
+        if not self._pending:
+            return []
+        rows = torch.stack([row for _, _, row in self._pending]).tolist()
+        reports = []
+        for (step, rate, _), (loss, stop, norm, skipped, in_a_row) in zip(
+            self._pending, rows, strict=True
+        ):
+            self.stopped = self.stopped or stop > 0
+            report = StepReport(
+                step=step,
+                loss=loss,
+                gradient_norm=norm,
+                learning_rate=rate,
+                skipped=int(skipped),
+                in_a_row=int(in_a_row),
+            )
+            reports.append(report)
+        self._pending.clear()
+        return reports
+
+    def average_over_ranks(self) -> None:
+        """Batch norm's running statistics, of which each rank keeps its own between the steps."""
+        buffers = dict(self.task.module.named_buffers())
+        averaged = [self.average[name] for name in buffers if name in self.average]
+        self.ranks.average([*buffers.values(), *averaged])
+
+    def has_finite_weights(self) -> bool:
+        """Whether they are worth keeping: with others no run can go on.
+
+        Raises:
+            AdvcompError: They are not, and this was the last step.
+        """
+        if all(bool(value.isfinite().all()) for value in self.task.module.state_dict().values()):
+            return True
+        if self.done == self.plan.steps:
+            raise AdvcompError(
+                f"step {self.done - 1}: expected finite weights after the last step; training has "
+                "driven some to infinity; try a smaller learning_rate; the last checkpoint is "
+                "intact"
+            )
+        return False
+
+    def kept(self, origin: Origin) -> Checkpoint:
+        """All that a run needs to go on."""
+        skipped, in_a_row = map(int, self._counts.tolist())
+        about = About(
+            step=self.done,
+            skipped=skipped,
+            in_a_row=in_a_row,
+            identity=origin.identity,
+            recipe=origin.recipe,
+            trained=origin.trained,
+        )
+        states: dict[str, Mapping[str, Any]] = {
+            "module": self.task.module.state_dict(),
+            "average": self.average,
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+        return Checkpoint(about, states)
+
+    def take_over(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint of this recipe."""
+        self.task.module.load_state_dict(checkpoint.states["module"])
+        for name, value in self.average.items():
+            value.copy_(checkpoint.states["average"][name])
+        kept = dict(checkpoint.states["optimizer"])
+        # Of the groups a checkpoint has nothing that the recipe does not say.
+        kept["param_groups"] = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict(kept)
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(dict(checkpoint.states["scaler"]))
+        about = checkpoint.about
+        self.done = about.step
+        self._counts.copy_(torch.tensor([about.skipped, about.in_a_row]))
+
+
+def train(
+    run: TrainingRun[Batch], origin: Origin, folder: Path, observer: TrainingObserver
+) -> Trained:
+    """Take all steps that are left, from the last checkpoint in the run's folder.
+
+    SIGINT and SIGTERM end it after a step, with a checkpoint; a second one ends it at once.
+
+    Args:
+        folder: Gets checkpoints, losses, files for TensorBoard and what evaluations draw.
+        observer: Is told, on the first rank.
+
+    Raises:
+        RunConflict: Another process trains in this folder.
+        InvalidConfig: Its checkpoint is unreadable, or of another recipe.
+        AdvcompError: The disk is full, ranks see different folders, or no step has a finite loss.
+    """
+    plan, ranks = run.plan, run.ranks
+    with room_in(folder), ExitStack() as stack:
+        if ranks.is_first:
+            stack.enter_context(locked(folder))
+        _go_on(run, folder, origin, observer)
+        observer.started(origin.name, run.done, plan.steps, plan.batch_size)
+        records = ranks.is_first and run.done < plan.steps
+        recorder = stack.enter_context(Recorder(folder, run.done)) if records else None
+        stack.enter_context(_stopping(run.stop))
+        run.task.module.train()
+        for batch in batches(
+            run.task.batch,
+            range(run.done, plan.steps),
+            workers=plan.workers,
+            pinned=ranks.device.type == "cuda",
+        ):
+            run.step(batch)
+            if run.is_shown:
+                _show(run, folder, observer, recorder)
+            if run.is_due(plan.evaluate_every):
+                _evaluate(run, folder, observer, recorder)
+            if run.is_due(plan.checkpoint_every) or run.stopped:
+                _keep(run, origin, folder)
+            if run.stopped:
+                break
+    ranks.barrier()
+    last = latest_checkpoint(folder) or path_of_step(folder, run.done)
+    return Trained(checkpoint=last, interrupted=run.done < plan.steps)
+
+
+def _show(
+    run: TrainingRun[Batch], folder: Path, observer: TrainingObserver, recorder: Recorder | None
+) -> None:
+    for report in run.read():
+        observer.stepped(report)
+        if recorder:
+            recorder.stepped(report)
+        if report.in_a_row >= run.plan.max_skipped:
+            _stop_with_the_batch(run, report, folder)
+
+
+def _evaluate(
+    run: TrainingRun[Batch], folder: Path, observer: TrainingObserver, recorder: Recorder | None
+) -> None:
+    run.average_over_ranks()
+    found = run.task.evaluate(run.average, run.done, folder)
+    if found is not None:
+        observer.evaluated(found)
+        if recorder:
+            recorder.evaluated(found)
+
+
+def _keep(run: TrainingRun[Batch], origin: Origin, folder: Path) -> None:
+    run.average_over_ranks()
+    if run.has_finite_weights() and run.ranks.is_first:
+        save_checkpoint(folder, run.kept(origin), run.plan.keep)
+
+
+def _stop_with_the_batch(run: TrainingRun[Batch], report: StepReport, folder: Path) -> None:
+    """Save the batch of the last skipped step, so that somebody can look at it.
+
+    Raises:
+        AdvcompError: Always.
+    """
+    tensors = run.task.whole_batch(report.step)
+    path = folder / f"not-finite-step-{report.step:08d}.safetensors"
+    if run.ranks.is_first:
+        write_durably(path, save(tensors))
+    run.ranks.barrier()
+    raise AdvcompError(
+        f"step {report.step}: expected a finite loss and gradient; got none in {report.in_a_row} "
+        f"steps in a row; the last batch is in {path}; try a smaller learning_rate or clip_norm, "
+        "or another precision; the last checkpoint is intact"
+    )
+
+
+def _go_on(
+    run: TrainingRun[Batch], folder: Path, origin: Origin, observer: TrainingObserver
+) -> None:
+    """Take over the newest checkpoint, if there is one, and the same one on all ranks."""
+    path = latest_checkpoint(folder)
+    if path is not None:
+        checkpoint = load_checkpoint(path)
+        refuse_other_recipe(path, checkpoint.about.identity, origin.identity)
+        run.take_over(checkpoint)
+        observer.note(f"going on after step {run.done} of {path}")
+    found = run.ranks.each(run.done)
+    if len(set(found)) > 1:
+        raise AdvcompError(
+            f"{folder}: expected all ranks to see the same checkpoints; rank 0 goes on after step "
+            f"{found[0]:.0f}, this one after step {run.done}; the folder must be one that all "
+            "machines share (--out)"
+        )
+
+
+@contextmanager
+def _stopping(stop: threading.Event) -> Iterator[None]:
+    """Within it, the first signal sets `stop`, and the second ends this process as it always does.
+
+    Elsewhere than in the main thread, where Python hears no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        restore()
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        restore()
