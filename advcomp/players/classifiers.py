@@ -12,12 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.classifier.architectures import Interpolation, build
+from advcomp.players.classifier.architectures import (
+    TRANSFORMING,
+    Interpolation,
+    build,
+    published_feed,
+)
 from advcomp.players.classifier.folding import fold_batch_norm
 from advcomp.players.classifier.weights import fill, read_weights
 
 _REQUIRED = ("architecture", "classes", "label_offset")
-_FEED = ("mean", "std", "input_size", "interpolation")
+_FEED = ("mean", "std", "input_size", "interpolation", "transform_input")
 _ANY_SIZE = (32, 32)
 """Of the image that a network is shown while it is folded, where it takes any size."""
 
@@ -39,6 +44,9 @@ class Classifier(nn.Module):
             where not given. Ours take images as they are.
         interpolation: How they are resized; as published, bilinear for ours. All but "nearest"
             filter against aliasing, and all have a gradient.
+        transform_input: Whether torchvision's GoogLeNet or Inception v3 turns ImageNet's `mean`
+            and `std` into 0.5 inside, as with published weights; false for weights that began
+            with none.
 
     Raises:
         InvalidConfig: No such architecture, or values that make no sense: all problems at once.
@@ -58,25 +66,29 @@ class Classifier(nn.Module):
         std: Sequence[float] | None = None,
         input_size: Sequence[int] | None = None,
         interpolation: Interpolation | str | None = None,
+        transform_input: bool | None = None,
     ) -> None:
         super().__init__()
         _require_sense(architecture, classes, label_offset)
         self.architecture = architecture
         self.classes = classes
         self.label_offset = label_offset
-        self.network, feed = build(architecture, classes)
-        self.feed = feed.changed(
-            mean=mean, std=std, input_size=input_size, interpolation=interpolation
+        self.feed = published_feed(architecture).changed(
+            mean=mean,
+            std=std,
+            input_size=input_size,
+            interpolation=interpolation,
+            transform_input=transform_input,
         )
+        self.network = build(architecture, classes, self.feed)
         self.folded = False
         for name, values in (("mean", self.feed.mean), ("std", self.feed.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W) in [0, 1]."""
-        logits = self.network((self._resized(x) - self.mean) / self.std)
-        # torchvision's Inception networks give more in training.
-        return logits if isinstance(logits, Tensor) else logits.logits
+        logits: Tensor = self.network((self._resized(x) - self.mean) / self.std)
+        return logits
 
     def _resized(self, x: Tensor) -> Tensor:
         size, mode = self.feed.input_size, self.feed.interpolation
@@ -157,6 +169,7 @@ def load_classifier(
     std: Sequence[float] | None = None,
     input_size: Sequence[int] | None = None,
     interpolation: Interpolation | str | None = None,
+    transform_input: bool | None = None,
     fold: bool = False,
     channels_last: bool = False,
 ) -> Classifier:
@@ -168,8 +181,8 @@ def load_classifier(
 
     Args:
         path: The file.
-        architecture, classes, label_offset, mean, std, input_size, interpolation: As `Classifier`
-            has them; each wins over what the file says.
+        architecture, classes, label_offset, mean, std, input_size, interpolation, transform_input:
+            As `Classifier` has them; each wins over what the file says.
         fold: Fold batch norm into the layers before it.
         channels_last: Keep weights, and so images, in the layout that is faster for convolutions.
 
@@ -188,6 +201,7 @@ def load_classifier(
         "std": std,
         "input_size": input_size,
         "interpolation": interpolation,
+        "transform_input": transform_input,
     }
     stated = _stated(path, metadata) | {k: v for k, v in given.items() if v is not None}
     if architecture is not None:
@@ -199,7 +213,7 @@ def load_classifier(
             "load_classifier what other files do not say"
         )
     classifier = _built(path, stated)
-    fill(classifier.network, tensors, path, classifier.classes)
+    fill(classifier.network, tensors, path, classifier.classes, metadata)
     classifier.freeze()
     if fold:
         classifier.fold()
@@ -211,9 +225,13 @@ def load_classifier(
 def _stated(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     """What a file says about its classifier."""
     try:
-        return {key: json.loads(metadata[key]) for key in (*_REQUIRED, *_FEED) if key in metadata}
+        stated = {k: json.loads(metadata[k]) for k in (*_REQUIRED, *_FEED) if k in metadata}
     except ValueError as error:
         raise InvalidConfig(f"{path}: expected JSON in the file's metadata: {error}") from error
+    if stated.get("architecture") in TRANSFORMING:
+        # Advcomp did not state it before it could be true.
+        stated.setdefault("transform_input", False)
+    return stated
 
 
 def _built(path: Path, stated: dict[str, Any]) -> Classifier:

@@ -1,6 +1,8 @@
 """Classifiers in files: what is saved is what is loaded, and nothing else is."""
 
 import pickle
+import re
+from collections import OrderedDict
 from itertools import product
 from pathlib import Path
 
@@ -177,6 +179,61 @@ def test_weights_of_torchvision_need_only_its_architectures_name(
     torch.testing.assert_close(classifier(images), network((images - mean) / std))
     assert classifier(IMAGES).shape == (2, 5)
     assert (classifier.label_offset, classifier.feed.input_size) == (0, (224, 224))
+
+
+def old_name(architecture: str, name: str) -> str:
+    """What torchvision called a tensor once."""
+    if architecture == "densenet121":
+        return re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name)
+    return name.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "versions"),
+    [
+        ("resnet18", True),
+        ("resnet18", False),
+        ("mnasnet0_5", True),
+        ("mnasnet0_5", False),
+        ("googlenet", False),
+        pytest.param("densenet121", True, marks=pytest.mark.slow),
+        pytest.param("vit_b_32", True, marks=pytest.mark.long),
+    ],
+)
+def test_files_of_old_versions_are_read_as_torchvision_reads_them(
+    architecture: str, versions: bool, tmp_path: Path
+) -> None:
+    """Before PyTorch 0.4.1 batch norm counted no batches; some names changed."""
+    saved = Classifier(f"torchvision/{architecture}", 5, input_size=(64, 64)).eval()
+    state = saved.network.state_dict()
+    old = OrderedDict(
+        (old_name(architecture, name), tensor)
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    )
+    if versions:
+        outermost = state._metadata[""]  # type: ignore[attr-defined]
+        old._metadata = {"": outermost, "features": {"version": 1}}  # type: ignore[attr-defined]
+    torch.save(old, tmp_path / "old.pth")
+    loaded = load_classifier(
+        tmp_path / "old.pth",
+        architecture=f"torchvision/{architecture}",
+        classes=5,
+        input_size=(64, 64),
+    )
+    assert torch.equal(loaded(IMAGES), saved(IMAGES))
+
+
+def test_the_first_layout_of_a_network_is_read(tmp_path: Path) -> None:
+    """MNASNet's files say by a version which one they have."""
+    published = models.mnasnet0_5(weights=None, num_classes=5)
+    state = published.state_dict()
+    state["layers.0.weight"] = torch.zeros(32, 3, 3, 3)
+    state._metadata[""] = {"version": 1}
+    torch.save(state, tmp_path / "first.pth")
+    with pytest.raises(InvalidConfig) as caught:
+        load_classifier(tmp_path / "first.pth", architecture="torchvision/mnasnet0_5", classes=5)
+    assert not any("layers.0.weight" in problem for problem in caught.value.problems)
 
 
 def test_what_is_said_of_a_foreign_file_is_saved_with_it(

@@ -18,8 +18,9 @@ from advcomp.players.classifier.networks import NETWORKS
 
 _TORCHVISION, _TIMM = "torchvision/", "timm/"
 _CHANNELS = 3
-_WITH_OWN_START = ("googlenet", "inception_v3")
-"""Of torchvision: they warn where nobody says whether to start from drawn weights."""
+TRANSFORMING = tuple(f"{_TORCHVISION}{name}" for name in ("googlenet", "inception_v3"))
+"""Their published weights are ported and want images normalised by 0.5. With them torchvision
+normalises as for all its networks, and the network undoes it (its own `transform_input`)."""
 
 
 class Interpolation(StrEnum):
@@ -38,12 +39,15 @@ class Feed:
         mean, std: Of every channel, on the [0, 1] scale.
         input_size: Height and width that images are resized to; None takes them as they are.
         interpolation: How they are resized.
+        transform_input: Whether the network itself turns ImageNet's normalisation into another:
+            `TRANSFORMING` do with published weights.
     """
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     input_size: tuple[int, int] | None = None
     interpolation: Interpolation = Interpolation.BILINEAR
+    transform_input: bool = False
 
     def changed(
         self,
@@ -52,6 +56,7 @@ class Feed:
         std: Sequence[float] | None = None,
         input_size: Sequence[int] | None = None,
         interpolation: str | None = None,
+        transform_input: bool | None = None,
     ) -> Self:
         """The same with other values where they are given.
 
@@ -68,6 +73,8 @@ class Feed:
         if interpolation is not None and interpolation not in list(Interpolation):
             known = ", ".join(Interpolation)
             problems.append(f'interpolation: expected one of {known}; got "{interpolation}"')
+        if transform_input is not None and type(transform_input) is not bool:
+            problems.append(f"transform_input: expected true or false; got {transform_input!r}")
         if problems:
             raise InvalidConfig(*problems)
         return replace(
@@ -76,6 +83,7 @@ class Feed:
             std=tuple(std or self.std),
             input_size=(input_size[0], input_size[1]) if input_size else self.input_size,
             interpolation=Interpolation(interpolation or self.interpolation),
+            transform_input=self.transform_input if transform_input is None else transform_input,
         )
 
 
@@ -113,39 +121,91 @@ def require_known(architecture: str) -> None:
         raise _unknown(architecture)
 
 
-def build(architecture: str, classes: int) -> tuple[nn.Module, Feed]:
-    """A freshly initialised network, and how its authors feed it.
+def published_feed(architecture: str) -> Feed:
+    """How a network's authors feed it; images (N, 3, H, W) in [0, 1] as they are for ours.
+
+    The libraries' own preprocessing without its crop: a competition's images are crops already.
 
     Raises:
         InvalidConfig, MissingExtra: As `require_known` has them.
     """
     require_known(architecture)
     if architecture in NETWORKS:
-        return NETWORKS[architecture](classes), Feed()
+        return Feed()
+    name = architecture.partition("/")[2]
+    return (_timm_feed if architecture.startswith(_TIMM) else _torchvision_feed)(name)
+
+
+def build(architecture: str, classes: int, feed: Feed) -> nn.Module:
+    """A freshly initialised network of `published_feed`'s architectures.
+
+    Args:
+        architecture: Its name.
+        classes: Number of classes.
+        feed: What it will be fed with.
+
+    Raises:
+        InvalidConfig: It cannot be fed so.
+    """
+    if feed.transform_input and architecture not in TRANSFORMING:
+        raise InvalidConfig(
+            f"transform_input: expected false, but for {', '.join(TRANSFORMING)}; got true for "
+            f"{architecture}"
+        )
+    if architecture in NETWORKS:
+        return NETWORKS[architecture](classes)
     library, _, name = architecture.partition("/")
-    return (_from_timm if f"{library}/" == _TIMM else _from_torchvision)(name, classes)
+    if f"{library}/" == _TIMM:
+        import timm
 
-
-def _from_torchvision(name: str, classes: int) -> tuple[nn.Module, Feed]:
+        made: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+        return made
     from torchvision import models
 
-    options = {"init_weights": True} if name in _WITH_OWN_START else {}
+    options = _torchvision_options(architecture, feed)
+    network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
+    return network
+
+
+def _torchvision_options(architecture: str, feed: Feed) -> dict[str, object]:
+    """What torchvision's builders of networks with published weights set by themselves."""
+    if architecture in TRANSFORMING:
+        # Auxiliary heads answer in training only.
+        return {
+            "aux_logits": False,
+            "transform_input": feed.transform_input,
+            "init_weights": True,
+        }
+    if architecture.startswith(f"{_TORCHVISION}vit_") and feed.input_size is not None:
+        height, width = feed.input_size
+        if height != width:
+            raise InvalidConfig(
+                f"input_size: expected a square for {architecture}; got {height}x{width}"
+            )
+        return {"image_size": height}
+    return {}
+
+
+def _torchvision_feed(name: str) -> Feed:
+    from torchvision import models
+
     published = models.get_model_weights(name).DEFAULT.transforms()
     height, width = (published.crop_size * 2)[:2]
-    return models.get_model(name, weights=None, num_classes=classes, **options), Feed(
+    return Feed(
         mean=tuple(published.mean),
         std=tuple(published.std),
         input_size=(height, width),
         interpolation=Interpolation(published.interpolation.value),
+        transform_input=_TORCHVISION + name in TRANSFORMING,
     )
 
 
-def _from_timm(name: str, classes: int) -> tuple[nn.Module, Feed]:
+def _timm_feed(name: str) -> Feed:
     import timm
 
     published = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
     _, height, width = published.input_size
-    return timm.create_model(name, pretrained=False, num_classes=classes), Feed(
+    return Feed(
         mean=tuple(published.mean),
         std=tuple(published.std),
         input_size=(height, width),

@@ -5,7 +5,9 @@ that makes tensors and plain values and nothing else.
 """
 
 import json
+import re
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +25,18 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
 """What DataParallel, `torch.compile`, Lightning and our `Classifier` put before every name."""
 
+_OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
+"""Names in torchvision's published files, which its own builders rewrite."""
+
+_SPARE = ("AuxLogits", "aux1", "aux2")
+"""Auxiliary heads, which answer in training only: networks are built without."""
+
+_COUNTER = "num_batches_tracked"
+"""Of a batch norm, which networks saved before PyTorch 0.4.1 do not have."""
+
+VERSION = "version"
+"""In a file's metadata: of the network's layout, as PyTorch counts it."""
+
 _SHOWN = 5
 
 
@@ -38,7 +52,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors, metadata
+    return {_OLD_DENSENET.sub(r"\1\2", name): t for name, t in tensors.items()}, metadata
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -79,7 +93,16 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: expected a state_dict, a mapping of names to dense tensors; got "
             f"{_described(found)}"
         )
-    return dict(found), {}
+    return dict(found), _version_in(found)
+
+
+def _version_in(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The version of the outermost module in what PyTorch keeps beside the tensors."""
+    versions = getattr(state, "_metadata", {})
+    stated = [
+        versions[name][VERSION] for name in ("", "module") if VERSION in versions.get(name, {})
+    ]
+    return {VERSION: json.dumps(stated[0])} if stated else {}
 
 
 def _described(found: object) -> str:
@@ -90,17 +113,45 @@ def _described(found: object) -> str:
     return f"one with the keys {', '.join(map(str, [*found][:_SHOWN]))}{more}"
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, classes: int) -> None:
-    """Copy the tensors into the network.
+def fill(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    classes: int,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Copy the tensors into the network, wherever PyTorch's own strict loading would.
 
     Raises:
         InvalidConfig: Lists what is missing, what is too much and what has another shape.
     """
+    wanted = {n: t for n, t in tensors.items() if not _is_spare(network, n)}
+    state = OrderedDict(wanted)
+    version = json.loads((metadata or {}).get(VERSION, "null")) or getattr(network, "_version", 1)
+    # Only the outermost module's: the others take what old versions had under none.
+    state._metadata = {"": {VERSION: version}}  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():
+            # An old MNASNet is said to be one.
+            warnings.simplefilter("ignore")
+            network.load_state_dict(state)
+    except RuntimeError as error:
+        problems = _misfits(network, wanted, classes) or [str(error)]
+        raise InvalidConfig(*(f"{path}: {problem}" for problem in problems)) from error
+
+
+def _is_spare(network: nn.Module, name: str) -> bool:
+    head = name.partition(".")[0]
+    return head in _SPARE and getattr(network, head, network) is None
+
+
+def _misfits(network: nn.Module, tensors: Mapping[str, Tensor], classes: int) -> list[str]:
+    """What keeps the tensors from going into the network."""
     expected = network.state_dict()
-    shared = expected.keys() & tensors.keys()
-    misshapen = [name for name in expected if name in shared and _differ(expected, tensors, name)]
+    misshapen = [n for n in expected if n in tensors and _differ(expected[n], tensors[n])]
+    missing = [n for n in expected if n not in tensors and not n.endswith(_COUNTER)]
     problems = [
-        _problem("is missing", [name for name in expected if name not in tensors]),
+        _problem("is missing", missing),
         _problem("does not expect", [name for name in tensors if name not in expected]),
         _problem(
             "has other shapes for",
@@ -114,13 +165,12 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, classes:
                 0, f"classes: expected weights for {classes}; got weights for {theirs[0]}"
             )
             break
-    if found := [problem for problem in problems if problem]:
-        raise InvalidConfig(*(f"{path}: {problem}" for problem in found))
-    network.load_state_dict(tensors)
+    return [problem for problem in problems if problem]
 
 
-def _differ(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], name: str) -> bool:
-    return expected[name].shape != tensors[name].shape
+def _differ(expected: Tensor, got: Tensor) -> bool:
+    """Whether PyTorch refuses the shape; before 0.4 a number was a vector of one."""
+    return expected.shape != got.shape and not (expected.dim() == 0 and got.shape == (1,))
 
 
 def _shapes(name: str, expected: Tensor, got: Tensor) -> str:
