@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from advcomp.scoring.processors import scarcity
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -125,7 +127,18 @@ def remarks_on_scores(folder: Path) -> list[str]:
     if pairs and content["scoring"]["opponents"] == "teams":
         entries = ", ".join(sorted({entry for entry, _ in pairs}))
         lines.append(f"left out, as no played pairs connect them: own pairs of {entries}")
+    runs = [_Run(**{key: job[key] for key in _Run._fields}) for job in content.get("jobs", [])]
+    limits = content.get("manifest", {}).get("limits", {})
+    if (scarce := scarcity(runs, limits.get("cpus", 1))) is not None:
+        lines.append(f"processors: scarce ({scarce})")
     return lines
+
+
+class _Run(NamedTuple):
+    """The times of a run, as results.json has them."""
+
+    wall_seconds: float
+    cpu_seconds: float | None
 
 
 def _moved(ranks: Mapping[str, Sequence[int | None]]) -> str:

@@ -31,6 +31,8 @@ def print_forecast(file: Path, out: Path | None, workers: int | None) -> None:
     show(table_of(HEADINGS, (*map(_cells, outlook.rows), _sums(outlook.rows))))
     for line in (*_times(outlook), *_disk(outlook.disk)):
         print(line)
+    if outlook.scarce is not None:
+        print(f"processors: scarce ({outlook.scarce})")
     print(
         "It is assumed that every entry is valid and every attack writes all its images"
         + (", and that entries are as they were taken last." if outlook.known else ".")

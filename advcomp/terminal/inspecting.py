@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from advcomp.rules.printable import printable
+from advcomp.scoring.processors import scarcity
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near, options_of, resume_line
 from advcomp.terminal.run_progress import ending, job_line
@@ -53,6 +54,9 @@ def print_status(run: Path) -> None:
             print(f"{entry.entry.name}: {one_line(note)}")
     for remark in remarks(run):
         print(remark)
+    ended = [result for entry in status.entries for result in entry.results]
+    if (scarce := scarcity(ended, state.limits.cpus)) is not None:
+        print(f"processors: scarce ({scarce})")
 
 
 def print_jobs(run: Path) -> None:

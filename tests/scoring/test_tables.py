@@ -357,6 +357,6 @@ def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path
 
 
 def test_what_was_left_out_of_a_run_is_said(results: Results, tmp_path: Path) -> None:
-    write_results(tmp_path, results, [JOB], NO_BOOTSTRAP, {})
+    write_results(tmp_path, results, [replace(JOB, cpu_seconds=None)], NO_BOOTSTRAP, {})
     (line,) = remarks_on_scores(tmp_path)
     assert line.startswith("incomplete: zap scores nobody; ")

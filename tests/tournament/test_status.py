@@ -6,6 +6,9 @@ import pytest
 from support.contest import COPY, Contest
 
 from advcomp.rules.verdict import Verdict
+from advcomp.terminal.console_tables import print_leaderboard
+from advcomp.terminal.forecasting import print_forecast
+from advcomp.terminal.inspecting import print_status
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.outcome.disclosure import TAIL_BYTES, tail
 from advcomp.tournament.outcome.status import is_busy, remarks, status_of
@@ -93,3 +96,18 @@ def test_a_tail_is_the_last_lines_and_few_bytes() -> None:
         b"%d" % n for n in range(80, 100)
     ]
     assert len(tail(b"x" * 10**6)) == TAIL_BYTES
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(1.1, True), (0.0, False)])
+def test_runs_that_got_little_of_a_processor_are_told(
+    seconds: float, told: bool, contest: Contest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack = contest.entry("copy", f"sleep {seconds}; {COPY}")
+    defense = contest.entry("three", f"sleep {seconds}; {CONSTANT}", "defense")
+    file = contest.file([attack], [defense])
+    run = contest.run(file).run
+    print_status(run)
+    print_forecast(file, run, None)
+    print_leaderboard(run, "table")
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("processors: scarce") == 3 * told

@@ -22,6 +22,7 @@ class Facts:
         limit_tier: How strictly it kept their limits.
         weak_limits: Whether that is too weak to rely on.
         official: Whether view and limits are sound enough to call the results official.
+        cpus: Processors that the limits allow to a run.
     """
 
     tournament: str
@@ -31,6 +32,7 @@ class Facts:
     limit_tier: str
     weak_limits: bool
     official: bool
+    cpus: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from advcomp.rules.printable import printable
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.processors import scarcity
 from advcomp.scoring.report import axes
 from advcomp.scoring.report.boards import NOTHING, Board, boards, percent, rate, seconds
 from advcomp.scoring.report.competitor import for_competitor
@@ -143,6 +144,7 @@ def _render(template: str, material: Material, shown: Sequence[Board], **more: o
         scatters=[scatter(board) for board in shown],
         lines=[lines(material.standings, board) for board in shown],
         policy=_policy(sources),
+        scarce=scarcity(material.jobs, material.facts.cpus),
         **more,
     )
 

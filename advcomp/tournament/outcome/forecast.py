@@ -14,6 +14,7 @@ from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission import is_archive
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import LimitTier
+from advcomp.scoring.processors import scarcity
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.entries import EntrySource, Role, load_entries
 from advcomp.tournament.job.plan import AttackJob, images_of
@@ -90,6 +91,7 @@ class Forecast:
         at_most_s: Wall time where every job takes all that it may.
         expected_s: Wall time from what was measured; None where an entry never ran.
         notes: What globs left out.
+        scarce: What is to be said where the runs so far got too little of a processor.
     """
 
     run: Path
@@ -101,6 +103,7 @@ class Forecast:
     expected_s: float | None
     disk: Disk
     notes: tuple[str, ...]
+    scarce: str | None = None
 
 
 def forecast(file: Path, out: Path | None, workers: int | None) -> Forecast:
@@ -133,6 +136,7 @@ def forecast(file: Path, out: Path | None, workers: int | None) -> Forecast:
         expected_s=outlook.expected_wall_s(workers),
         disk=_disk(outlook, run, listed.sources, workers),
         notes=listed.notes,
+        scarce=scarcity(outlook.stored, state.limits.cpus),
     )
 
 

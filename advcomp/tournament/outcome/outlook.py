@@ -31,7 +31,7 @@ from advcomp.tournament.store.state import KEY_FILE, EntryState, RunState
 
 
 class Outlook:
-    """The jobs of a run that may not have begun."""
+    """The jobs of a run that may not have begun; `stored` are the results of those that ended."""
 
     def __init__(self, run: Path, state: RunState) -> None:
         self.state = state
@@ -39,10 +39,12 @@ class Outlook:
         attacks = list(attack_jobs(state))
         self.jobs: list[Job] = [*attacks, *_defense_jobs(run, state, store, attacks)]
         self.missing = [job for job in self.jobs if not store.is_done(job.id)]
+        self.stored: list[JobResult] = []
         self._seconds: dict[str, list[float]] = {}
         for job in self.jobs:
             result = store.load(job.id)
             if result is not None and result.verdict is not Verdict.INFRA:
+                self.stored.append(result)
                 seconds = 100 * result.wall_seconds / result.images
                 self._seconds.setdefault(job.entry.name, []).append(seconds)
 

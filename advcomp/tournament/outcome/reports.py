@@ -105,6 +105,7 @@ def _facts(state: RunState) -> Facts:
         limit_tier=state.sandbox.limit_tier,
         weak_limits=state.sandbox.limit_tier is LimitTier.WEAK,
         official=state.official,
+        cpus=state.limits.cpus,
     )
 
 

@@ -98,6 +98,7 @@ def material(standings: Standings) -> Material:
             limit_tier="cgroup-v1",
             weak_limits=False,
             official=True,
+            cpus=1,
         ),
         standings=standings,
         jobs=_jobs(),
