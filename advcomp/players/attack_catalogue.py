@@ -3,6 +3,7 @@
 ```toml
 attack = "vmi_fgsm"        # a key of ATTACKS
 fusion = "logits"          # of several surrogates: logits | probabilities | losses
+batch_size = 8             # images at once; where not given, what the box's memory is good for
 
 [parameters]               # where they shall not be the paper's
 samples = 10
@@ -123,6 +124,9 @@ class AttackSettings(Table):
 
     attack: str = Field(description=one_of(ATTACKS))
     fusion: Fusion = Field(default=Fusion.LOGITS, strict=False, description=one_of(Fusion))
+    batch_size: int | None = Field(
+        default=None, ge=1, description="a number of images, at least 1"
+    )
     parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
     weights: dict[str, float] = Field(default={}, description="a table of weights")
 
@@ -133,6 +137,7 @@ class LibraryAttack:
 
     attack: AttackFunction
     surrogates: Ensemble
+    batch_size: int | None = None
 
     def untargeted(self, clean: Tensor, eps: float) -> Tensor:
         """Away from what the surrogates see in the clean images (N, 3, H, W)."""
@@ -166,7 +171,7 @@ def load_attack(folder: Path) -> LibraryAttack:
     attack = attack_named(settings.attack)
     assert attack is not None
     attack = partial(attack, **settings.parameters, **tensors)
-    return LibraryAttack(attack=attack, surrogates=surrogates)
+    return LibraryAttack(attack=attack, surrogates=surrogates, batch_size=settings.batch_size)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,21 +3,25 @@
 A submission's program hands a function to `attack_main`, `targeted_attack_main` or `defense_main`;
 the function sees float images and nothing of files. Images go through it in the order of their
 names, in batches that always have the same size (the last one is filled up with its own last
-image), so that an image's result does not depend on how many others a run has. What a batch gave
-is on disk before the next one starts: a run that is killed keeps it.
+image), so that an image's result does not depend on how many others a run has. The size follows
+what the function needs for an image and what the box has (`batches`), unless it is given; a batch
+that finds no memory all the same is halved, and so are those after it. What a batch gave is on
+disk before the next one starts: a run that is killed keeps it.
 """
 
 import csv
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from advcomp.errors import InvalidDataset
+from advcomp.players.batches import MOST, batch_size_for, is_out_of_memory
 from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.images import Pixels, decode_png, encode_png, read_size
 from advcomp.rules.threat import eps_of
@@ -31,7 +35,8 @@ TargetedAttack = Callable[[Tensor, Tensor, float], Tensor]
 Defense = Callable[[Tensor], Tensor]
 """Images to labels (N,)."""
 
-BATCH_SIZE = 50
+T = TypeVar("T")
+
 TARGETS_FILE = "target_class.csv"
 
 
@@ -51,53 +56,101 @@ class Batch:
 
 
 def attack_main(
-    attack: Attack, argv: Sequence[str] | None = None, *, batch_size: int = BATCH_SIZE
+    attack: Attack, argv: Sequence[str] | None = None, *, batch_size: int | None = None
 ) -> None:
-    """Run `./ENTRY /input_images /output_images MAX_EPSILON`."""
+    """Run `./ENTRY /input_images /output_images MAX_EPSILON`.
+
+    Args:
+        attack: The attack.
+        argv: As a program gets them.
+        batch_size: Images at once; measured where not given.
+    """
     inputs, output, eps = _attack_arguments(argv)
-    for batch in read_batches(inputs, batch_size):
-        write_images(output, batch, attack(batch.images, eps))
+    for batch, adversarial in _in_batches(
+        inputs, lambda batch: attack(batch.images, eps), batch_size
+    ):
+        write_images(output, batch, adversarial)
 
 
 def targeted_attack_main(
-    attack: TargetedAttack, argv: Sequence[str] | None = None, *, batch_size: int = BATCH_SIZE
+    attack: TargetedAttack, argv: Sequence[str] | None = None, *, batch_size: int | None = None
 ) -> None:
     """Run `./ENTRY /input_images /output_images MAX_EPSILON`, with targets beside the images.
+
+    Args:
+        attack, argv, batch_size: As in `attack_main`.
 
     Raises:
         InvalidDataset: An image has no target.
     """
     inputs, output, eps = _attack_arguments(argv)
     target_of = read_targets(inputs)
-    for batch in read_batches(inputs, batch_size):
+
+    def attacked(batch: Batch) -> Tensor:
         targets = torch.tensor([target_of[name] for name in batch.names])
-        write_images(output, batch, attack(batch.images, targets, eps))
+        return attack(batch.images, targets, eps)
+
+    for batch, adversarial in _in_batches(inputs, attacked, batch_size):
+        write_images(output, batch, adversarial)
 
 
 def defense_main(
-    defense: Defense, argv: Sequence[str] | None = None, *, batch_size: int = BATCH_SIZE
+    defense: Defense, argv: Sequence[str] | None = None, *, batch_size: int | None = None
 ) -> None:
-    """Run `./ENTRY /input_images /output_data/result.csv`."""
+    """Run `./ENTRY /input_images /output_data/result.csv`.
+
+    Args:
+        defense, argv, batch_size: As in `attack_main`.
+    """
     inputs, result = _arguments(argv, "INPUT_IMAGES RESULT_CSV")
     with Path(result).open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        for batch in read_batches(Path(inputs), batch_size):
-            labels = defense(batch.images)[: batch.count].tolist()
-            rows.writerows(zip(batch.names[: batch.count], labels, strict=True))
+        for batch, labels in _in_batches(
+            Path(inputs), lambda batch: defense(batch.images), batch_size
+        ):
+            answers = labels[: batch.count].tolist()
+            rows.writerows(zip(batch.names[: batch.count], answers, strict=True))
             file.flush()
 
 
-def read_batches(folder: Path, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """The PNGs of a folder, sorted by name, `batch_size` at a time."""
+def _in_batches(
+    folder: Path, function: Callable[[Batch], T], batch_size: int | None
+) -> Iterator[tuple[Batch, T]]:
+    """The batches of a folder, and what a function makes of each."""
     paths = _image_paths(folder)
-    for at in range(0, len(paths), batch_size):
-        chosen = paths[at : at + batch_size]
-        filled = chosen + chosen[-1:] * (batch_size - len(chosen))
-        yield Batch(
-            names=tuple(path.name for path in filled),
-            images=to_float(np.stack([_read_png(path) for path in filled])),
-            count=len(chosen),
-        )
+    size = batch_size or _measured_size(paths, function)
+    at = 0
+    while at < len(paths):
+        batch = _read_batch(paths[at : at + size], size)
+        try:
+            made = function(batch)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            print(f"no memory for {size} images at once: trying {size // 2}", file=sys.stderr)
+            size //= 2
+            continue
+        yield batch, made
+        at += batch.count
+
+
+def _measured_size(paths: Sequence[Path], function: Callable[[Batch], object]) -> int:
+    if not paths:
+        return MOST
+    first = _read_batch(paths[:1], 1)
+    return batch_size_for(lambda images: function(replace(first, images=images)), first.images)
+
+
+def _read_batch(paths: Sequence[Path], size: int) -> Batch:
+    """One to `size` PNGs, filled up to `size`."""
+    images = to_float(np.stack([_read_png(path) for path in paths]))
+    names = [path.name for path in paths]
+    missing = size - len(paths)
+    return Batch(
+        names=(*names, *names[-1:] * missing),
+        images=torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]),
+        count=len(paths),
+    )
 
 
 def read_targets(folder: Path) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 ```toml
 defense = "median_filter"   # a key of DEFENSES
+batch_size = 8              # images at once; where not given, what the box's memory is good for
 
 [parameters]                # where they shall not be the defaults
 size = 2
@@ -106,6 +107,9 @@ class DefenseSettings(Table):
     """The content of `defense.toml`."""
 
     defense: str = Field(description=one_of(DEFENSES))
+    batch_size: int | None = Field(
+        default=None, ge=1, description="a number of images, at least 1"
+    )
     parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
 
 
@@ -115,6 +119,7 @@ class LibraryDefense:
 
     defended: Defended
     classifiers: Ensemble
+    batch_size: int | None = None
 
     def labels(self, images: Tensor) -> Tensor:
         """The labels (N,) of images (N, 3, H, W)."""
@@ -138,6 +143,7 @@ def load_defense(folder: Path) -> LibraryDefense:
     return LibraryDefense(
         defended=partial(defended, **settings.parameters),
         classifiers=load_ensemble(folder, {CLASSIFIERS: 1.0}, fusion=Fusion.PROBABILITIES),
+        batch_size=settings.batch_size,
     )
 
 

@@ -95,7 +95,7 @@ class Ensemble(nn.Module):
 def load_ensemble(
     folder: Path, weights: Mapping[str, float], *, fusion: Fusion = Fusion.LOGITS
 ) -> Ensemble:
-    """The classifiers that lie in a folder as NAME.safetensors.
+    """The classifiers that lie in a folder as NAME.safetensors, folded and with channels last.
 
     Args:
         folder: Where they lie.
@@ -118,7 +118,7 @@ def load_ensemble(
             )
         )
     chosen = {file: weights[patterns[0]] for file, patterns in fitting.items() if patterns}
-    members = [load_classifier(file) for file in chosen]
+    members = [load_classifier(file, fold=True, channels_last=True) for file in chosen]
     try:
         return Ensemble(members, weights=list(chosen.values()), fusion=fusion)
     except ValueError as error:

@@ -8,7 +8,8 @@ from advcomp.players.attacks import iterative_fgsm
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import attack_main
 
-surrogate = load_classifier(Path(__file__).with_name("surrogate.safetensors"))
+file = Path(__file__).with_name("surrogate.safetensors")
+surrogate = load_classifier(file, fold=True, channels_last=True)
 
 
 def attack(clean: Tensor, eps: float) -> Tensor:

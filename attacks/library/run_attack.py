@@ -5,4 +5,5 @@ from pathlib import Path
 from advcomp.players.attack_catalogue import load_attack
 from advcomp.players.contract import attack_main
 
-attack_main(load_attack(Path(__file__).parent).untargeted)
+attack = load_attack(Path(__file__).parent)
+attack_main(attack.untargeted, batch_size=attack.batch_size)

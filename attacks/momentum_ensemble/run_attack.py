@@ -10,7 +10,7 @@ from advcomp.players.contract import attack_main
 from advcomp.players.ensemble import Ensemble
 
 files = sorted(Path(__file__).parent.glob("surrogate_*.safetensors"))
-surrogates = Ensemble([load_classifier(file) for file in files])
+surrogates = Ensemble([load_classifier(file, fold=True, channels_last=True) for file in files])
 
 
 def attack(clean: Tensor, eps: float) -> Tensor:

@@ -5,4 +5,5 @@ from pathlib import Path
 from advcomp.players.attack_catalogue import load_attack
 from advcomp.players.contract import targeted_attack_main
 
-targeted_attack_main(load_attack(Path(__file__).parent).targeted)
+attack = load_attack(Path(__file__).parent)
+targeted_attack_main(attack.targeted, batch_size=attack.batch_size)

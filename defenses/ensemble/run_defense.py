@@ -9,7 +9,7 @@ from advcomp.players.contract import defense_main
 from advcomp.players.ensemble import Ensemble, Fusion
 
 files = sorted(Path(__file__).parent.glob("classifier_*.safetensors"))
-classifiers = [load_classifier(file) for file in files]
+classifiers = [load_classifier(file, fold=True, channels_last=True) for file in files]
 ensemble = Ensemble(classifiers, fusion=Fusion.PROBABILITIES)
 
 

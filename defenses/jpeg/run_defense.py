@@ -8,7 +8,8 @@ from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import defense_main
 from advcomp.players.defenses import jpeg
 
-classifier = load_classifier(Path(__file__).with_name("classifier.safetensors"))
+file = Path(__file__).with_name("classifier.safetensors")
+classifier = load_classifier(file, fold=True, channels_last=True)
 
 
 def defense(images: Tensor) -> Tensor:

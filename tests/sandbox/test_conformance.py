@@ -261,6 +261,7 @@ def test_the_environment_is_exactly_the_contracts(host: Host, cpus: float, threa
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
+        "ADVCOMP_MEMORY_BYTES": str(512 * MIB),
     }
     folders = (str(Path(sys.executable).parent), "/run/python")
     assert path[0] in (("/opt/advcomp/bin",) if host.has_images else folders)

@@ -89,6 +89,7 @@ def test_the_environment_is_the_contracts(
     assert names == {
         *("PATH", "HOME", "TMPDIR", "LANG", "PYTHONUNBUFFERED"),
         *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+        "ADVCOMP_MEMORY_BYTES",
     }
 
 

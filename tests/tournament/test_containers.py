@@ -128,6 +128,7 @@ def test_an_entry_runs_in_the_image_that_it_delivers_and_in_nothing_that_this_as
     assert {line for line in said if re.match("[A-Z_]+=", line)} == {
         *("PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "OMP_NUM_THREADS=1"),
         *("MKL_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "PYTHONUNBUFFERED=1"),
+        f"ADVCOMP_MEMORY_BYTES={4 << 30}",
         *shell,
     }
     assert "/code" in said

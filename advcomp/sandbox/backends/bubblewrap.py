@@ -196,7 +196,7 @@ class Bubblewrap:
         )
         order = Order(
             argv=list(spec.argv),
-            env=environment(self._view.program_path, spec.limits.cpus),
+            env=environment(self._view.program_path, spec.limits),
             cwd="/tmp" if spec.code is None else "/code",  # noqa: S108 - inside the box
             code_fd=code_fd,
             owned=[path for path in _writable(spec) if path not in SCRATCH],

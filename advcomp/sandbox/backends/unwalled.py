@@ -253,7 +253,7 @@ def _placed(word: str, places: Mapping[str, str]) -> str:
 def _environment(spec: RunSpec, root: Path) -> dict[str, str]:
     folders = (str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin")
     scratch = str(root / SCRATCH)
-    own = environment(":".join(dict.fromkeys(folders)), spec.limits.cpus)
+    own = environment(":".join(dict.fromkeys(folders)), spec.limits)
     return {**own, "HOME": scratch, "TMPDIR": scratch}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import advcomp
 from advcomp.errors import SandboxError
-from advcomp.sandbox.base import SharedTree
+from advcomp.sandbox.base import Limits, SharedTree
 
 __all__ = ["ETC_FILES", "HostView", "environment", "host_view", "interpreter_versions"]
 
@@ -94,9 +94,9 @@ def host_view(hidden: Sequence[Path] = ()) -> HostView:
     )
 
 
-def environment(program_path: str, cpus: float) -> dict[str, str]:
-    """The whole environment of a program (rulebook, "What it is given and what it must write")."""
-    threads = str(max(1, math.floor(cpus)))
+def environment(program_path: str, limits: Limits) -> dict[str, str]:
+    """The whole environment of a program (rulebook, "Where it runs")."""
+    threads = str(max(1, math.floor(limits.cpus)))
     return {
         "PATH": program_path,
         "HOME": "/tmp",  # noqa: S108 - a path inside the box
@@ -106,6 +106,7 @@ def environment(program_path: str, cpus: float) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
+        "ADVCOMP_MEMORY_BYTES": str(limits.memory_bytes),
     }
 
 

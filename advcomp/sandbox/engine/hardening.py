@@ -81,7 +81,7 @@ def order_for(spec: RunSpec, mark: str, *, path: str, gvisor: bool) -> bytes:
         merged=spec.stdout_fd is None,
         most_threads=spec.limits.pids if gvisor else 0,
         cwd=CODE if spec.code is not None else "/tmp",  # noqa: S108 - inside the box
-        env=environment(path, spec.limits.cpus),
+        env=environment(path, spec.limits),
         scratch=(*SCRATCH, *code),
         seccomp=filter_program(),
     )
