@@ -94,14 +94,17 @@ class Dataset:
                 f"got {count}"
             )
         drawn = np.random.Generator(np.random.PCG64(seed)).permutation(len(self))[:count]
-        chosen = np.sort(drawn)
+        return self.part(np.sort(drawn).tolist())
+
+    def part(self, chosen: Sequence[int]) -> "Dataset":
+        """Some of the images, by ascending index."""
         return replace(
             self,
             image_ids=tuple(self.image_ids[i] for i in chosen),
-            labels=_frozen(self.labels[chosen]),
+            labels=_frozen(self.labels[list(chosen)]),
             target_classes=None
             if self.target_classes is None
-            else _frozen(self.target_classes[chosen]),
+            else _frozen(self.target_classes[list(chosen)]),
             image_digests=tuple(self.image_digests[i] for i in chosen),
         )
 

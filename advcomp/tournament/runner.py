@@ -22,13 +22,14 @@ from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
 from advcomp.tournament.exposure import refuse_exposed
-from advcomp.tournament.job.executors import LOCAL, Executor, Stop, executor_named
+from advcomp.tournament.job.crew import Crew, LocalCrew
+from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
 from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import Job, attack_jobs, cost_of, defense_jobs
 from advcomp.tournament.job.staging import staging_for
-from advcomp.tournament.job.steadiness import Gate, steady_cache
 from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
-from advcomp.tournament.job.work import Worker
+from advcomp.tournament.job.work import Bench
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opening import (
     containers_of,
@@ -156,25 +157,13 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
             _log_beginning(state, options)
             store = Store(run)
             store.sweep()
-            worker = Worker(
-                state=state,
-                dataset=dataset,
-                sandbox=sandbox,
-                store=store,
-                staging=staging,
-                key=key,
-                entries=run / ENTRIES,
+            orders = Orders(
+                state=state, dataset=dataset, store=store, key=key, entries=run / ENTRIES
             )
             with ExitStack() as held:
-                stages = _Stages(
-                    run,
-                    worker,
-                    executor=executor,
-                    workers=workers,
-                    observer=observer,
-                    stop=stop,
-                    held=held,
-                )
+                bench = Bench(sandbox=sandbox, staging=staging)
+                crew = LocalCrew(bench, executor, boxes=workers, held=held)
+                stages = _Stages(run, orders, crew, observer=observer, stop=stop)
                 collected = stages.all(replan=options.replan)
             state = stages.state
             if collected is None:
@@ -247,20 +236,11 @@ class _Stages:
     """The two stages of one run."""
 
     def __init__(
-        self,
-        run: Path,
-        worker: Worker,
-        *,
-        executor: Executor,
-        workers: int,
-        observer: RunObserver,
-        stop: Stop,
-        held: ExitStack,
+        self, run: Path, orders: Orders, crew: Crew, *, observer: RunObserver, stop: Stop
     ) -> None:
-        self.run, self.worker, self.executor, self.workers = run, worker, executor, workers
-        self.observer, self.stop, self._held = observer, stop, held
-        self._gate: Gate | None = None
-        self.state, self.store, self.key = worker.state, worker.store, worker.key
+        self.run, self.orders, self.crew = run, orders, crew
+        self.observer, self.stop = observer, stop
+        self.state, self.store, self.key = orders.state, orders.store, orders.key
 
     def all(self, *, replan: bool) -> Collected | None:
         """Run what is missing; None where it was stopped."""
@@ -272,7 +252,7 @@ class _Stages:
         )
         save_waves(self.run, waves)
         planned = [(wave, WaveImages(self.state, self.store, wave)) for wave in waves]
-        self.worker = replace(self.worker, waves=tuple(images for _, images in planned))
+        self.orders = replace(self.orders, waves=tuple(images for _, images in planned))
         self._do("defenses", list(defense_jobs(self.state, self.key, planned)))
         return None if self.stop else collect(self.state, self.store, self.key, waves)
 
@@ -282,36 +262,25 @@ class _Stages:
         costs = {job.name: cost_of(self.state, job) for job in missing}
         stored = len(jobs) - len(missing)
         logger.info("%s: %d jobs to run, %d stored", title, len(missing), stored)
-        if missing:
-            self._steady_the_cache()
         self.observer.stage(title, len(missing), stored, sum(costs.values()))
-        for result in self.executor(
+        if not missing:
+            return
+        for result in self.crew.do(
+            self.orders,
             missing,
-            self.worker.work,
             cost=lambda job: costs[job.name],
-            workers=self.workers,
             stop=self.stop,
+            met=self._keep_page_cache,
         ):
             logger.info("%s: %s in %.1f s", result.job, result.verdict, result.wall_seconds)
             self.observer.finished(result, costs[result.job])
 
-    def _steady_the_cache(self) -> None:
-        """Have the page cache in its one state before the first run of a stage."""
-        if self._gate is None:
-            limits = self.state.limits
-            cache = steady_cache(
-                self.worker.sandbox,
-                self.state.entries,
-                boxes=self.workers,
-                memory_bytes=limits.memory,
-            )
-            self._gate = Gate(self._held.enter_context(cache))
-            kept = tuple(sorted({*self.state.page_cache, self._gate.state}))
+    def _keep_page_cache(self, met: CacheState) -> None:
+        """Have the run's state say how far the page cache is kept while jobs run."""
+        kept = tuple(sorted({*self.state.page_cache, met}))
+        if kept != self.state.page_cache:
             self.state = self.state.model_copy(update={"page_cache": kept})
             save_state(self.run, self.state)
-            self.worker = replace(self.worker, state=self.state, gate=self._gate)
-            logger.info("page cache: %s", self._gate.describe())
-        self._gate.begin_stage()
 
 
 def _log_beginning(state: RunState, options: RunOptions) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -125,3 +126,29 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
         locked(tmp_path),
     ):
         pass
+
+
+def test_a_draft_counts_once_it_is_adopted(store: Store, tmp_path: Path) -> None:
+    elsewhere = Store(tmp_path)
+    lost, kept = (elsewhere.draft("a", result(valid=n), LABELLED) for n in (1, 2))
+    assert Store(tmp_path).load("a") is None
+    assert store.adopt("a", kept) == result(valid=2)
+    assert Store(tmp_path).load("a") == store.load("a") == result(valid=2)
+    store.sweep()
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["a"], "the lost one is swept"
+    with pytest.raises(RunConflict, match='store = "wire"'):
+        store.adopt("a", lost, patience_s=0)
+
+
+def test_a_draft_that_is_not_whole_yet_is_waited_for(store: Store, tmp_path: Path) -> None:
+    """A shared file system may show the record before the files."""
+    draft = store.draft("a", result(), LABELLED)
+    labels = tmp_path / "jobs" / draft.folder / LABELS
+    content = labels.read_bytes()
+    labels.write_bytes(content[:-1])
+    with pytest.raises(RunConflict):
+        store.adopt("a", draft, patience_s=0)
+    late = threading.Timer(0.3, labels.write_bytes, [content])
+    late.start()
+    assert store.adopt("a", draft, patience_s=30) == result()
+    late.join()

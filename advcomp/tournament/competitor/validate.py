@@ -24,10 +24,11 @@ from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entry
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
 from advcomp.tournament.job.staging import staging_for
 from advcomp.tournament.job.waves import Wave, WaveImages
-from advcomp.tournament.job.work import Worker
+from advcomp.tournament.job.work import Bench, Worker
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opening import containers_of, opened_sandbox
 from advcomp.tournament.source import open_dataset
@@ -114,16 +115,15 @@ class Validator:
         clean_only = Wave(columns=())
         wave = clean_only, WaveImages(state, store, clean_only)
         with staging_for(self._run) as staging:
-            worker = Worker(
+            orders = Orders(
                 state=state,
                 dataset=self._dataset,
-                sandbox=self._sandbox,
                 store=store,
-                staging=staging,
                 key=key,
                 entries=self._run / ENTRIES,
                 waves=(wave[1],),
             )
+            worker = Worker(orders=orders, bench=Bench(sandbox=self._sandbox, staging=staging))
             jobs: tuple[Job, ...] = (*attack_jobs(state), *defense_jobs(state, key, [wave]))
             for job in jobs:
                 result = worker.work(job)

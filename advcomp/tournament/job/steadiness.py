@@ -8,6 +8,7 @@ defense begins, and entries of different teams have nothing to tell each other. 
 not dropped from memory; so where something must be dropped, no run is under way meanwhile.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,9 @@ from advcomp.sandbox.cache.steady import CacheState, SteadyCache
 from advcomp.sandbox.limits.room import memory_beside
 from advcomp.tournament.store.state import EntryState
 
-__all__ = ["Gate", "steady_cache"]
+__all__ = ["Gate", "opened_gate", "steady_cache"]
+
+logger = logging.getLogger(__name__)
 
 
 SWITCH = "ADVCOMP_PAGE_CACHE"
@@ -100,6 +103,17 @@ class Gate:
 def team_of(entry: EntryState) -> str:
     """Whose an entry is: its team's, or of nobody else's."""
     return f"entry {entry.name}" if entry.team is None else f"team {entry.team}"
+
+
+@contextmanager
+def opened_gate(
+    sandbox: Sandbox, entries: Sequence[EntryState], *, boxes: int, memory_bytes: int
+) -> Iterator[Gate]:
+    """The gate of a machine's runs; see `steady_cache`."""
+    with steady_cache(sandbox, entries, boxes=boxes, memory_bytes=memory_bytes) as cache:
+        gate = Gate(cache)
+        logger.info("page cache: %s", gate.describe())
+        yield gate
 
 
 @contextmanager

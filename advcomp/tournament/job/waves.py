@@ -7,9 +7,8 @@ jobs it comes from and the digests of their images), never by a flag that could 
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,18 +95,9 @@ class WaveImages:
         """SHA-256 of an image's canonical PNG."""
         return self._places[column, image][1]
 
-    def read(self, items: Iterable[tuple[int, int]]) -> Iterable[bytes]:
-        """The canonical PNG of every (column, image), in this order."""
-        archives: dict[str, ZipFile] = {}
-        try:
-            for column, image in items:
-                folder = self._places[column, image][0]
-                if folder not in archives:
-                    archives[folder] = self._store.images(folder)
-                yield archives[folder].read(f"{self._image_ids[image]}.png")
-        finally:
-            for archive in archives.values():
-                archive.close()
+    def folder(self, column: int, image: int) -> str:
+        """The folder in the store whose archive has an image."""
+        return self._places[column, image][0]
 
 
 def columns_of(

@@ -1,25 +1,21 @@
-"""Run one job: stage its inputs, run the submission, read what it left, keep the result."""
+"""Do one job: stage its inputs, run the submission, read what it left."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from advcomp.errors import SandboxError
-from advcomp.rules.dataset import Dataset, target_class_csv
 from advcomp.rules.faults import Reason, tell
-from advcomp.rules.images import encode_png
-from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.threat import project
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import BoxRun, Limits, RunResult, RunSpec, Sandbox
 from advcomp.scoring.results import MISSING
-from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.ingest import (
     NAMES_LISTED,
     RESULT_CSV,
@@ -29,23 +25,18 @@ from advcomp.tournament.job.ingest import (
     unexpected,
 )
 from advcomp.tournament.job.judge import judge
-from advcomp.tournament.job.opaque import Key
+from advcomp.tournament.job.orders import Order, Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, images_of
 from advcomp.tournament.job.staging import Staging, stage_images, write_staged
 from advcomp.tournament.job.steadiness import Gate
-from advcomp.tournament.job.waves import WaveImages
 from advcomp.tournament.store.job_results import (
     IMAGES,
     LABELS,
     LOG,
     JobResult,
-    Store,
     dump_labels,
     zip_images,
 )
-from advcomp.tournament.store.state import RunState
-
-Thing = TypeVar("Thing")
 
 logger = logging.getLogger(__name__)
 
@@ -77,64 +68,59 @@ class _Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
-    """Everything that jobs of one run share; its methods may be called from several threads."""
+class Bench:
+    """Where jobs are done: a sandbox ready; its methods may be called from several threads."""
 
-    state: RunState
-    dataset: Dataset
     sandbox: Sandbox
-    store: Store
     staging: Staging
-    key: Key
-    entries: Path
-    waves: Sequence[WaveImages] = ()
     gate: Gate = field(default_factory=lambda: Gate(None))
 
-    def work(self, job: Job) -> JobResult:
-        """Run a job and store its result; three failures of the sandbox are the verdict INFRA."""
+    def carry_out(self, order: Order) -> tuple[JobResult, dict[str, bytes]]:
+        """Run a job: its result, and the files to keep of it.
+
+        Three failures of the sandbox are the verdict INFRA.
+        """
         failures: list[str] = []
         for attempt in range(1, TRIES + 1):
             try:
-                with self.gate.run_of(job.entry):
-                    result, files = self._run(job)
+                with self.gate.run_of(order.job.entry):
+                    result, files = self._run(order, order.job)
                 break
             except SandboxError as error:
                 failures.append(str(error))
                 logger.warning(
-                    "%s: try %d of %d: the sandbox failed", job.name, attempt, TRIES, exc_info=True
+                    "%s: try %d of %d: the sandbox failed",
+                    order.job.name,
+                    attempt,
+                    TRIES,
+                    exc_info=True,
                 )
         else:
-            result, files = _blank(job, Verdict.INFRA), {LOG: b""}
-        result = replace(result, notes=(*result.notes, *failures))
-        self.store.save(job.id, result, files)
-        return result
+            return failed(order.job, failures)
+        return replace(result, notes=(*result.notes, *failures)), files
 
-    def _run(self, job: Job) -> tuple[JobResult, dict[str, bytes]]:
+    def _run(self, order: Order, job: Job) -> tuple[JobResult, dict[str, bytes]]:
         if isinstance(job, AttackJob):
-            return self._run_attack(job)
-        return self._run_defense(job)
+            return self._run_attack(order, job)
+        return self._run_defense(order, job)
 
-    def _run_attack(self, job: AttackJob) -> tuple[JobResult, dict[str, bytes]]:
-        names = [self.key.name(job.id, image) for image in job.images]
+    def _run_attack(self, order: Order, job: AttackJob) -> tuple[JobResult, dict[str, bytes]]:
+        clean = dict(order.images)
         with self.staging.folder() as folder:
-            clean = ((name, self.dataset.image(k)) for name, k in _shuffled(names, job.images))
-            stage_images(folder, ((name, encode_png(image)) for name, image in clean))
-            targets = self.dataset.target_classes
-            if job.entry.type is SubmissionType.TARGETED_ATTACK and targets is not None:
-                order = _shuffled(names, job.images)
-                text = target_class_csv(
-                    [name for name, _ in order], [int(targets[k]) for _, k in order]
-                )
-                write_staged(folder / "target_class.csv", text.encode())
-            spec = self._spec(
-                job, (INPUT, IMAGES_OUT, str(job.max_epsilon)), folder, output=IMAGES_OUT
+            stage_images(folder, clean.items())
+            if order.target_classes is not None:
+                write_staged(folder / "target_class.csv", order.target_classes)
+            spec = _spec(
+                order, (INPUT, IMAGES_OUT, str(job.max_epsilon)), folder, output=IMAGES_OUT
             )
             with self.sandbox.run(spec) as run:
-                outcome = self._take_images(job, names, run)
+                outcome = self._take_images(order, job.max_epsilon, clean, run)
                 return _result(job, run.result, outcome, spec.limits)
 
-    def _take_images(self, job: AttackJob, names: Sequence[str], run: BoxRun) -> _Outcome:
-        size = self.dataset.height, self.dataset.width
+    def _take_images(
+        self, order: Order, max_epsilon: int, clean: Mapping[str, bytes], run: BoxRun
+    ) -> _Outcome:
+        names, size = order.names, (order.height, order.width)
         digests = [""] * len(names)
         projected = [False] * len(names)
 
@@ -142,24 +128,24 @@ class Worker:
 
         def legal_images() -> Iterator[tuple[str, bytes]]:
             for position, adversarial in ingest.images(run.output, names, *size):
-                image = job.images[position]
-                legal = project(adversarial, self.dataset.image(image), job.max_epsilon)
+                original = decode_png(clean[names[position]], *size)
+                legal = project(adversarial, original, max_epsilon)
                 projected[position] = not np.array_equal(legal, adversarial)
                 png = encode_png(legal)
                 digests[position] = sha256(png).hexdigest()
-                yield self.dataset.image_ids[image], png
+                yield order.image_ids[position], png
 
         archive = zip_images(legal_images())
         missing = [
-            self.dataset.image_ids[image]
-            for image, digest in zip(job.images, digests, strict=True)
+            image_id
+            for image_id, digest in zip(order.image_ids, digests, strict=True)
             if not digest
         ]
         reasons = tuple(ingest.reasons.values())
         return _Outcome(
             valid=len(names) - len(missing),
             notes=(
-                *tell(reasons, "image", f"{self.dataset.width}x{self.dataset.height}"),
+                *tell(reasons, "image", f"{order.width}x{order.height}"),
                 *_missing_note(missing, len(names)),
             ),
             reasons=reasons,
@@ -169,16 +155,16 @@ class Worker:
             projected_images=sum(projected),
         )
 
-    def _run_defense(self, job: DefenseJob) -> tuple[JobResult, dict[str, bytes]]:
-        names = [self.key.name(job.id, item.image, item.column) for item in job.items]
+    def _run_defense(self, order: Order, job: DefenseJob) -> tuple[JobResult, dict[str, bytes]]:
+        names = order.names
         with self.staging.folder() as folder:
-            stage_images(folder, self._shard_images(job, names))
-            spec = self._spec(job, (INPUT, f"{DATA_OUT}/{RESULT_CSV}"), folder, output=DATA_OUT)
+            stage_images(folder, order.images)
+            spec = _spec(order, (INPUT, f"{DATA_OUT}/{RESULT_CSV}"), folder, output=DATA_OUT)
             with self.sandbox.run(spec) as run:
                 labels = read_labels(run.output, names)
                 missing = [
-                    self.dataset.image_ids[item.image]
-                    for item, label in zip(job.items, labels, strict=True)
+                    image_id
+                    for image_id, label in zip(order.image_ids, labels, strict=True)
                     if label == MISSING
                 ]
                 reasons = tuple(label_reasons(run.output, names))
@@ -191,33 +177,36 @@ class Worker:
                 )
                 return _result(job, run.result, outcome, spec.limits)
 
-    def _shard_images(self, job: DefenseJob, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        order = _shuffled(names, job.items)
-        adversarial = iter(
-            self.waves[job.wave].read(
-                (item.column, item.image) for _, item in order if item.column != CLEAN
-            )
-        )
-        for name, item in order:
-            if item.column == CLEAN:
-                yield name, encode_png(self.dataset.image(item.image))
-            else:
-                yield name, next(adversarial)
 
-    def _spec(self, job: Job, arguments: tuple[str, ...], folder: Path, *, output: str) -> RunSpec:
-        return RunSpec(
-            argv=(f"./{job.entry.entry_point}", *arguments),
-            limits=self.state.limits.for_images(images_of(job)),
-            code=self.entries / job.entry.digest,
-            inputs={INPUT: folder},
-            output=output,
-            image=job.entry.image,
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Does the jobs of one run here; its methods may be called from several threads."""
+
+    orders: Orders
+    bench: Bench
+
+    def work(self, job: Job) -> JobResult:
+        """Run a job and store its result."""
+        result, files = self.bench.carry_out(self.orders.of(job))
+        self.orders.store.save(job.id, result, files)
+        return result
 
 
-def _shuffled(names: Sequence[str], things: Sequence[Thing]) -> list[tuple[str, Thing]]:
-    """Pairs of name and thing, in the order of the opaque names: that shuffles them."""
-    return sorted(zip(names, things, strict=True), key=lambda pair: pair[0])
+def failed(job: Job, failures: Sequence[str]) -> tuple[JobResult, dict[str, bytes]]:
+    """The result of a job that could not be run for our own fault, and its files."""
+    return replace(_blank(job, Verdict.INFRA), notes=tuple(failures)), {LOG: b""}
+
+
+def _spec(order: Order, arguments: tuple[str, ...], folder: Path, *, output: str) -> RunSpec:
+    entry = order.job.entry
+    return RunSpec(
+        argv=(f"./{entry.entry_point}", *arguments),
+        limits=order.limits,
+        code=order.entries / entry.digest,
+        inputs={INPUT: folder},
+        output=output,
+        image=entry.image,
+    )
 
 
 def _blank(job: Job, verdict: Verdict) -> JobResult:

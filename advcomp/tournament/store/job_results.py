@@ -4,12 +4,17 @@
 `images.zip` (an attack's projected images, canonical PNGs, stored) or `labels.npy` (a defense's
 labels, int16, in the order of the shard). A folder whose checksums fail is no result: the job runs
 again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves may refer to it.
+
+Several machines may write: each drafts under a name of its own, and the referee alone renames. So
+nothing that a lost machine still writes can come between.
 """
 
 import hashlib
 import io
 import os
+import secrets
 import shutil
+import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from advcomp.errors import RunConflict
 from advcomp.rules.durable import sync_folder
 from advcomp.rules.faults import Fault
 from advcomp.rules.lock import locked as locked
@@ -27,6 +33,9 @@ from advcomp.rules.verdict import Verdict
 from advcomp.tournament.store.sealed import seal, unseal
 
 RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
+PARTIAL = ".partial"
+LAG_S = 0.1
+"""How often a shared file system is asked for what another machine wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +77,38 @@ class JobResult:
 _ADAPTER = TypeAdapter(JobResult)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A result that is written and does not count yet.
+
+    Args:
+        folder: Its name among the jobs' folders.
+        digest: SHA-256 of its sealed record, which tells those of its files.
+    """
+
+    folder: str
+    digest: str
+
+
 class Store:
     """The job results of one run folder."""
 
     def __init__(self, run: Path) -> None:
+        self.run = run
         self._jobs = run / "jobs"
         self._checked: dict[str, JobResult] = {}
 
+    def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
+        """What was checked here is not taken elsewhere."""
+        return Store, (self.run,)
+
     def save(self, job_id: str, result: JobResult, files: Mapping[str, bytes]) -> None:
         """Keep a result; the files are on disk before the verdict is."""
-        partial = self._jobs / f".{job_id}.partial"
-        if partial.exists():
-            shutil.rmtree(partial)
+        self._put(job_id, self._jobs / self.draft(job_id, result, files).folder)
+
+    def draft(self, job_id: str, result: JobResult, files: Mapping[str, bytes]) -> "Draft":
+        """Write a result that counts once it is adopted; several machines may write at once."""
+        partial = self._jobs / f".{job_id}.{secrets.token_hex(8)}{PARTIAL}"
         partial.mkdir(parents=True)
         for name, content in files.items():
             _write_synced(partial / name, content)
@@ -87,6 +116,37 @@ class Store:
         record = seal({"result": asdict(result), "files": digests})
         _write_synced(partial / RESULT, record)
         sync_folder(partial)
+        return Draft(folder=partial.name, digest=hashlib.sha256(record).hexdigest())
+
+    def adopt(self, job_id: str, draft: "Draft", *, patience_s: float = 60.0) -> JobResult:
+        """Keep what another machine has drafted, once all of it is to be seen here.
+
+        Raises:
+            RunConflict: It is not, after `patience_s` seconds.
+        """
+        give_up = time.monotonic() + patience_s
+        while (result := self._drafted(draft)) is None:
+            if time.monotonic() > give_up:
+                raise RunConflict(
+                    f"{self._jobs / draft.folder}: another machine has written it, and it is not "
+                    f"to be seen here after {patience_s:.0f} s; is the run's folder the same on "
+                    'all of them? If not, set store = "wire" in the cluster file'
+                )
+            time.sleep(LAG_S)
+        self._put(job_id, self._jobs / draft.folder)
+        return result
+
+    def _drafted(self, draft: "Draft") -> JobResult | None:
+        """A draft's result; None as long as anything of it is not to be seen."""
+        try:
+            record = (self._jobs / draft.folder / RESULT).read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(record).hexdigest() != draft.digest:
+            return None
+        return self._read(draft.folder)
+
+    def _put(self, job_id: str, partial: Path) -> None:
         self.delete(job_id)
         partial.rename(self._jobs / job_id)
         sync_folder(self._jobs)
@@ -144,6 +204,18 @@ class Store:
         """The archive of an attack's job, one `<ImageId>.png` for each valid image."""
         return zipfile.ZipFile(self._jobs / folder / IMAGES)
 
+    def read_images(self, items: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+        """The canonical PNG of every (folder of an attack's job, ImageId), in this order."""
+        archives: dict[str, zipfile.ZipFile] = {}
+        try:
+            for folder, image_id in items:
+                if folder not in archives:
+                    archives[folder] = self.images(folder)
+                yield archives[folder].read(f"{image_id}.png")
+        finally:
+            for archive in archives.values():
+                archive.close()
+
     def log(self, job_id: str) -> bytes:
         """What the submission printed, raw: escape before showing."""
         path = self._jobs / job_id / LOG
@@ -170,8 +242,9 @@ class Store:
     def sweep(self) -> None:
         """Remove what a killed run left half written."""
         self._jobs.mkdir(parents=True, exist_ok=True)
-        for partial in self._jobs.glob(".*.partial"):
-            shutil.rmtree(partial)
+        for partial in self._jobs.glob(f".*{PARTIAL}"):
+            # A node of a run whose referee was killed may still be writing.
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def zip_images(images: Iterable[tuple[str, bytes]]) -> bytes:
