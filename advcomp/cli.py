@@ -188,6 +188,15 @@ def main(verbose: int) -> None:
     show_default=True,
     help="What carries the jobs to where they run: this machine, or what another package adds.",
 )
+@click.option(
+    "--cluster",
+    metavar="FILE|local|mpi",
+    help="Spread the run over the cluster that FILE describes, over worker processes of this "
+    "machine, or over the ranks that mpiexec started.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Spread the run over the nodes of a Dask scheduler."
+)
 @click.option("--replan", is_flag=True, help="Classify all attacks together, in one new wave.")
 def run(
     file: Path,
@@ -197,6 +206,8 @@ def run(
     jobs: int | None,
     key: Path | None,
     executor: str,
+    cluster: str | None,
+    scheduler: str | None,
     replan: bool,
 ) -> None:
     """Run the tournament FILE, or go on where it stopped.
@@ -215,6 +226,8 @@ def run(
         jobs=jobs,
         key=key,
         executor=executor,
+        cluster=cluster,
+        scheduler=scheduler,
         replan=replan,
     )
     sys.exit(run_in_terminal(options))

@@ -7,6 +7,7 @@ AdvcompError
 ├── InvalidConfig         a tournament file or an option is wrong    exit code 1
 ├── RunConflict           a run folder is in use or of another run   exit code 1
 ├── MissingExtra          an optional part is not installed          exit code 1
+├── ClusterError          a cluster cannot be had, or was lost       exit code 3
 └── SandboxError          our own failure while running a job        exit code 3
     ├── SandboxTimeout        it did not answer, or end, in time     exit code 3
     └── SandboxUnavailable    a backend cannot work here             exit code 4
@@ -49,6 +50,12 @@ class RunConflict(AdvcompError):
 
 class MissingExtra(AdvcompError):
     """A job needs an optional part of advcomp that is not installed."""
+
+
+class ClusterError(AdvcompError):
+    """A cluster cannot be had, or was lost; the run loses nothing that was finished."""
+
+    exit_code = 3
 
 
 class SandboxError(AdvcompError):

@@ -1,6 +1,7 @@
 """`advcomp status` and `advcomp logs`: how far a run is, and what its jobs printed."""
 
 import shlex
+import time
 from pathlib import Path
 
 from advcomp.rules.printable import printable
@@ -49,6 +50,8 @@ def print_status(run: Path) -> None:
         f"limits {state.sandbox.limit_tier}"
     )
     show(table_of(ENTRY_HEADINGS, map(_entry_cells, status.entries)))
+    for job in status.under_way:
+        print(printable(f"{job.job} runs on {job.node} for {duration(time.time() - job.since)}"))
     for entry in status.entries:
         for note in entry.entry.notes:
             print(f"{entry.entry.name}: {one_line(note)}")

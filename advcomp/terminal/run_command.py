@@ -107,6 +107,10 @@ def resume_line(options: RunOptions) -> str:
         words += ["--jobs", str(options.jobs)]
     if options.executor != LOCAL:
         words += ["--executor", options.executor]
+    if options.cluster is not None:
+        words += ["--cluster", options.cluster]
+    if options.scheduler is not None:
+        words += ["--scheduler", options.scheduler]
     if options.key is not None:
         words += ["--key", near(options.key)]
     if options.replan:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from advcomp.errors import InvalidConfig, InvalidDataset
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.cache.steady import CacheState
 from advcomp.scoring.publish import write_results
+from advcomp.tournament.cluster.extra import require_extra
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
@@ -52,6 +53,7 @@ from advcomp.tournament.store.run_log import referee_log
 from advcomp.tournament.store.state import (
     ENTRIES,
     FILE_NAME,
+    INSECURE,
     KEY_FILE,
     RESULTS,
     EntryState,
@@ -62,6 +64,9 @@ from advcomp.tournament.store.state import (
     state_of,
 )
 from advcomp.tournament.surroundings import make_run_folder, settled
+
+if TYPE_CHECKING:
+    from advcomp.tournament.cluster.elsewhere import Elsewhere
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +97,8 @@ class RunOptions:
         trusting: The submissions are one's own: the sandbox may be `none`.
         jobs: Sandboxes at once; by default as many as the limits' cpus go into the machine's.
         executor: What carries the jobs to where they run.
+        cluster: Instead of this machine: a cluster file, `local` or `mpi`.
+        scheduler: Instead of this machine: the address of a Dask scheduler.
         key: A key file to use for a new run.
         replan: Make one wave of everything.
     """
@@ -102,6 +109,8 @@ class RunOptions:
     trusting: bool = False
     jobs: int | None = None
     executor: str = LOCAL
+    cluster: str | None = None
+    scheduler: str | None = None
     key: Path | None = None
     replan: bool = False
 
@@ -122,7 +131,20 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
         AdvcompError: Something is wrong with the file, the dataset, the machine or the folder.
     """
     tournament = load_tournament(options.file)
-    check_machine(tournament, cores())
+    with ExitStack() as cluster:
+        elsewhere = _elsewhere(options, cluster)
+        if elsewhere is None:
+            check_machine(tournament, cores())
+        return _run(tournament, options, elsewhere, observer, stop)
+
+
+def _run(
+    tournament: Tournament,
+    options: RunOptions,
+    elsewhere: "Elsewhere | None",
+    observer: RunObserver,
+    stop: Stop,
+) -> Finished:
     executor = executor_named(options.executor)
     listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
@@ -133,7 +155,8 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
     ):
         containers = containers_of(tournament, sandbox)
         dataset = open_dataset(tournament)
-        refuse_exposed(_places(tournament, dataset, run, listed.sources), sandbox.shown)
+        places = _places(tournament, dataset, run, listed.sources)
+        refuse_exposed(places, sandbox.shown)
         for note in listed.notes:
             observer.note(note)
         make_run_folder(run, umask)
@@ -153,6 +176,9 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
                 page_cache=_page_cache(run),
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
+            if elsewhere is not None and elsewhere.is_insecure:
+                machine = {**state.machine, INSECURE: "yes"}
+                state = state.model_copy(update={"machine": machine})
             save_state(run, state)
             _log_beginning(state, options)
             store = Store(run)
@@ -161,8 +187,22 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
                 state=state, dataset=dataset, store=store, key=key, entries=run / ENTRIES
             )
             with ExitStack() as held:
-                bench = Bench(sandbox=sandbox, staging=staging)
-                crew = LocalCrew(bench, executor, boxes=workers, held=held)
+                crew: Crew
+                if elsewhere is None:
+                    bench = Bench(sandbox=sandbox, staging=staging)
+                    crew = LocalCrew(bench, executor, boxes=workers, held=held)
+                else:
+                    crew = held.enter_context(
+                        elsewhere.crew(
+                            state,
+                            sandbox,
+                            run,
+                            trusting=options.trusting,
+                            places=places,
+                            boxes=options.jobs,
+                            note=observer.note,
+                        )
+                    )
                 stages = _Stages(run, orders, crew, observer=observer, stop=stop)
                 collected = stages.all(replan=options.replan)
             state = stages.state
@@ -172,6 +212,25 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
             finished = publish(run, state, collected)
             logger.info("results written%s", ", provisional" if finished.provisional else "")
             return finished
+
+
+def _elsewhere(options: RunOptions, held: ExitStack) -> "Elsewhere | None":
+    """The cluster that the command line names; None where the run stays on this machine.
+
+    Raises:
+        InvalidConfig: It names more than one place, or the cluster file is wrong.
+        ClusterError: The cluster cannot be had.
+    """
+    if options.cluster is None and options.scheduler is None:
+        return None
+    if options.executor != LOCAL or (options.cluster and options.scheduler):
+        raise InvalidConfig(
+            "--executor, --cluster, --scheduler: expected one of them; each says where jobs run"
+        )
+    require_extra()
+    from advcomp.tournament.cluster.elsewhere import open_elsewhere
+
+    return held.enter_context(open_elsewhere(options.cluster, options.scheduler))
 
 
 def rescore(run: Path) -> Finished:

@@ -12,8 +12,16 @@ from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
 from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.outcome.under_way import JobUnderWay, load_under_way
 from advcomp.tournament.store.job_results import JobResult, Store
-from advcomp.tournament.store.state import KEY_FILE, RESULTS, EntryState, RunState, load_state
+from advcomp.tournament.store.state import (
+    INSECURE,
+    KEY_FILE,
+    RESULTS,
+    EntryState,
+    RunState,
+    load_state,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,7 @@ class RunStatus:
         entries: Attacks, then defenses, in the order of the tables.
         waves: How many waves are planned.
         busy: Whether a process works on it now.
+        under_way: What runs on the nodes of a cluster now.
         results: The folder of its results, once it was finished.
     """
 
@@ -53,6 +62,7 @@ class RunStatus:
     waves: int
     busy: bool
     results: Path | None
+    under_way: Sequence[JobUnderWay] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +82,13 @@ def status_of(run: Path) -> RunStatus:
     state = load_state(run)
     jobs = list(planned_jobs(run, state))
     results = run / RESULTS
+    busy = is_busy(run)
     return RunStatus(
         state=state,
         entries=tuple(_entry_status(entry, jobs) for entry in (*state.attacks, *state.defenses)),
         waves=len(load_waves(run)),
-        busy=is_busy(run),
+        busy=busy,
+        under_way=load_under_way(run) if busy else (),
         results=results if (results / "results.json").is_file() else None,
     )
 
@@ -161,6 +173,8 @@ def remarks(run: Path) -> list[str]:
         for kept in state.page_cache
         if kept in PAGE_CACHE and state.sandbox.name != UNWALLED
     ]
+    if INSECURE in state.machine:
+        lines.append("network: insecure (what nodes were sent could be read and changed there)")
     if state.view is DefenseView.POOLED:
         lines.append("unofficial (pooled view: a defense sees all versions of an image together)")
     return lines

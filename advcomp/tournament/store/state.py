@@ -29,6 +29,8 @@ from advcomp.tournament.store.sealed import seal, unseal
 
 FILE_NAME = "run.json"
 KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
+INSECURE = "insecure_network"
+"""Among the machine facts: what was sent to nodes could be read and changed on the way."""
 
 
 class _Frozen(BaseModel):

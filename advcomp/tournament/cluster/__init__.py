@@ -1,0 +1,1 @@
+"""Past one machine: nodes of a Dask cluster do the jobs of a run."""

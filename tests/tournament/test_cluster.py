@@ -1,0 +1,181 @@
+"""A run on the nodes of a cluster comes to the same as on one machine: with Dask's real engine."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from distributed import Client
+from support.command import advcomp
+from support.contest import BRIGHTNESS, COPY, DARKER, IMAGES, Contest, write_greys
+from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wait_until
+
+import advcomp as package
+from advcomp.errors import ClusterError
+from advcomp.tournament.cluster.executor import ClusterExecutor
+from advcomp.tournament.cluster.roster import boxes_of
+from advcomp.tournament.job.executors import Executor, Stop, run_local
+from advcomp.tournament.outcome.under_way import load_under_way
+
+pytestmark = pytest.mark.slow
+
+SMALL = '[limits]\nmemory = "512 MiB"\n'
+SLOW = "sleep 4; " + COPY
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with dask_cluster(tmp_path_factory.mktemp("dask") / "cluster", "one", "two") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tournament file, and its run on this machine."""
+    folder = tmp_path_factory.mktemp("played")
+    write_greys(folder / "data", IMAGES)
+    contest = Contest(folder)
+    attacks = [contest.entry("noop", COPY), contest.entry("darker", DARKER)]
+    defenses = [contest.entry("brightness", BRIGHTNESS, "defense")]
+    file = contest.file(attacks, defenses, more=SMALL)
+    return file, contest.run(file).run
+
+
+@pytest.fixture(params=["local", "cluster"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """Every executor of ours."""
+    if request.param == "local":
+        yield run_local
+        return
+    cluster: DaskCluster = request.getfixturevalue("cluster")
+    with (
+        Client(cluster.address, set_as_default=False) as client,
+        ClusterExecutor(client, wait_s=60) as elsewhere,
+    ):
+        yield elsewhere
+
+
+def test_every_job_is_done_once(executor: Executor) -> None:
+    done = executor(range(-5, 0), abs, cost=float, workers=2, stop=Stop())
+    assert sorted(done) == [1, 2, 3, 4, 5]
+
+
+def test_the_costliest_begins_first(executor: Executor) -> None:
+    assert next(executor([3, 1, 2], abs, cost=float, workers=1, stop=Stop())) == 3
+
+
+def test_what_the_work_raises_ends_the_run(executor: Executor) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(executor(["no number"], int, cost=len, workers=1, stop=Stop()))
+
+
+def test_no_job_begins_after_a_stop(executor: Executor) -> None:
+    stop = Stop()
+    done = []
+    for result in executor(range(20), abs, cost=float, workers=1, stop=stop):
+        done.append(result)
+        stop.set()
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads", "boxes"),
+    [
+        ({"cpus": 8, "memory": 9e9, "gpus": 0}, 8, 4),
+        ({"cpus": 3, "memory": 9e9}, 8, 1),
+        ({"cpus": 8, "memory": 3e9}, 8, 1),
+        ({"cpus": 8}, 8, 4),
+        ({"cpus": 8}, 3, 3),
+        ({}, 8, 0),
+        ({"cpus": 1}, 8, 0),
+    ],
+)
+def test_a_node_gets_no_more_boxes_than_it_declares(
+    resources: dict[str, float], threads: int, boxes: int
+) -> None:
+    needs = {"cpus": 2.0, "memory": 2e9, "gpus": 0.0}
+    assert boxes_of(resources, threads, needs) == boxes
+    assert boxes_of({**resources, "gpus": 2}, threads, {**needs, "gpus": 1}) == min(boxes, 2)
+    assert boxes_of({**resources, "gpus": 0}, threads, {**needs, "gpus": 1}) == 0
+
+
+@pytest.mark.parametrize("store", ["shared", "wire"])
+def test_a_run_on_nodes_comes_to_the_same(
+    cluster: DaskCluster, played: tuple[Path, Path], tmp_path: Path, store: str
+) -> None:
+    file, here = played
+    spread = tmp_path / "cluster.toml"
+    spread.write_text(f'kind = "scheduler"\naddress = "{cluster.address}"\nstore = "{store}"\n')
+    ran = advcomp(
+        "run", file, "--out", tmp_path / "run", "--cluster", spread, "--key", here / "key"
+    )
+    assert ran.exit_code == 0, ran.output
+    assert outcome(tmp_path / "run") == outcome(here)
+    for node in cluster.nodes:
+        assert b"advcomp.tournament" not in (node.folder / "node.log").read_bytes()
+        assert list((node.folder / "tmp").iterdir()) == [], "a node cleans up"
+        assert_nothing_is_told(node.files(), file.parent / "data", here / "key")
+
+
+def assert_nothing_is_told(files: Iterator[Path], data: Path, key: Path) -> None:
+    """No clean image, no label and no key is in any of the files."""
+    secrets = [path.read_bytes() for path in (data / "images").iterdir()]
+    secrets += [key.read_text().strip().encode(), bytes.fromhex(key.read_text())]
+    secrets += [b"img-0001"]
+    for file in files:
+        content = file.read_bytes()
+        assert not any(secret in content for secret in secrets), file
+
+
+@pytest.fixture
+def lone(tmp_path: Path) -> Iterator[DaskCluster]:
+    """A scheduler without workers."""
+    with dask_cluster(tmp_path / "cluster") as started:
+        yield started
+
+
+def test_a_node_that_differs_is_named_and_gets_nothing(
+    lone: DaskCluster, contest: Contest, tmp_path: Path
+) -> None:
+    """Another version of advcomp; and one that may write what it is sent to its disk."""
+    copied = Path(package.__file__).parent
+    other = tmp_path / "other"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(copied, other / "advcomp", ignore=ignored)
+    front = other / "advcomp" / "__init__.py"
+    text = front.read_text()
+    assert f'"{package.__version__}"' in text
+    front.write_text(text.replace(f'"{package.__version__}"', '"0.0.9"'))
+    lone.add("older", environment={"PYTHONPATH": str(other)})
+    lone.add("spilling", memory_limit="1 GiB")
+    lone.add("undeclared", resources="gpus=0")
+    with Client(lone.address, set_as_default=False) as client:
+        client.wait_for_workers(3, timeout=60)
+    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
+    ran = advcomp("run", file, "--out", tmp_path / "run", "--scheduler", lone.address)
+    assert ran.exit_code == ClusterError.exit_code
+    said = ran.output
+    assert "none of its 3 nodes can take jobs" in said
+    assert f"older (127.0.0.1): advcomp: expected {package.__version__}, got 0.0.9" in said
+    assert "older (127.0.0.1): advcomp's files: expected" in said
+    assert "spilling (127.0.0.1): Dask's spilling to disk: expected off, got on" in said
+    assert "undeclared (127.0.0.1): no box fits: one takes cpus=1" in said
+    assert not list((tmp_path / "run" / "jobs").iterdir())
+
+
+def test_a_job_of_a_killed_worker_goes_elsewhere(
+    lone: DaskCluster, contest: Contest, tmp_path: Path
+) -> None:
+    file = contest.file([contest.entry("slow", SLOW)], [], max_epsilons=(8,), more=SMALL)
+    run = tmp_path / "run"
+    first = lone.add("first")
+    running = referee(file, run, "--scheduler", lone.address)
+    wait_until(lambda: load_under_way(run), "a job on a node")
+    assert [job.node for job in load_under_way(run)] == ["first (127.0.0.1)"]
+    assert "slow-eps8-0 runs on first (127.0.0.1) for " in advcomp("status", run).output
+    lone.add("second")
+    first.stop()
+    assert running.ends() == 0, running.said
+    verdict = (run / "results" / "verdicts.csv").read_text().splitlines()[1]
+    assert verdict.startswith("slow-eps8-0,slow,attack,8,0,6,6,OK,0,")
+    assert "was lost while the job ran" in (run / "referee.log").read_text()
