@@ -34,6 +34,28 @@ def test_the_tournaments_recipes_are_read(name: str) -> None:
     assert read_classifier_recipes(TOURNAMENTS / name / "train.toml").dataset == name
 
 
+def test_the_classifiers_for_attack_networks_are_of_three_sets_half_of_them_robust() -> None:
+    """Targets, validation and held-out share no network, with each other or the tournament."""
+    played = read_classifier_recipes(TOURNAMENTS / "cifar10" / "train.toml").classifier
+    file = TOURNAMENTS / "cifar10" / "attack_network" / "classifiers.toml"
+    found = read_classifier_recipes(file).classifier
+    assert len(found) >= 12
+    assert not found.keys() & played.keys()
+    seeds = [one.seed for one in (*played.values(), *found.values())]
+    assert len(set(seeds)) == len(seeds)
+    sets = {name: name.removesuffix("_robust").split("_")[0] for name in found}
+    assert set(sets.values()) == {"target", "validation", "held"}
+    for each in ("target", "validation", "held"):
+        robust = [found[name].objective.max_epsilon > 0 for name in found if sets[name] == each]
+        assert 2 * sum(robust) == len(robust) >= 2
+    for name, one in found.items():
+        assert name.endswith("_robust") is (one.objective.max_epsilon > 0)
+    kinds = {(one.objective.name, one.objective.max_epsilon) for one in found.values()}
+    assert len(kinds) >= 4
+    assert len({one.architecture for one in found.values()}) >= 6
+    assert len({(one.shift, one.flip) for one in found.values()}) >= 4
+
+
 def test_every_problem_of_a_recipe_is_told(tmp_path: Path) -> None:
     path = tmp_path / "train.toml"
     path.write_text('dataset = "digit"\n[classifier.a]\nseed = 1\nepoch = 3\n')
