@@ -4,6 +4,8 @@
 attack = "vmi_fgsm"        # a key of ATTACKS
 fusion = "logits"          # of several surrogates: logits | probabilities | losses
 batch_size = 8             # images at once; where not given, what the box's memory is good for
+labels = "hard"            # what an untargeted attack leads away from: hard | soft (objectives.py)
+labels_from = "predictor.safetensors"   # beside this file: a classifier that tells the labels
 
 [parameters]               # where they shall not be the paper's
 samples = 10
@@ -19,19 +21,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
+from typing import Annotated, cast
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.players.attack.autopgd import autopgd, autopgd_targets
+from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.objectives import soft_labels
 from advcomp.players.attack.transfer import (
     Loop,
     admix,
     bsr,
+    da_fgsm,
     di_fgsm,
     di_ti_si_mi_fgsm,
     ni_fgsm,
@@ -47,9 +52,10 @@ from advcomp.players.attack.transfer import (
 from advcomp.players.attack.universal import universal
 from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
 from advcomp.players.classifier.weights import read_weights
+from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.tsail import tsail
-from advcomp.rules.toml_fields import one_of
+from advcomp.rules.toml_fields import beside_the_file, one_of
 from advcomp.rules.toml_file import Table, read_toml, where
 from advcomp.rules.toml_parameters import Value, kinds, parameter_problems, unknown_name
 
@@ -62,6 +68,7 @@ ATTACKS: Mapping[str, AttackFunction] = MappingProxyType(
         "i_fgsm": iterative_fgsm,
         "pgd": pgd,
         "mi_fgsm": momentum_iterative_fgsm,
+        "da_fgsm": da_fgsm,
         "ni_fgsm": ni_fgsm,
         "di_fgsm": di_fgsm,
         "ti_fgsm": ti_fgsm,
@@ -127,22 +134,35 @@ class AttackSettings(Table):
     batch_size: int | None = Field(
         default=None, ge=1, description="a number of images, at least 1"
     )
+    labels: LabelKind = Field(default=LabelKind.HARD, strict=False, description=one_of(LabelKind))
+    labels_from: Annotated[Path, AfterValidator(beside_the_file)] | None = Field(
+        default=None, strict=False, description="the path of a classifier's weights"
+    )
     parameters: dict[str, Value] = Field(default={}, description="a table of numbers and words")
     weights: dict[str, float] = Field(default={}, description="a table of weights")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryAttack:
-    """An attack of the library with its settings and surrogates."""
+    """An attack of the library with its settings and surrogates.
+
+    Args:
+        predictor: Tells the labels that nobody gives: the surrogates, or a classifier apart.
+    """
 
     attack: AttackFunction
     surrogates: Ensemble
+    predictor: Ensemble | Classifier
+    labels: LabelKind
     batch_size: int | None = None
 
     def untargeted(self, clean: Tensor, eps: float) -> Tensor:
-        """Away from what the surrogates see in the clean images (N, 3, H, W)."""
-        with torch.no_grad():
-            labels = self.surrogates(clean).argmax(1)
+        """Away from what the predictor sees in the clean images (N, 3, H, W)."""
+        if self.labels is LabelKind.SOFT:
+            labels = soft_labels(self.predictor, clean)
+        else:
+            with torch.no_grad():
+                labels = self.predictor(clean).argmax(1)
         return self.attack(self.surrogates, clean, labels, eps=eps)
 
     def targeted(self, clean: Tensor, targets: Tensor, eps: float) -> Tensor:
@@ -171,7 +191,37 @@ def load_attack(folder: Path) -> LibraryAttack:
     attack = attack_named(settings.attack)
     assert attack is not None
     attack = partial(attack, **settings.parameters, **tensors)
-    return LibraryAttack(attack=attack, surrogates=surrogates, batch_size=settings.batch_size)
+    predictor: Ensemble | Classifier = surrogates
+    if settings.labels_from is not None:
+        predictor = _predictor(settings.labels_from, path, surrogates)
+    return LibraryAttack(
+        attack=attack,
+        surrogates=surrogates,
+        predictor=predictor,
+        labels=settings.labels,
+        batch_size=settings.batch_size,
+    )
+
+
+def _predictor(file: Path, path: Path, surrogates: Ensemble) -> Classifier:
+    """The classifier that tells an attack its labels, by the surrogates' numbers.
+
+    Raises:
+        InvalidConfig: The file holds none, or one of other labels.
+    """
+    predictor = load_classifier(file)
+    surrogate = surrogates.members[0]
+    assert isinstance(surrogate, Classifier)
+    expected, got = (
+        f"{one.label_offset} to {one.label_offset + one.classes - 1}"
+        for one in (surrogate, predictor)
+    )
+    if got != expected:
+        raise InvalidConfig(
+            f"{where(path, ('labels_from',))}: expected a classifier of the surrogates' labels, "
+            f"{expected}; {file.name} has {got}"
+        )
+    return predictor
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -198,6 +248,12 @@ def _problems(
         yield (
             f'{path.with_name(TENSORS)}: expected the tensors of "{settings.attack}": '
             f"{_listed(needed)}; got {_listed(tensors)}"
+        )
+    if settings.labels_from is not None and not settings.labels_from.is_file():
+        yield (
+            f"{where(path, ('labels_from',))}: expected the path of a classifier's weights, seen "
+            f"from this file; none at {settings.labels_from}; lay one over the folder in the "
+            f'tournament file: files."{settings.labels_from.name}" = "..."'
         )
     surrogates = [file.stem for file in path.parent.glob(f"{SURROGATES}.safetensors")]
     for name in settings.weights.keys() - set(surrogates):

@@ -2,9 +2,9 @@
 
 `attack(classifier, clean, labels, *, eps, ...) -> adversarial`. `clean` and `adversarial` are
 float images (N, C, H, W) in [0, 1]; `labels` are the classes (N,) that the attack leads away
-from or, with `targeted=True`, leads to. The loss is summed over the batch and no image sees
-another, so a batch may be split anywhere. Nothing is kept between calls, and the classifier comes
-back as it was.
+from or, with `targeted=True`, leads to; where it leads away they may be soft
+(`attack.objectives`). The loss is summed over the batch and no image sees another, so a batch may
+be split anywhere. Nothing is kept between calls, and the classifier comes back as it was.
 
 This page has the loop and what is built from it directly. An attack that transfers better is the
 same loop with other hooks: `attack.transfer` names them, `attack.input_transforms` and
@@ -46,6 +46,7 @@ def attack_loop(
     step_size: float,
     start: Start | None = None,
     direction: Direction = torch.sign,
+    from_clean: bool = False,
 ) -> Tensor:
     """Follow a gradient for some steps, inside the ball around `clean`.
 
@@ -57,6 +58,7 @@ def attack_loop(
         step_size: Of each.
         start: Hook; the clean image where not given.
         direction: Hook; the gradient's sign where not given.
+        from_clean: Whether a step begins at the clean image, not where the last one ended.
 
     Raises:
         ValueError: `eps` is not on the [0, 1] scale, or `steps` is below 1.
@@ -66,7 +68,8 @@ def attack_loop(
     low, high = ball(clean, eps)
     x = clean.detach() if start is None else torch.clamp(start(clean.detach()), low, high)
     for _ in range(steps):
-        x = torch.add(x, direction(gradient(x)), alpha=step_size).clamp_(low, high)
+        base = clean.detach() if from_clean else x
+        x = torch.add(base, direction(gradient(x)), alpha=step_size).clamp_(low, high)
     return x
 
 
@@ -87,10 +90,11 @@ def iterative_fgsm(
     eps: float,
     steps: int = STEPS,
     step_size: float | None = None,
+    accumulate: bool = False,
     targeted: bool = False,
     transforms: InputTransforms | None = None,
     gradient: GradientHook | None = None,
-    direction: Direction = torch.sign,
+    direction: Direction | None = None,
     start: Start | None = None,
 ) -> Tensor:
     """Small steps along the sign (Kurakin et al. 2017, arXiv 1607.02533, section 2.2; BIM).
@@ -101,10 +105,16 @@ def iterative_fgsm(
         classifier, clean, labels: As above.
         eps: Radius of the ball.
         steps: How many.
-        step_size: Of each; `eps / steps` where not given.
+        step_size: Of each; `eps / steps` where not given, `eps` where accumulated.
+        accumulate: Whether each step leads from the clean image along all gradients so far, not
+            from the last step along the last one (`transfer.da_fgsm` says why).
         targeted: Whether the labels are where to go.
-        transforms, gradient, direction, start: Hooks (`attack.hooks`).
+        transforms, gradient, direction, start: Hooks (`attack.hooks`). Where no direction is
+            given it is the sign: of the gradient or, accumulated, of the sum of all, each over its
+            mean absolute value.
     """
+    if direction is None:
+        direction = Momentum(decay=1.0) if accumulate else torch.sign
     plain = gradient_of(objective(classifier, labels, targeted=targeted), transforms)
     with frozen(classifier):
         return attack_loop(
@@ -112,15 +122,21 @@ def iterative_fgsm(
             clean,
             eps=eps,
             steps=steps,
-            step_size=step_of(eps, steps, step_size),
+            step_size=step_of(eps, steps, step_size, accumulate=accumulate),
             start=start,
             direction=direction,
+            from_clean=accumulate,
         )
 
 
-def step_of(eps: float, steps: int, step_size: float | None) -> float:
-    """The step size where given, otherwise `eps / steps`: the ball's edge at the last step."""
-    return eps / max(steps, 1) if step_size is None else step_size
+def step_of(eps: float, steps: int, step_size: float | None, *, accumulate: bool = False) -> float:
+    """The step size where given, otherwise `eps / steps`: the ball's edge at the last step.
+
+    From the clean image, where steps are accumulated, every step leads to the edge.
+    """
+    if step_size is not None:
+        return step_size
+    return eps if accumulate else eps / max(steps, 1)
 
 
 def pgd(
@@ -131,6 +147,7 @@ def pgd(
     eps: float,
     steps: int = STEPS,
     step_size: float | None = None,
+    accumulate: bool = False,
     restarts: int = 1,
     targeted: bool = False,
     seed: int = 0,
@@ -139,9 +156,10 @@ def pgd(
     """Iterative FGSM from random points of the ball (Madry et al. 2018, arXiv 1706.06083, 2.1).
 
     Args:
-        classifier, clean, labels, eps, steps, targeted: As in `iterative_fgsm`.
+        classifier, clean, labels, eps, steps, accumulate, targeted: As in `iterative_fgsm`.
         step_size: `2.5 * eps / steps` where not given (their section 5), so that every point of
-            the ball can be reached from every other.
+            the ball can be reached from every other; `eps` where accumulated, and then only the
+            first gradient is from the random point.
         restarts: From how many points; of what they lead to, each image keeps what the
             classifier gets most wrong, by its margin.
         seed: The starts depend on it and on the image's pixels alone.
@@ -151,6 +169,8 @@ def pgd(
         raise ValueError(f"expected at least one start; got {restarts}")
     if generator is None:
         generator = image_generators(clean, f"pgd {eps} {seed}", clean.device)
+    if step_size is None and not accumulate:
+        step_size = 2.5 * step_of(eps, steps, None)
     found = (
         iterative_fgsm(
             classifier,
@@ -158,7 +178,8 @@ def pgd(
             labels,
             eps=eps,
             steps=steps,
-            step_size=2.5 * step_of(eps, steps, None) if step_size is None else step_size,
+            step_size=step_size,
+            accumulate=accumulate,
             targeted=targeted,
             start=start,
         )
@@ -229,6 +250,7 @@ def momentum_iterative_fgsm(
     eps: float,
     steps: int = STEPS,
     step_size: float | None = None,
+    accumulate: bool = False,
     decay: float = 1.0,
     nesterov: bool = False,
     targeted: bool = False,
@@ -238,13 +260,14 @@ def momentum_iterative_fgsm(
     """Steps along a velocity (Dong et al. 2018, arXiv 1710.06081, algorithm 1; MI-FGSM).
 
     Args:
-        classifier, clean, labels, eps, steps, step_size, targeted: As in `iterative_fgsm`.
+        classifier, clean, labels, eps, steps, step_size, accumulate, targeted: As in
+            `iterative_fgsm`; accumulated, the velocity leads from the clean image.
         decay: How much of the velocity a step keeps; mu in the paper.
         nesterov: Whether a step's gradient is taken where the velocity alone would lead.
         transforms, gradient: Hooks of the loop.
     """
     velocity = Momentum(decay)
-    step_size = step_of(eps, steps, step_size)
+    step_size = step_of(eps, steps, step_size, accumulate=accumulate)
     hooks = [velocity.lookahead(step_size * decay)] if nesterov else []
     hooks += [gradient] if gradient else []
     return iterative_fgsm(
@@ -254,6 +277,7 @@ def momentum_iterative_fgsm(
         eps=eps,
         steps=steps,
         step_size=step_size,
+        accumulate=accumulate,
         targeted=targeted,
         transforms=transforms,
         gradient=chain(*hooks),

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from support.attack_cases import EPS, images, network
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.attack.transfer import admix, vmi_fgsm
+from advcomp.players.attack.objectives import soft_labels
+from advcomp.players.attack.transfer import admix, da_fgsm, vmi_fgsm
 from advcomp.players.attack_catalogue import ATTACKS, load_attack, settings_of
-from advcomp.players.attacks import momentum_iterative_fgsm
+from advcomp.players.attacks import fgsm, momentum_iterative_fgsm
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 
@@ -55,6 +56,56 @@ def test_an_attack_runs_with_its_parameters_on_all_surrogates(folder: Path) -> N
     assert torch.equal(loaded.untargeted(clean, EPS), expected)
 
 
+@pytest.fixture
+def predictor(folder: Path) -> Classifier:
+    """Another classifier beside the surrogates, whose answers differ from theirs."""
+    torch.manual_seed(3)
+    path = folder / "predictor.safetensors"
+    Classifier("separable_net", 10, label_offset=1).save(path)
+    return load_classifier(path)
+
+
+def test_an_attack_leads_away_from_all_answers_in_proportion_where_labels_are_soft(
+    folder: Path,
+) -> None:
+    loaded = load_attack(write(folder, 'attack = "da_fgsm"\nlabels = "soft"'))
+    clean, ensemble = images(2, 32), Ensemble(members(folder))
+    expected = da_fgsm(ensemble, clean, soft_labels(ensemble, clean), eps=EPS)
+    assert torch.equal(loaded.untargeted(clean, EPS), expected)
+    hard = da_fgsm(ensemble, clean, ensemble(clean).argmax(1), eps=EPS)
+    assert not torch.equal(hard, expected)
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_labels_come_from_a_predictor_where_one_is_named(
+    labels: str, folder: Path, predictor: Classifier
+) -> None:
+    text = f'attack = "fgsm"\nlabels = "{labels}"\nlabels_from = "predictor.safetensors"'
+    loaded = load_attack(write(folder, text))
+    clean, ensemble = images(8, 32), Ensemble(members(folder))
+    answer = predictor(clean)
+    told = answer.softmax(1) if labels == "soft" else answer.argmax(1)
+    assert (answer.argmax(1) != ensemble(clean).argmax(1)).any()
+    assert torch.equal(loaded.untargeted(clean, EPS), fgsm(ensemble, clean, told, eps=EPS))
+    assert len(loaded.surrogates.members) == 2
+    targets = torch.full((8,), 3)
+    expected = fgsm(ensemble, clean, targets - 1, eps=EPS, targeted=True)
+    assert torch.equal(loaded.targeted(clean, targets, EPS), expected)
+
+
+def test_a_predictor_that_is_not_there_or_counts_otherwise_is_told(folder: Path) -> None:
+    text = 'attack = "fgsm"\nlabels_from = "predictor.safetensors"'
+    place = f"{folder / 'attack.toml'}:2: labels_from: expected"
+    (problem,) = problems(folder, text)
+    assert problem.startswith(f"{place} the path of a classifier's weights, seen from this file")
+    assert 'files."predictor.safetensors" = "..."' in problem
+    Classifier("conv_net", 10).save(folder / "predictor.safetensors")
+    assert problems(folder, text) == (
+        f"{place} a classifier of the surrogates' labels, 1 to 10; "
+        "predictor.safetensors has 0 to 9",
+    )
+
+
 def test_target_labels_are_the_surrogates_not_the_classes(folder: Path) -> None:
     loaded = load_attack(write(folder, 'attack = "mi_fgsm"'))
     clean, targets = images(2, 32), torch.tensor([1, 10])
@@ -90,7 +141,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         'attack = "vmi_fgsm"\n[parameters]\nsample = 2\nsteps = "few"\ntransforms = 1\n'
         "[weights]\nsurrogate_3 = 1.0\n",
     )
-    known = "samples, beta, seed, steps, step_size, decay"
+    known = "samples, beta, seed, steps, step_size, accumulate, decay"
     path = folder / "attack.toml"
     assert found == (
         f'{path}:3: [parameters] sample: expected a parameter of "vmi_fgsm": {known}; '
@@ -109,6 +160,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
         ('attack = "fgsm"\n[parameters]\nsteps = 3', 'parameter of "fgsm": it has none'),
         ('attack = "fgsm"\nfusions = "logits"', 'the nearest known one is "fusion"'),
         ('attack = "fgsm"\nfusion = "mean"', "logits, probabilities, losses"),
+        ('attack = "fgsm"\nlabels = "true"', "labels: expected one of hard, soft"),
         ("fusion = 'logits'", "missing; expected one of fgsm"),
         ('attack = "universal"', 'universal": perturbations; got none'),
         ('attack = "admix"', 'admix": pool, pool_labels; got none'),
@@ -131,7 +183,7 @@ def test_a_folder_without_surrogates_says_how_to_lay_one(tmp_path: Path) -> None
 
 
 def test_hooks_are_no_settings_and_the_loops_are() -> None:
-    assert list(settings_of(ATTACKS["i_fgsm"])) == ["steps", "step_size"]
+    assert list(settings_of(ATTACKS["i_fgsm"])) == ["steps", "step_size", "accumulate"]
     assert {"decay", "steps", "step_size"} < settings_of(ATTACKS["bsr"]).keys()
     assert "loss" not in settings_of(ATTACKS["autopgd_dlr"])
     for attack in ATTACKS.values():

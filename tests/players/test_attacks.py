@@ -19,7 +19,7 @@ from support.attack_cases import (
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from advcomp.players.attack.objectives import cross_entropy, margin
+from advcomp.players.attack.objectives import cross_entropy, margin, soft_labels
 from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.image.pixels import project_to_ball, quantise
@@ -114,6 +114,24 @@ def test_targeted_lowers_the_loss_at_the_target_and_untargeted_raises_it(name: s
     away = run(clean, seen, eps=EPS)
     assert (loss(name, classifier, to, targets) < loss(name, classifier, clean, targets)).all()
     assert (loss(name, classifier, away, seen) > loss(name, classifier, clean, seen)).all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_soft_labels_that_leave_no_doubt_are_classes(name: str) -> None:
+    classifier, clean, labels = network().double(), images(3, 32).double(), torch.arange(3)
+    state = torch.get_rng_state()
+    expected = attack(name, classifier, 32)(clean, labels, eps=EPS)
+    torch.set_rng_state(state)
+    certain = nn.functional.one_hot(labels, 10).double()
+    found = attack(name, classifier, 32)(clean, certain, eps=EPS)
+    assert (quantise(found) == quantise(expected)).mean() > 0.999
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETED if name != "universal"])
+def test_soft_labels_are_nowhere_to_go(name: str) -> None:
+    classifier, clean = two_way(), images()
+    with pytest.raises(ValueError, match=r"got soft labels \(4, 5\)"):
+        attack(name, classifier)(clean, soft_labels(classifier, clean), eps=EPS, targeted=True)
 
 
 @pytest.mark.parametrize("name", sorted(UNTARGETED_ONLY))

@@ -25,6 +25,7 @@ FEW: dict[str, float] = {"steps": 4, "samples": 2, "copies": 2, "mixtures": 2, "
 OTHER: dict[str, float] = {
     "steps": 3,
     "step_size": EPS / 3,
+    "accumulate": True,
     "decay": 0.375,
     "nesterov": True,
     "seed": 7,
@@ -76,7 +77,7 @@ def both(name: str, problem: Problem, **settings: Any) -> tuple[Tensor, Tensor]:
     """What an attack finds, and what the slow one does."""
     if name == "admix":
         settings["pool"] = torch.linspace(0, 1, 6 * 3 * 32 * 32).double().view(6, 3, 32, 32)
-        settings["pool_labels"] = (problem.labels + torch.tensor([0, 1, 0, 2, 3, 0])) % 10
+        settings["pool_labels"] = (problem.label + torch.tensor([0, 1, 0, 2, 3, 0])) % 10
     targeted = {} if name in UNTARGETED_ONLY else {"targeted": problem.targeted}
     found = ATTACKS[name](
         problem.classifier,
@@ -133,6 +134,16 @@ def test_all_numbers_together_in_both_directions(
     aimed = replace(problem, labels=labels, eps=problem.eps / 2, targeted=targeted)
     settings = {number: OTHER[number] for number in numbers(name)}
     assert_same(*both(name, aimed, **settings))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_soft_labels_mean_how_likely_an_answer_is_right(name: str, problem: Problem) -> None:
+    """Of two likely classes, in every attack; but `autopgd_targets` takes the likelier."""
+    q = torch.full((1, 10), 0.2 / 8).double()
+    q[0, problem.labels[0]], q[0, (problem.labels[0] + 1) % 10] = 0.45, 0.35
+    settings = quick(name) | ({"accumulate": True} if "accumulate" in numbers(name) else {})
+    soft = replace(problem, labels=q)
+    assert_same(*both(name, soft, **settings))
 
 
 @pytest.mark.parametrize("levels", [7, 8])

@@ -5,7 +5,8 @@ are taken from generators seeded as the hook's are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ View = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is attacked: one image (1, C, H, W), its label or target class (1,), and the budget."""
+    """What is attacked: one image (1, C, H, W), its label or target class (1,), and the budget.
+
+    Labels (1, classes) are soft: -log p(label) is -log sum_c q_c p_c.
+    """
 
     classifier: Classifier
     clean: Tensor
@@ -36,9 +40,18 @@ class Problem:
     def grad(self, x: Tensor, view: View = lambda x: x) -> Tensor:
         """Up the cross-entropy at the label, down where that is the target."""
         x = x.detach().requires_grad_()
-        loss = functional.cross_entropy(self.classifier(view(x)), self.labels)
+        logits = self.classifier(view(x))
+        if self.labels.dim() == 2:
+            loss = -(self.labels * logits.softmax(1)).sum(1).log()[0]
+        else:
+            loss = functional.cross_entropy(logits, self.labels)
         (g,) = torch.autograd.grad(loss, x)
         return -g if self.targeted else g
+
+    @property
+    def label(self) -> int:
+        """The label, or the likeliest."""
+        return int(self.labels.argmax(1) if self.labels.dim() == 2 else self.labels)
 
     def generator(self, purpose: str, seed: int) -> torch.Generator:
         """The image's own, for a purpose."""
@@ -52,6 +65,11 @@ class Problem:
     def gain(self, x: Tensor) -> float:
         """By how much the best other class beats the label, or the target all others."""
         logits: list[float] = self.classifier(x)[0].detach().tolist()
+        if self.labels.dim() == 2:
+            q: list[float] = self.labels[0].tolist()
+            return max(z + log(1 - p) for z, p in zip(logits, q, strict=True)) - max(
+                z + log(p) for z, p in zip(logits, q, strict=True)
+            )
         label = int(self.labels)
         others = max(z for c, z in enumerate(logits) if c != label)
         return logits[label] - others if self.targeted else others - logits[label]
@@ -71,12 +89,47 @@ def fgsm(p: Problem) -> Tensor:
 
 
 def i_fgsm(
-    p: Problem, *, steps: int = 10, step_size: float | None = None, start: Tensor | None = None
+    p: Problem,
+    *,
+    steps: int = 10,
+    step_size: float | None = None,
+    accumulate: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
+    if accumulate:
+        return da_fgsm(p, steps=steps, step_size=step_size, start=start)
     alpha = p.eps / steps if step_size is None else step_size
     x = p.clean if start is None else p.within(start)
     for _ in range(steps):
         x = p.within(x + alpha * p.grad(x).sign())
+    return x
+
+
+def da_fgsm(
+    p: Problem,
+    *,
+    steps: int = 2,
+    step_size: float | None = None,
+    start: Tensor | None = None,
+    decay: float = 1.0,
+    gradient: Callable[[Tensor, Tensor], Tensor] | None = None,
+    nesterov: bool = False,
+) -> Tensor:
+    """All gradients so far from a list, summed anew for every step, each as often as is left."""
+    alpha = p.eps if step_size is None else step_size
+    x = p.clean if start is None else p.within(start)
+    found: list[Tensor] = []
+
+    def velocity() -> Tensor:
+        return sum(
+            (decay**age * g for age, g in enumerate(reversed(found))), torch.zeros_like(p.clean)
+        )
+
+    for _ in range(steps):
+        ahead = x + alpha * decay * velocity() if nesterov else x
+        g = p.grad(ahead) if gradient is None else gradient(x, ahead)
+        found.append(g / g.abs().mean())
+        x = p.within(p.clean + alpha * velocity().sign())
     return x
 
 
@@ -85,13 +138,17 @@ def pgd(
     *,
     steps: int = 10,
     step_size: float | None = None,
+    accumulate: bool = False,
     restarts: int = 1,
     seed: int = 0,
 ) -> Tensor:
-    alpha = 2.5 * p.eps / steps if step_size is None else step_size
+    alpha = 2.5 * p.eps / steps if step_size is None and not accumulate else step_size
     own = p.generator("pgd", seed)
     starts = [p.clean + uniform(p.clean, own, p.eps) for _ in range(restarts)]
-    found = [i_fgsm(p, steps=steps, step_size=alpha, start=start) for start in starts]
+    found = [
+        i_fgsm(p, steps=steps, step_size=alpha, accumulate=accumulate, start=start)
+        for start in starts
+    ]
     return max(found, key=p.gain)
 
 
@@ -103,8 +160,13 @@ def with_momentum(
     step_size: float | None = None,
     decay: float = 1.0,
     nesterov: bool = False,
+    accumulate: bool = False,
 ) -> Tensor:
     """MI-FGSM, given the gradient from the point of a step and from where it looks ahead to."""
+    if accumulate:
+        return da_fgsm(
+            p, steps=steps, step_size=step_size, decay=decay, gradient=gradient, nesterov=nesterov
+        )
     alpha = p.eps / steps if step_size is None else step_size
     x, velocity = p.clean, torch.zeros_like(p.clean)
     for _ in range(steps):
@@ -196,7 +258,7 @@ def admix(
     **loop: Any,
 ) -> Tensor:
     own = p.generator("admixed", seed)
-    others = [i for i, label in enumerate(pool_labels.tolist()) if label != int(p.labels)]
+    others = [i for i, label in enumerate(pool_labels.tolist()) if label != p.label]
 
     def mixed(x: Tensor) -> Tensor:
         scores = torch.empty(len(pool)).to(x).uniform_(0, 1, generator=own).tolist()
@@ -276,10 +338,11 @@ def pgn(
     seed: int = 0,
     steps: int = 10,
     step_size: float | None = None,
+    accumulate: bool = False,
     **loop: Any,
 ) -> Tensor:
     own = p.generator("flat_maximum", seed)
-    alpha = p.eps / steps if step_size is None else step_size
+    alpha = p.eps / (1 if accumulate else steps) if step_size is None else step_size
 
     def mixed(x: Tensor) -> Tensor:
         near = x + uniform(x, own, reach * p.eps)
@@ -289,7 +352,7 @@ def pgn(
     def flattened(x: Tensor, _: Tensor) -> Tensor:
         return mean(mixed(x) for _ in range(samples))
 
-    return with_momentum(p, flattened, steps=steps, step_size=alpha, **loop)
+    return with_momentum(p, flattened, steps=steps, step_size=alpha, accumulate=accumulate, **loop)
 
 
 def bsr(
@@ -385,23 +448,27 @@ def autopgd(
 
 
 def autopgd_ce(p: Problem, **settings: Any) -> Tensor:
+    if p.labels.dim() == 2:
+        return autopgd(p, lambda z: -(p.labels[0] * z.softmax(0)).sum().log(), **settings)
     return autopgd(p, lambda z: functional.cross_entropy(z, p.labels[0]), **settings)
 
 
 def autopgd_dlr(p: Problem, **settings: Any) -> Tensor:
-    label = int(p.labels)
-
     def ratio(z: Tensor) -> Tensor:
         first, _, third = z.sort(descending=True).values[:3]
-        others = torch.cat([z[:label], z[label + 1 :]])
-        value: Tensor = -(z[label] - others.max()) / (first - third + NEVER_ZERO)
+        if p.labels.dim() == 2:
+            own, other = (z + q.log() for q in (p.labels[0], 1 - p.labels[0]))
+            gap = own.max() - other.max()
+        else:
+            gap = z[p.label] - torch.cat([z[: p.label], z[p.label + 1 :]]).max()
+        value: Tensor = -gap / (first - third + NEVER_ZERO)
         return value
 
     return autopgd(p, ratio, **settings)
 
 
 def autopgd_targets(p: Problem, *, steps: int = 100, targets: int = 9, seed: int = 0) -> Tensor:
-    own, label, visited = p.generator("autopgd", seed), int(p.labels), []
+    own, label, visited = p.generator("autopgd", seed), p.label, []
     order = p.classifier(p.clean)[0].argsort(descending=True).tolist()
     for target in [c for c in order if c != label][:targets]:
 
@@ -412,13 +479,13 @@ def autopgd_targets(p: Problem, *, steps: int = 100, targets: int = 9, seed: int
             return value
 
         visited += autopgd_run(p, ratio, steps, checkpoints(steps), own)
-    return max(visited, key=p.gain)
+    return max(visited, key=replace(p, labels=torch.tensor([label])).gain)
 
 
 SLOW: Mapping[str, Callable[..., Tensor]] = {
     reference.__name__: reference
     for reference in (
-        *(fgsm, i_fgsm, pgd, mi_fgsm, ni_fgsm, di_fgsm, ti_fgsm, si_fgsm, si_ni_fgsm),
+        *(fgsm, i_fgsm, pgd, mi_fgsm, da_fgsm, ni_fgsm, di_fgsm, ti_fgsm, si_fgsm, si_ni_fgsm),
         *(di_ti_si_mi_fgsm, admix, vmi_fgsm, vni_fgsm, pi_fgsm, ssa, pgn, bsr, tsail),
         *(autopgd_ce, autopgd_dlr, autopgd_targets),
     )

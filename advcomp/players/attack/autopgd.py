@@ -10,7 +10,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from advcomp.players.attack.objectives import Loss, cross_entropy, leaf, loss_and_logits, margin
+from advcomp.players.attack.objectives import (
+    Loss,
+    cross_entropy,
+    direction_of,
+    leaf,
+    likeliest,
+    loss_and_logits,
+    margin,
+)
 from advcomp.players.classifier.frozen import Model, frozen
 from advcomp.players.image.pixels import ball
 from advcomp.players.image.randomness import image_generators, uniform_like
@@ -113,7 +121,8 @@ def autopgd_targets(
 ) -> Tensor:
     """AutoPGD with the targeted DLR towards each of the likeliest other classes (APGD-T).
 
-    Strongest of the white-box checks, and `targets` times as dear as one run.
+    Strongest of the white-box checks, and `targets` times as dear as one run. Of soft labels it
+    takes the likeliest.
 
     Raises:
         ValueError: `targeted`, since it leads away from the labels by every way there is; or
@@ -121,12 +130,13 @@ def autopgd_targets(
     """
     if targeted:
         raise ValueError("autopgd_targets has no targeted form; use autopgd with targeted=True")
+    labels = likeliest(labels)
     search = _Search(classifier, clean, labels, eps=eps, seed=seed, targeted=False)
     with torch.no_grad(), frozen(classifier):
         logits = classifier(clean)
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    likeliest = others.argsort(1, descending=True)[:, : min(targets, logits.shape[1] - 1)]
-    for target in likeliest.unbind(1):
+    nearest = others.argsort(1, descending=True)[:, : min(targets, logits.shape[1] - 1)]
+    for target in nearest.unbind(1):
         search.go(targeted_difference_of_logits_ratio(target), _positive(steps, "step"))
     return search.best
 
@@ -151,7 +161,7 @@ class _Search:
         targeted: bool,
     ) -> None:
         self.classifier, self.clean, self.labels, self.eps = classifier, clean, labels, eps
-        self.towards = -1 if targeted else 1
+        self.towards = direction_of(labels, targeted=targeted)
         self.low, self.high = ball(clean, eps)
         self.generators = image_generators(clean, f"autopgd {eps} {seed}", clean.device)
         self.best = clean.detach()

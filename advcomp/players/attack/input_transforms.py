@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from advcomp.players.attack.hooks import InputTransform, InputTransforms
+from advcomp.players.attack.objectives import likeliest
 from advcomp.players.image.randomness import image_generators, normal_like, uniform_like
 from advcomp.players.image.resizing import resize_pad_and_restore
 
@@ -75,7 +76,8 @@ def admixed(
 
     Args:
         clean: The images that will be attacked; the randomness is seeded from them.
-        labels: Their classes, or the target classes (N,): images of these are not mixed in.
+        labels: Their classes, or the target classes (N,): images of these are not mixed in; of
+            soft labels, the likeliest.
         eps: The budget, which seeds the randomness too.
         pool: Images (M, C, H, W) to mix in.
         pool_labels: Their classes (M,).
@@ -86,7 +88,8 @@ def admixed(
     Raises:
         ValueError: The pool does not fit the images, or has no other class for one of them.
     """
-    other = pool_labels.to(labels) != labels.unsqueeze(1)
+    own = likeliest(labels)
+    other = pool_labels.to(own) != own.unsqueeze(1)
     if pool.shape[1:] != clean.shape[1:] or len(pool_labels) != len(pool):
         raise ValueError(
             f"pool: expected images {tuple(clean.shape[1:])} and a label for each; "

@@ -1,4 +1,11 @@
-"""What an attack maximises: losses that keep a gradient, and the gradient itself."""
+"""What an attack maximises: losses that keep a gradient, and the gradient itself.
+
+Labels are classes (N,), or *soft*: the probability q of each class (N, classes), for an attack
+that is not told the right one. Losses see soft labels through p(label) = sum_c q_c p_c, how likely
+it is that an answer drawn from the classifier is the label: raising the cross-entropy then lowers
+the accuracy that is to be expected, also where the likeliest label is wrong. All of q on one class
+is that class. Source: this project's measurements (docs/attack-network.md).
+"""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -10,7 +17,7 @@ from torch.nn import functional
 from advcomp.players.classifier.frozen import Model
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (N, classes) and labels (N,) to the loss of every image, (N,)."""
+"""Logits (N, classes) and labels to the loss of every image, (N,)."""
 
 Objective = Callable[[Tensor], Tensor]
 """Images to the scalar that an attack maximises."""
@@ -43,19 +50,47 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     There the loss is 0 and its gradient is lost. Cross-entropy is softplus of the margin
     log sum_{j != label} exp z_j - z_label, so the margin's gradient points the same way.
     """
-    loss = functional.cross_entropy(logits, labels, reduction="none")
-    index = labels.unsqueeze(1)
-    others = logits.scatter(1, index, -torch.inf).logsumexp(1)
-    surplus = others - logits.gather(1, index).squeeze(1)
+    others, own = _sides(logits, labels)
+    if is_soft(labels):
+        loss = logits.logsumexp(1) - own.logsumexp(1)
+    else:
+        loss = functional.cross_entropy(logits, labels, reduction="none")
+    surplus = others.logsumexp(1) - own.logsumexp(1)
     # Scaled to the size that the gradient has just before it vanishes.
     return torch.where(loss > 0, loss, surplus * _SATURATED)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the best other class beats the label, (N,): above 0 is misclassified."""
+    """By how much the best other class beats the label, (N,): above 0 is misclassified.
+
+    With soft labels, max_c (z_c + log(1 - q_c)) - max_c (z_c + log q_c).
+    """
+    others, own = _sides(logits, labels)
+    return others.amax(1) - own.amax(1)
+
+
+def _sides(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of what is not the label, and of what is; each class in its share of both."""
+    if is_soft(labels):
+        return logits + (1 - labels).log(), logits + labels.log()
     index = labels.unsqueeze(1)
-    others = logits.scatter(1, index, -torch.inf).amax(1)
-    return others - logits.gather(1, index).squeeze(1)
+    return logits.scatter(1, index, -torch.inf), logits.gather(1, index)
+
+
+def is_soft(labels: Tensor) -> bool:
+    """Whether labels are probabilities (N, classes), not classes (N,)."""
+    return labels.is_floating_point()
+
+
+def likeliest(labels: Tensor) -> Tensor:
+    """Classes (N,), also of soft labels."""
+    return labels.argmax(1) if is_soft(labels) else labels
+
+
+@torch.no_grad()
+def soft_labels(classifier: Model, clean: Tensor) -> Tensor:
+    """A classifier's own answer as soft labels (N, classes), for clean images."""
+    return classifier(clean).softmax(1)
 
 
 def objective(
@@ -64,13 +99,30 @@ def objective(
     """What an attack maximises: the loss at `labels`, or minus the loss at them where targeted.
 
     Summed over the batch: the gradient of an image does not depend on its neighbours.
+
+    Raises:
+        ValueError: Targeted with soft labels: there is one class to go to.
     """
-    towards = -1 if targeted else 1
+    towards = direction_of(labels, targeted=targeted)
 
     def summed(x: Tensor) -> Tensor:
         return towards * loss_and_logits(classifier, x, labels, loss)[0].sum()
 
     return summed
+
+
+def direction_of(labels: Tensor, *, targeted: bool) -> int:
+    """1 for away from the labels, -1 where targeted.
+
+    Raises:
+        ValueError: Targeted with soft labels.
+    """
+    if targeted and is_soft(labels):
+        raise ValueError(
+            f"labels: expected target classes (N,); got soft labels {tuple(labels.shape)}, which "
+            "an attack only leads away from"
+        )
+    return -1 if targeted else 1
 
 
 def input_gradient(objective: Objective, x: Tensor) -> Tensor:
