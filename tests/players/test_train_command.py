@@ -276,3 +276,23 @@ def test_the_committed_weights_are_those_of_the_recipe() -> None:
         classifier = load_classifier(files[name])
         assert classifier.architecture == one.architecture
         assert accuracy(classifier, images, labels) > 0.94
+
+
+def test_images_that_are_held_back_train_no_classifier(recipe: Path) -> None:
+    """The last of the training part: what is trained without them is what is trained there."""
+    images = training_images(ImageSource.DIGITS)
+    few = RECIPE.replace("epochs = 3", "training_steps = 3")
+    recipe.write_text(few.replace("evaluation", f"held_back = {len(images)}\nevaluation"))
+    assert f"expected fewer than the images, {len(images)}; got" in ran(str(recipe)).stderr
+    recipe.write_text(few.replace("evaluation", "held_back = 1000\nevaluation"))
+    assert ran(str(recipe), "--device", "cpu").exit_code == 0
+    one, folder = read_classifier_recipes(recipe).classifier["grouped"], recipe.parent
+    expected = train_classifier(one, images.part(slice(-1000)), folder=folder / "few")
+    others = train_classifier(one, images, folder=folder / "all")
+    assert expected is not None
+    assert others is not None
+    for name, value in tensors(folder).items():
+        assert torch.equal(value, expected.state_dict()[name])
+    assert not torch.equal(next(others.parameters()), next(expected.parameters()))
+    recipe.write_text(few)
+    assert "expected a checkpoint of this recipe; other values of images" in ran(str(recipe)).stderr

@@ -104,6 +104,11 @@ class ClassifierRecipes(Table):
     stored: Literal["float32", "float16"] = Field(
         default="float32", description='"float32" or "float16": how weights are stored'
     )
+    held_back: int = Field(
+        default=0,
+        ge=0,
+        description="how many images, the last of the training part, train no classifier",
+    )
     evaluation: ClassifierEvaluation = Field(description="a table with max_epsilon")
     defaults: FitRecipe = Field(
         default=FitRecipe(), description="a table of what classifiers share"

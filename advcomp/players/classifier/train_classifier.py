@@ -122,6 +122,11 @@ def train_classifiers(
         images, held_out = evaluation_split(
             recipe.dataset, order.source, recipe.evaluation.held_out
         )
+        if recipe.held_back >= len(images):
+            raise InvalidConfig(
+                f"held_back: expected fewer than the images, {len(images)}; got {recipe.held_back}"
+            )
+        images = images.part(slice(len(images) - recipe.held_back))
         shown = observer if ranks.is_first else SilentObserver()
         for name in [] if order.evaluate else names:
             if not _train_one(recipe, name, images, order, ranks, shown):

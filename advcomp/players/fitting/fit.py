@@ -151,7 +151,7 @@ def fit(
     run = TrainingRun(task, recipe.plan(len(images)), ranks)
     origin = Origin(
         name=name,
-        identity=identity_of(recipe, FREE),
+        identity={**identity_of(recipe, FREE), "images": str(len(images))},
         recipe=recipe.model_dump_json(),
         trained={},
     )
