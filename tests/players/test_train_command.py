@@ -295,4 +295,6 @@ def test_images_that_are_held_back_train_no_classifier(recipe: Path) -> None:
         assert torch.equal(value, expected.state_dict()[name])
     assert not torch.equal(next(others.parameters()), next(expected.parameters()))
     recipe.write_text(few)
-    assert "expected a checkpoint of this recipe; other values of images" in ran(str(recipe)).stderr
+    assert (
+        "expected a checkpoint of this recipe; other values of images" in ran(str(recipe)).stderr
+    )
