@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 from support.engines import failure_before_engines, shared_engines
+from support.leftovers import unmount_leftovers
 from support.parts import LONG, PARTS, needs_engines, part_of, rank_of
 
 from advcomp.errors import SandboxUnavailable
@@ -140,6 +141,12 @@ def pytest_configure() -> None:
         raise pytest.UsageError(
             f"ADVCOMP_REQUIRE: expected some of {', '.join(OBSTACLES)}; got {', '.join(unknown)}"
         )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Once, before workers begin; only root could have mounted anything."""
+    if os.geteuid() == 0 and not hasattr(session.config, "workerinput"):
+        unmount_leftovers()
 
 
 @pytest.fixture(scope="session")

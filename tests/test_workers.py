@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.leftovers import unmount_leftovers
 from support.parts import group_of
 
 ROOT = Path(__file__).parent.parent
@@ -44,3 +45,18 @@ def test_a_module_stays_with_one_worker_and_two_have_work() -> None:
     ran = set(re.findall(r"\[(gw\d)\].* PASSED (\S+\.py)::", done.stdout))
     assert sorted(module for _, module in ran) == modules
     assert len({worker for worker, _ in ran}) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts anything")
+def test_mounts_of_a_dead_session_are_let_go_and_those_of_others_stay(tmp_path: Path) -> None:
+    left = []
+    for session, lock in {"dead": "0", "gone": None, "alive": str(os.getpid())}.items():
+        place = tmp_path / session / "a_test0" / "disk"
+        place.mkdir(parents=True)
+        if lock is not None:
+            (tmp_path / session / ".lock").write_text(lock)
+        subprocess.run(["mount", "-t", "tmpfs", "small", str(place)], check=True)
+        left.append(place)
+    assert unmount_leftovers(tmp_path) == [left[1], left[0]]
+    assert [place.is_mount() for place in left] == [False, False, True]
+    subprocess.run(["umount", str(left[2])], check=True)

@@ -47,6 +47,8 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.address = f"unix://{folder}/socket"
         self._command = [
+            # One that was restarted leaves its data mounted: in a namespace that ends with it.
+            *("unshare", "--mount"),
             *("dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"),
             *("--pidfile", f"{folder}/pid", "--host", self.address),
             *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
