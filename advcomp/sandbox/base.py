@@ -248,6 +248,8 @@ class Sandbox(Protocol):
     def shared(self, images: Sequence[str]) -> AbstractContextManager[Sequence[SharedTree]]:
         """What boxes read that other boxes read, too; readable as long as the context is open.
 
+        What they read most comes first.
+
         Args:
             images: IDs of the container images that boxes will be made of.
 

@@ -155,10 +155,10 @@ def main(backend: str, wall: str) -> None:
         fcntl.flock(turn, fcntl.LOCK_EX)
         trees = trees_of(shared)
         assert len(trees) == (1 if image is None else 2), shared
-        SteadyCache(trees, 0).close()
+        SteadyCache(trees, 0, 0).close()
         cache = None
         if room is not None:
-            cache = held.enter_context(SteadyCache(trees, room, locked=wall != "held"))
+            cache = held.enter_context(SteadyCache(trees, room, 0 if wall == "held" else room))
         run(sandbox, image, WRITER, message)
         if cache is not None:
             cache.restore()

@@ -132,7 +132,7 @@ def labels_of(contest: Contest, file: Path, out: str) -> set[int]:
     library = Path("/", page_cache_trial.LIBRARY)
     turn = os.open(library, os.O_RDONLY)
     fcntl.flock(turn, fcntl.LOCK_EX)
-    SteadyCache([SharedTree(path=library)], 0).close()
+    SteadyCache([SharedTree(path=library)], 0, 0).close()
     contest.run(file, out=contest.folder / out, jobs=1)
     os.close(turn)
     state, store = load_state(contest.folder / out), Store(contest.folder / out)

@@ -1,10 +1,12 @@
 """When runs may begin, and when the page cache is restored for them."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from support.contest import CONSTANT, COPY, Contest, write_greys
@@ -13,6 +15,7 @@ from advcomp.errors import SandboxError
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import Sandbox, SharedTree
 from advcomp.sandbox.box.shown import HostView
+from advcomp.sandbox.cache import keeper
 from advcomp.sandbox.cache.steady import CacheState, SteadyCache
 from advcomp.tournament.job.steadiness import SWITCH, Gate
 from advcomp.tournament.outcome.status import remarks
@@ -38,35 +41,50 @@ class CountingCache(SteadyCache):
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> SharedTree:
-    (tmp_path / "folder").mkdir()
-    for name, size in (("small", 5000), ("folder/large", 1 << 20), ("empty", 0)):
-        (tmp_path / name).write_bytes(bytes(size))
-    (tmp_path / "link").symlink_to("/etc/passwd")
-    (tmp_path / "second-name").hardlink_to(tmp_path / "small")
-    return SharedTree(path=tmp_path)
+def tree() -> Iterator[SharedTree]:
+    """On a disk, where /tmp may be in memory alone."""
+    with TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        (folder / "folder").mkdir()
+        for name, size in (("small", 5000), ("folder/large", 1 << 20), ("empty", 0)):
+            (folder / name).write_bytes(bytes(size))
+        (folder / "link").symlink_to("/etc/passwd")
+        (folder / "second-name").hardlink_to(folder / "small")
+        yield SharedTree(path=folder)
 
 
 @pytest.fixture
 def dropping(tree: SharedTree) -> Iterator[CountingCache]:
-    with CountingCache([tree], 1 << 16) as cache:
+    with CountingCache([tree], 1 << 16, 1 << 16) as cache:
         yield cache
 
 
 def test_what_has_room_is_held_smallest_first_and_each_file_once(tree: SharedTree) -> None:
-    with SteadyCache([tree], 1 << 16, locked=False) as cache:
+    with SteadyCache([tree], 1 << 16, 0) as cache:
         assert cache.kept == {"held": 5000, "files": 1, "locked": False, "left": 1 << 20}
         assert (cache.state, cache.needs_quiet) == (CacheState.RESTORED, True)
-    with SteadyCache([tree], 1 << 30, locked=False) as cache:
+    with SteadyCache([tree], 1 << 30, 0) as cache:
         assert cache.kept == {"held": 5000 + (1 << 20), "files": 2, "locked": False, "left": 0}
         assert (cache.state, cache.needs_quiet) == (CacheState.HELD, False)
     covered = SharedTree(path=tree.path, without=frozenset([str(tree.path / "folder")]))
-    with SteadyCache([covered], 1 << 30, locked=False) as cache:
+    with SteadyCache([covered], 1 << 30, 0) as cache:
         assert cache.kept["held"] == 5000
 
 
+def test_large_files_come_in_the_order_of_the_trees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LARGE_BYTES", 10)
+    for name, size in (("a/2", 2), ("a/30", 30), ("b/20", 20), ("b/1", 1), ("b/40", 40)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    trees = [keeper.Tree(path=str(tmp_path / name), without=[]) for name in "ab"]
+    found = [size for _, size in keeper.shared_files(trees)]
+    assert found == [1, 2, 30, 20, 40]
+
+
 def test_nothing_of_the_keeper_is_left(tree: SharedTree) -> None:
-    with SteadyCache([tree], 1 << 30, locked=False) as cache:
+    with SteadyCache([tree], 1 << 30, 0) as cache:
         pid = cache._process.pid
         held = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         assert len(held) == 1
@@ -92,7 +110,9 @@ def test_the_state_is_restored_for_a_stage_and_between_runs_of_a_team(
         assert dropping.restored == 3
 
 
-def test_what_must_be_dropped_waits_until_no_run_is_under_way(dropping: CountingCache) -> None:
+def test_what_must_be_dropped_waits_until_no_run_is_under_way(
+    tree: SharedTree, dropping: CountingCache
+) -> None:
     gate, began = Gate(dropping), threading.Event()
 
     def second_run_of_red() -> None:
@@ -100,6 +120,8 @@ def test_what_must_be_dropped_waits_until_no_run_is_under_way(dropping: Counting
             began.set()
 
     with gate.run_of(RED), gate.run_of(BLUE):
+        (tree.path / "folder" / "large").read_bytes()
+        assert dropping.is_changed
         thread = threading.Thread(target=second_run_of_red)
         thread.start()
         assert not began.wait(0.2)
@@ -107,10 +129,34 @@ def test_what_must_be_dropped_waits_until_no_run_is_under_way(dropping: Counting
     assert began.wait(WAIT_S)
     thread.join()
     assert dropping.restored == 2
+    assert not dropping.is_changed
+
+
+def test_nobody_waits_where_nothing_was_read_of_what_is_dropped(
+    tree: SharedTree, dropping: CountingCache
+) -> None:
+    gate = Gate(dropping)
+    with gate.run_of(RED), gate.run_of(BLUE):
+        (tree.path / "small").read_bytes()
+        with gate.run_of(RED_TOO):
+            assert dropping.restored == 1
+    with gate.run_of(RED):
+        assert dropping.restored == 2
+
+
+def test_whether_others_files_were_read_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells nobody but who could write a file what of it is in memory."""
+    own = tmp_path / "own"
+    own.write_bytes(b"x")
+    assert keeper.in_memory([(str(own), 1)]) == [b"\1"]
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert keeper.in_memory([("/etc/passwd", 1)]) == [None]
 
 
 def test_what_is_held_is_read_in_again_beside_other_runs(tree: SharedTree) -> None:
-    with CountingCache([tree], 1 << 30, locked=False) as cache:
+    with CountingCache([tree], 1 << 30, 0) as cache:
         gate = Gate(cache)
         with gate.run_of(RED), gate.run_of(BLUE), gate.run_of(RED_TOO):
             assert cache.restored == 2

@@ -56,8 +56,9 @@ class HostView:
 
     @property
     def shared(self) -> tuple[SharedTree, ...]:
-        """All that boxes read of the host, as others do."""
-        return tuple(SharedTree(path=tree.resolve()) for tree in self.trees.values())
+        """All that boxes read of the host, as others do; the interpreter and packages first."""
+        trees = sorted(self.trees.items(), key=lambda tree: tree[0] in SYSTEM_TREES)
+        return tuple(SharedTree(path=tree.resolve()) for _, tree in trees)
 
     def conflicts(self, taken: Iterable[str]) -> list[str]:
         """What of it lies in folders that a box needs for itself."""

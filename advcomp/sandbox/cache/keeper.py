@@ -2,24 +2,30 @@
 
 Run by path (`steady.py`), on the interpreter that advcomp runs on, with the standard library only.
 It is told once, by a line of JSON on standard input, which trees boxes share and how much memory
-there is to keep of them; later, by a line `restore`, to make the state again. Each time it answers
-with a line of JSON. When standard input ends (its harness closed it, or is dead, however it died)
-it exits, and with it all that it holds.
+there is to keep of them; later, by a line `look`, to say whether the state has changed, or by
+`restore`, to make it again, when no box runs. Each time it reads in again what it maps and lacks,
+and answers with a line of JSON. When standard input ends (its harness closed it, or is dead,
+however it died) it exits, and with it all that it holds.
 
 Theory of operation. A page of a file that boxes share is in memory or is not, and how long it
 takes to read tells which: what one run reads, and so brings in, a later one can see. So
 
-* small files first, as many as there is room for, are read and *mapped*, as a whole, and locked
-  where this process may (`mlock`: root, or who has the limit). A mapped page is not dropped by
+* as many files as there is room for are read and *mapped*, as a whole, and locked where this
+  process may (`mlock`: root, or who has the limit). A mapped page is not dropped by
   POSIX_FADV_DONTNEED nor paged out by another process that maps it, a locked one not even where
   memory is short. A mapping holds the file's inode and its name in the kernel's tables, too.
-* What is left (the largest files, few of them) is dropped from memory, when no box runs.
+* More are mapped and not locked, where there is room for them as long as boxes leave it.
+* What is left is dropped from memory, when no box runs; if a box has read any of it.
+
+Small files come first, of which there are many; then large ones, in the order of the trees: what
+boxes read anyway should not be left, since each would wait for the disk again.
 
 A process may have so many mappings (vm.max_map_count): more files are held by more processes.
 """
 
 import ctypes
 import errno
+import gc
 import json
 import os
 import resource
@@ -32,6 +38,12 @@ MADV_POPULATE_READ = 22
 MAP_FAILED = ctypes.c_void_p(-1).value
 MAPPINGS_OF_PYTHON = 2000
 PAGE = 4096
+LARGE_BYTES = 1 << 20
+LOOKED_INTO = 10_000
+"""So many files that are left are looked into; more take as long as to drop them."""
+
+File = tuple[str, int]
+"""Path and size."""
 
 
 class Tree(TypedDict):
@@ -44,12 +56,13 @@ class Tree(TypedDict):
 class Order(TypedDict):
     """What is to be kept.
 
-    `room` is in bytes. `locked`: whether to try to lock.
+    As many bytes as there is `room` are mapped, and of them as many locked as there is
+    `room_to_lock`.
     """
 
     trees: list[Tree]
     room: int
-    locked: bool
+    room_to_lock: int
 
 
 class Kept(TypedDict):
@@ -64,54 +77,68 @@ class Kept(TypedDict):
     left: int
 
 
+class Looked(TypedDict):
+    """Whether anything that is left has `changed` since it was dropped, or that is not known."""
+
+    changed: bool
+
+
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
 libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
 def main() -> None:
-    """Carry out one order, then restore as often as asked."""
+    """Carry out one order, then look and restore as often as asked."""
     order: Order = json.loads(sys.stdin.buffer.readline())
-    files = sorted(shared_files(order["trees"]), key=lambda file: (file[1], file[0]))
-    held, left = divided(files, order["room"])
-    if order["locked"]:
-        unlimit_locking()
-    holders = [Holder(part, locked=order["locked"]) for part in parts(held)]
+    gc.disable()  # there is no garbage among hundreds of thousands of names
+    mapped, left = divided(shared_files(order["trees"]), order["room"])
+    to_lock, to_hold = divided(mapped, order["room_to_lock"])
+    unlimit_locking()
+    holders = [Holder(part, locked=True) for part in parts(to_lock)]
+    holders += [Holder(part, locked=False) for part in parts(to_hold)]
     answers = [holder.answer() for holder in holders]
     drop(left, written_back=True)
+    restored = in_memory(left)  # what others than boxes map stays
     kept = Kept(
-        held=sum(size for _, size in held),
-        files=len(held),
-        locked=all(answers) and order["locked"],
+        held=sum(size for _, size in mapped),
+        files=len(mapped),
+        locked=all(answers),
         left=sum(size for _, size in left),
     )
     say(kept)
-    while sys.stdin.buffer.readline() == b"restore\n":
+    while asked := sys.stdin.buffer.readline():
         for holder in holders:
             holder.ask()
         for holder in holders:
             holder.answer()
+        if asked == b"look\n":
+            say(Looked(changed=None in restored or in_memory(left) != restored))
+            continue
         drop(left)
+        restored = in_memory(left)
         say(kept)
 
 
-def say(kept: Kept) -> None:
+def say(answer: Kept | Looked) -> None:
     """Answer with a line."""
-    sys.stdout.write(json.dumps(kept) + "\n")
+    sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-def shared_files(trees: Sequence[Tree]) -> Iterator[tuple[str, int]]:
-    """Every regular file with content and its size, one name for each inode."""
-    seen: set[tuple[int, int]] = set()
-    for tree in trees:
-        without = set(tree["without"])
-        for path, status in walk(tree["path"], without):
-            if status.st_size and (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                yield path, status.st_size
+def shared_files(trees: Sequence[Tree]) -> list[File]:
+    """Every regular file with content, one name for each inode; what is best kept comes first."""
+    found: dict[tuple[int, int], tuple[int, int, str]] = {}
+    for place, tree in enumerate(trees, start=1):
+        for path, status in walk(tree["path"], set(tree["without"])):
+            if status.st_size:
+                rank = place if status.st_size > LARGE_BYTES else 0
+                found.setdefault((status.st_dev, status.st_ino), (rank, status.st_size, path))
+    return [(path, size) for _, size, path in sorted(found.values())]
 
 
 def walk(top: str, without: set[str]) -> Iterator[tuple[str, os.stat_result]]:
@@ -138,10 +165,8 @@ def walk(top: str, without: set[str]) -> Iterator[tuple[str, os.stat_result]]:
                     continue
 
 
-def divided(
-    files: Sequence[tuple[str, int]], room: int
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """What there is room for, smallest first, and the rest."""
+def divided(files: Sequence[File], room: int) -> tuple[list[File], list[File]]:
+    """The first files that there is room for, and the rest."""
     used = 0
     for count, (_, size) in enumerate(files):
         used += -(-size // PAGE) * PAGE
@@ -150,7 +175,7 @@ def divided(
     return list(files), []
 
 
-def parts(files: Sequence[tuple[str, int]]) -> Iterator[Sequence[tuple[str, int]]]:
+def parts(files: Sequence[File]) -> Iterator[Sequence[File]]:
     """As many files at a time as one process may map."""
     with open("/proc/sys/vm/max_map_count") as file:  # noqa: PTH123 - pathlib is slow to import
         most = int(file.read()) - MAPPINGS_OF_PYTHON
@@ -166,7 +191,7 @@ class Holder:
         locked: Whether to lock them.
     """
 
-    def __init__(self, files: Sequence[tuple[str, int]], *, locked: bool) -> None:
+    def __init__(self, files: Sequence[File], *, locked: bool) -> None:
         orders, self._orders = os.pipe()
         self._answers, answers = os.pipe()
         if os.fork() == 0:
@@ -196,7 +221,7 @@ class Holder:
         return answer == b"1"
 
 
-def hold(files: Sequence[tuple[str, int]], orders: int, answers: int, *, locked: bool) -> None:
+def hold(files: Sequence[File], orders: int, answers: int, *, locked: bool) -> None:
     """Map files, say whether they are locked, and read them again when asked."""
     mapped = []
     for path, size in files:
@@ -236,7 +261,31 @@ def read_in(address: int, size: int) -> None:
             ctypes.c_ubyte.from_address(at).value  # noqa: B018 - a page is read by this
 
 
-def drop(files: Sequence[tuple[str, int]], *, written_back: bool = False) -> None:
+def in_memory(files: Sequence[File]) -> list[bytes | None]:
+    """Of each file which pages are in memory, as `mincore` says; None where that is not known."""
+    if len(files) > LOOKED_INTO:
+        return [None]
+    return [pages_in_memory(path, size) for path, size in files]
+
+
+def pages_in_memory(path: str, size: int) -> bytes | None:
+    """A byte for each page; None of a file that is not this user's, of which the kernel lies."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    is_own = os.geteuid() in (0, os.fstat(fd).st_uid)
+    address = libc.mmap(None, size, PROT_READ, MAP_SHARED, fd, 0)
+    os.close(fd)
+    if address == MAP_FAILED:
+        return b""
+    pages = (ctypes.c_ubyte * -(-size // PAGE))()
+    is_known = is_own and libc.mincore(address, size, pages) == 0
+    libc.munmap(address, size)
+    return bytes(pages) if is_known else None
+
+
+def drop(files: Sequence[File], *, written_back: bool = False) -> None:
     """Drop files from memory.
 
     Args:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.base import SharedTree
@@ -28,8 +28,8 @@ class CacheState(StrEnum):
     """It is mapped, but this user may not lock it: only a lack of memory could drop a part of it,
     which is read in again before the next run of entries of the same team."""
     RESTORED = "restored"
-    """There is no room for the largest files: they are dropped from memory between the stages and
-    between runs of entries of one team. All others are pinned or held."""
+    """There is no room for some large files: where they were read they are dropped from memory
+    between the stages and between runs of entries of one team. All others are pinned or held."""
     OPEN = "open"
     """Nothing is done: there are no walls, or the sandbox does not say what it shares."""
 
@@ -38,16 +38,16 @@ class SteadyCache:
     """What keeps trees in one state until it is closed.
 
     Args:
-        trees: What boxes share.
-        room_bytes: How much memory may be kept of it.
-        locked: Whether to lock it, where this user may.
+        trees: What boxes share; what they read most comes first.
+        room_bytes: How much of it may be in memory as long as boxes leave as much.
+        room_to_lock_bytes: How much of that may be locked, where this user may.
 
     Raises:
         SandboxError: The keeper does not run.
     """
 
     def __init__(
-        self, trees: Sequence[SharedTree], room_bytes: int, *, locked: bool = True
+        self, trees: Sequence[SharedTree], room_bytes: int, room_to_lock_bytes: int
     ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", keeper.__file__],
@@ -62,9 +62,9 @@ class SteadyCache:
                 keeper.Tree(path=str(tree.path), without=sorted(tree.without)) for tree in trees
             ],
             room=room_bytes,
-            locked=locked,
+            room_to_lock=room_to_lock_bytes,
         )
-        self.kept = self._ask(json.dumps(order))
+        self.kept: keeper.Kept = self._ask(json.dumps(order))
 
     @property
     def state(self) -> CacheState:
@@ -77,6 +77,16 @@ class SteadyCache:
     def needs_quiet(self) -> bool:
         """Whether `restore` needs that no box runs: what a box maps is not dropped."""
         return self.kept["left"] > 0
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether any of what was dropped has been read since, or that cannot be known.
+
+        Raises:
+            SandboxError: The keeper is dead.
+        """
+        answer: keeper.Looked = self._ask("look")
+        return answer["changed"]
 
     def restore(self) -> None:
         """Make the state again, whatever was read since.
@@ -102,7 +112,7 @@ class SteadyCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, line: str) -> keeper.Kept:
+    def _ask(self, line: str) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -113,5 +123,4 @@ class SteadyCache:
             raise SandboxError(
                 "the page cache: what keeps it in one state is dead (out of memory, perhaps)"
             )
-        kept: keeper.Kept = json.loads(answer)
-        return kept
+        return json.loads(answer)

@@ -5,7 +5,8 @@ So before a run begins, the cache is as it was before every other run (`sandbox/
 is pinned there is nothing to wait for. Where it must be restored, that is done when a stage
 begins, and before an entry runs whose team has had a run since: attacks all end before the first
 defense begins, and entries of different teams have nothing to tell each other. What a box maps is
-not dropped from memory; so where something must be dropped, no run is under way meanwhile.
+not dropped from memory; so where something must be dropped, no run is under way meanwhile. Nothing
+is done, and nobody waits, where no run has read any of what was dropped.
 """
 
 import logging
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "ADVCOMP_PAGE_CACHE"
 """The tests' own variable: `open` leaves the cache alone, to save seconds; results say so."""
+
+USED_BYTES = 1 << 30
+"""What a box needs of its limit, mostly; where one takes more, what is not locked makes room."""
 
 
 class Gate:
@@ -84,17 +88,22 @@ class Gate:
     def _begin(self, team: str, cache: SteadyCache) -> None:
         """Wait until a run of a team may begin; restore the state where that is needed."""
         self._waiting += 1
-        while cache.needs_quiet and self._must_wait(team):
-            self._changed.wait()
-        self._waiting -= 1
-        if self._is_stale_for(team):
+        try:
+            while self._must_wait(team, cache):
+                self._changed.wait()
+        finally:
+            self._waiting -= 1
+        # Beside other runs nothing that was dropped has been read, or nothing is ever dropped.
+        if self._is_stale_for(team) and not (cache.needs_quiet and self._running):
             cache.restore()
             self._since.clear()
             self._is_new = False
 
-    def _must_wait(self, team: str) -> bool:
+    def _must_wait(self, team: str, cache: SteadyCache) -> bool:
         """For quiet; and who needs none does not overtake those who wait for it."""
-        return self._running > 0 and (self._is_stale_for(team) or self._waiting > 1)
+        if not cache.needs_quiet or not self._running:
+            return False
+        return self._waiting > 1 or (self._is_stale_for(team) and cache.is_changed)
 
     def _is_stale_for(self, team: str) -> bool:
         return self._is_new or team in self._since
@@ -140,4 +149,6 @@ def steady_cache(
         if not trees:
             yield None
             return
-        yield held.enter_context(SteadyCache(trees, memory_beside(boxes, memory_bytes)))
+        room_to_lock = memory_beside(boxes, memory_bytes)
+        room = max(room_to_lock, memory_beside(boxes, USED_BYTES))
+        yield held.enter_context(SteadyCache(trees, room, room_to_lock))
