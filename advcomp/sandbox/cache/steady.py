@@ -25,8 +25,9 @@ class CacheState(StrEnum):
     PINNED = "pinned"
     """All that boxes share is locked in memory."""
     HELD = "held"
-    """It is mapped, but this user may not lock it: only a lack of memory could drop a part of it,
-    which is read in again before the next run of entries of the same team."""
+    """It is mapped, but this user may not lock it, or boxes may need the memory: only a lack of
+    memory could drop a part of it, which is read in again before the next run of entries of the
+    same team."""
     RESTORED = "restored"
     """There is no room for some large files: where they were read they are dropped from memory
     between the stages and between runs of entries of one team. All others are pinned or held."""

@@ -145,10 +145,10 @@ def results_of(run: Path) -> Path:
 
 
 PAGE_CACHE = {
-    CacheState.HELD: "ulimit -l keeps this user from locking it: it is mapped, which only a lack "
-    "of memory undoes, and read in again between runs of one team",
+    CacheState.HELD: "ulimit -l or too little memory keeps it from being locked: it is mapped, "
+    "which only a lack of memory undoes, and read in again between runs of one team",
     CacheState.OPEN: "what one run reads, a later one can tell",
-    CacheState.RESTORED: "too little memory for all that boxes share: the largest files are "
+    CacheState.RESTORED: "too little memory for all that boxes share: some large files are "
     "dropped between the stages and between runs of one team",
 }
 """What is to be said of a state that is not the best."""
