@@ -28,9 +28,19 @@ def print_forecast(file: Path, out: Path | None, workers: int | None) -> None:
     outlook = forecast(file, out, workers)
     for note in outlook.notes:
         print(f"note: {one_line(note)}")
-    show(table_of(HEADINGS, (*map(_cells, outlook.rows), _sums(outlook.rows))))
-    for line in (*_times(outlook), *_disk(outlook.disk)):
-        print(line)
+    for name in outlook.rejected:
+        print(f"{name}: was REJECTED when it was taken last; nothing is planned for it")
+    jobs = sum(row.jobs for row in outlook.rows)
+    if outlook.known and jobs == sum(row.stored for row in outlook.rows):
+        print(
+            f"run folder: {outlook.run}\n"
+            f"nothing is left to run: all {count(jobs, 'job')} are stored. A run reads the "
+            "entries again, runs what has changed, and writes the results."
+        )
+    else:
+        show(table_of(HEADINGS, (*map(_cells, outlook.rows), _sums(outlook.rows))))
+        for line in (*_times(outlook), *_disk(outlook.disk)):
+            print(line)
     if outlook.scarce is not None:
         print(f"processors: scarce ({outlook.scarce})")
     print(

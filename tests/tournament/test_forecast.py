@@ -6,6 +6,7 @@ import pytest
 from support.contest import COPY, DARKER, Contest, write_greys
 
 from advcomp.errors import RunConflict
+from advcomp.terminal.forecasting import print_forecast
 from advcomp.tournament.outcome.forecast import Forecast, forecast
 from advcomp.tournament.outcome.outlook import makespan
 
@@ -138,3 +139,26 @@ def test_a_folder_of_another_tournament_is_refused(
 )
 def test_the_longest_jobs_start_first(seconds: list[float], workers: int, end: float) -> None:
     assert makespan(seconds, workers) == end
+
+
+def test_a_finished_run_is_told_to_need_nothing(
+    contest: Contest,
+    entries: tuple[list[Path], list[Path]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The rejected entry is not planned as if it had never been looked at."""
+    attacks, defenses = entries
+    bad = contest.entry("bad", COPY, kind="atack")
+    file = contest.file([*attacks, bad], defenses)
+    out = contest.folder / "runs" / file.stem
+    print_forecast(file, out, None)
+    assert "nothing is left" not in capsys.readouterr().out
+    contest.run(file)
+    print_forecast(file, out, None)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "bad: was REJECTED when it was taken last; nothing is planned for it" in said
+    assert "nothing is left to run: all 14 jobs are stored." in said
+    assert planned(contest, file).rejected == ("bad",)
+    other = contest.file([*attacks, bad, contest.entry("new", COPY)], defenses)
+    print_forecast(other, out, None)
+    assert "nothing is left" not in capsys.readouterr().out

@@ -81,11 +81,15 @@ def folder_garbage(kind: str, path: Path) -> Garbage:
 
 
 def _bytes_below(path: Path) -> int:
-    """Size of a file, or of all files below a folder; what vanishes meanwhile counts nothing."""
+    """Size of a file, or of all files below a folder.
+
+    What vanishes meanwhile counts nothing, and nor does what has another name, which keeps it.
+    """
     total = 0
     for file in (path, *path.rglob("*")):
         with suppress(OSError):
-            total += 0 if file.is_dir() else file.lstat().st_size
+            status = file.lstat()
+            total += 0 if file.is_dir() or status.st_nlink > 1 else status.st_size
     return total
 
 

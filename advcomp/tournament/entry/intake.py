@@ -24,6 +24,7 @@ from advcomp.sandbox.base import Limits, RunSpec, Sandbox
 from advcomp.tournament.entry.boxed import SUBMISSION, receive_from_box
 from advcomp.tournament.entry.containers import Container, ImageChooser
 from advcomp.tournament.entry.entries import EntrySource, Role
+from advcomp.tournament.entry.equal_files import EqualFiles
 from advcomp.tournament.store.state import EntryState
 
 UNPACK_PROGRAM = "advcomp.rules.unpack"
@@ -52,11 +53,19 @@ def take_entries(
     entries: Path,
     containers: ImageChooser | None,
 ) -> tuple[EntryState, ...]:
-    """Take every entry into the folder `entries`, each under its digest."""
+    """Take every entry into the folder `entries`, each under its digest, equal files once."""
     entries.mkdir(parents=True, exist_ok=True)
     for partial in entries.glob(".*"):
         shutil.rmtree(partial)
-    return tuple(take_entry(source, sandbox, entries, containers) for source in sources)
+    equal = EqualFiles(entries)
+    taken = []
+    for source in sources:
+        taken.append(take_entry(source, sandbox, entries, containers))
+        if digest := taken[-1].digest:
+            copy = entries / digest
+            for path in filter(None, (copy, image_beside(copy))):
+                equal.join(path)
+    return tuple(taken)
 
 
 def take_entry(

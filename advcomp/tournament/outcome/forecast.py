@@ -1,7 +1,7 @@
 """What a run will take: jobs, starts of sandboxes, time and disk, before anything runs.
 
-It is assumed that every entry is valid and writes every image, and that entries which the run
-folder knows are unchanged: only taking them in again could tell.
+It is assumed that every new entry is valid and writes every image, and that entries which the run
+folder knows are unchanged, the rejected among them: only taking them in again could tell.
 """
 
 import os
@@ -86,6 +86,7 @@ class Forecast:
 
     Args:
         known: Whether the run folder is there already.
+        rejected: Entries that were REJECTED when they were taken last.
         workers: Sandboxes at once.
         intake: Sandboxes that read the entries.
         at_most_s: Wall time where every job takes all that it may.
@@ -96,6 +97,7 @@ class Forecast:
 
     run: Path
     known: bool
+    rejected: tuple[str, ...]
     rows: tuple[Row, ...]
     workers: int
     intake: int
@@ -129,6 +131,7 @@ def forecast(file: Path, out: Path | None, workers: int | None) -> Forecast:
     return Forecast(
         run=run,
         known=(run / FILE_NAME).exists(),
+        rejected=tuple(entry.name for entry in state.entries if entry.rejected),
         rows=tuple(_rows(outlook)),
         workers=workers,
         intake=sum(2 if is_archive(source.path) else 1 for source in listed.sources),
@@ -155,7 +158,7 @@ def _state(
 
 def _entry(source: EntrySource, taken: EntryState | None) -> EntryState:
     is_attack = source.role is Role.ATTACK
-    if taken is not None and not taken.rejected and taken.is_attack == is_attack:
+    if taken is not None and taken.is_attack == is_attack:
         return taken
     return EntryState(
         name=source.name,
