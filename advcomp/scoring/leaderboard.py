@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,8 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderboardRow:
-    """One line of leaderboard.csv, whose columns are these fields in this order, but the last.
+    """One line of leaderboard.csv, whose columns are these fields in this order, but the
+    last three.
 
     `score`, `score_low` and `score_high` are rates (float) or counts (int), by the absence rule.
     """
@@ -46,13 +47,15 @@ class LeaderboardRow:
     median_seconds_per_100_images: float | None
     verdict: str
     baseline: bool = False
+    start_seconds: float | None = None
+    seconds_per_image: float | None = None
 
     def cells(self) -> dict[str, Cell]:
         """The columns of leaderboard.csv."""
         return {column: getattr(self, column) for column in COLUMNS}
 
 
-COLUMNS = tuple(field.name for field in fields(LeaderboardRow) if field.name != "baseline")
+COLUMNS = tuple(field.name for field in fields(LeaderboardRow) if field.default is MISSING)
 """The header of leaderboard.csv."""
 
 

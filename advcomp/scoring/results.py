@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.run_times import RunTimes
 
 MISSING = -1
 """The stored label of an image that a defense did not classify."""
@@ -22,6 +23,7 @@ class Entry:
         wave: Number of the wave that its images were classified in, or that it first classified
             (1 is the first); None where it has no result.
         seconds_per_100_images: For each of its runs, 100 x wall seconds / images.
+        run_times: Start-up and time for an image apart, where its runs tell.
         projected_images: Images in which the projection changed a pixel (attacks only).
         notes: What the organiser should know, e.g. why it was REJECTED.
     """
@@ -34,6 +36,7 @@ class Entry:
     verdict: Verdict = Verdict.OK
     wave: int | None = None
     seconds_per_100_images: tuple[float, ...] = ()
+    run_times: RunTimes | None = None
     projected_images: int = 0
     notes: tuple[str, ...] = ()
 

@@ -185,6 +185,8 @@ def _row(
         median_seconds_per_100_images=median(seconds) if seconds else None,
         verdict=entry.verdict,
         baseline=entry.baseline,
+        start_seconds=None if entry.run_times is None else entry.run_times.start,
+        seconds_per_image=None if entry.run_times is None else entry.run_times.per_image,
     )
 
 
@@ -226,6 +228,10 @@ def _entry(score: EntryScore, absence: Absence) -> dict[str, Json]:
             for epsilon in score.epsilons
         ],
         "seconds_per_100_images": [rounded(seconds) for seconds in entry.seconds_per_100_images],
+        "start_seconds": None if entry.run_times is None else rounded(entry.run_times.start),
+        "seconds_per_image": None
+        if entry.run_times is None
+        else rounded(entry.run_times.per_image),
     }
 
 

@@ -23,13 +23,17 @@ NOTHING = "\N{EN DASH}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardColumn:
-    """A column behind those of rank, submission, score and rank range."""
+    """A column behind those of rank, submission, score and rank range.
+
+    `always`: also where no entry has a value.
+    """
 
     field: str
     heading: str
     meaning: str
     show: Callable[[Cell], str]
     tracks: frozenset[SubmissionType] = frozenset(SubmissionType)
+    always: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,20 @@ _COLUMNS = (
         show=seconds,
     ),
     BoardColumn(
+        field="start_seconds",
+        heading="Start-up",
+        meaning="seconds of a run without any image, from runs of different sizes",
+        show=seconds,
+        always=False,
+    ),
+    BoardColumn(
+        field="seconds_per_image",
+        heading="s / image",
+        meaning="seconds that an image takes more, from runs of different sizes",
+        show=seconds,
+        always=False,
+    ),
+    BoardColumn(
         field="coverage",
         heading="Coverage",
         meaning="share of the images with a valid result",
@@ -185,7 +203,12 @@ def _board(
     complete: Mapping[str, bool],
     own: str | None,
 ) -> Board:
-    columns = tuple(column for column in _COLUMNS if track in column.tracks)
+    columns = tuple(
+        column
+        for column in _COLUMNS
+        if track in column.tracks
+        and (column.always or any(getattr(row, column.field) is not None for row in rows))
+    )
     scale = scale_of(rows)
     return Board(
         track=track,

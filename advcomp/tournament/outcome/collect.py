@@ -9,6 +9,7 @@ import numpy as np
 from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
+from advcomp.scoring.run_times import run_times
 from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, attack_jobs, defense_jobs
@@ -195,6 +196,13 @@ class _Arrays:
                 100 * result.wall_seconds / result.images
                 for result in own
                 if result.verdict is not Verdict.INFRA
+            ),
+            run_times=run_times(
+                [
+                    (result.images, result.wall_seconds)
+                    for result in own
+                    if result.verdict is Verdict.OK
+                ]
             ),
             projected_images=sum(result.projected_images for result in own),
             notes=entry.notes,
