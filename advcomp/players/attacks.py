@@ -76,7 +76,15 @@ def attack_loop(
 def fgsm(
     classifier: Model, clean: Tensor, labels: Tensor, *, eps: float, targeted: bool = False
 ) -> Tensor:
-    """One step along the sign of the gradient (Goodfellow et al. 2015, arXiv 1412.6572, 4)."""
+    """One step along the sign of the gradient (Goodfellow et al. 2015, arXiv 1412.6572, 4).
+
+    Example:
+        >>> classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3))
+        >>> clean = torch.full((2, 3, 2, 2), 0.5)
+        >>> adversarial = fgsm(classifier, clean, torch.tensor([0, 2]), eps=8 / 255)
+        >>> (255 * (adversarial - clean)).abs().round().unique().tolist()
+        [8.0]
+    """
     return iterative_fgsm(
         classifier, clean, labels, eps=eps, steps=1, step_size=eps, targeted=targeted
     )

@@ -30,6 +30,11 @@ _ANY_SIZE = (32, 32)
 class Classifier(nn.Module):
     """Images (N, 3, H, W) in [0, 1] to logits (N, classes).
 
+    Example:
+        >>> classifier = Classifier("conv_net", classes=10).freeze()
+        >>> classifier(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
+
     Resizes and normalises inside, and is the only one who knows how its classes are called
     outside: class c has the label `c + label_offset`.
 

@@ -32,7 +32,12 @@ class Pair:
 
 
 def eps_of(max_epsilon: int) -> float:
-    """The budget on the [0, 1] scale; `max_epsilon` in pixel levels."""
+    """The budget on the [0, 1] scale; `max_epsilon` in pixel levels.
+
+    Example:
+        >>> eps_of(51)
+        0.2
+    """
     return max_epsilon / 255
 
 
@@ -44,6 +49,11 @@ def project(
     Args:
         adversarial, clean: uint8 images of the same shape.
         max_epsilon: Radius in pixel levels.
+
+    Example:
+        >>> clean = np.array([[100, 2, 250]], np.uint8)
+        >>> project(np.array([[120, 0, 255]], np.uint8), clean, 8)
+        array([[108,   0, 255]], dtype=uint8)
     """
     if adversarial.shape != clean.shape:
         raise ValueError(f"shapes differ: adversarial {adversarial.shape}, clean {clean.shape}")

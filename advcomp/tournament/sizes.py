@@ -17,6 +17,10 @@ def parse_size(value: object) -> int:
 
     Raises:
         ValueError: It is no size, or less than one byte.
+
+    Example:
+        >>> parse_size("1.5 GiB"), parse_size("500 MB")
+        (1610612736, 500000000)
     """
     size = _bytes_of(value) if isinstance(value, str) else value
     if not isinstance(size, int) or not 1 <= size < 2**63:

@@ -21,6 +21,10 @@ def quantise(x: Tensor) -> NDArray[np.uint8]:
 
     Raises:
         ValueError: `x` holds a NaN or an infinity.
+
+    Example:
+        >>> quantise(torch.full((1, 3, 1, 1), 0.5)).tolist()
+        [[[[128, 128, 128]]]]
     """
     return round_to_uint8(x.detach().permute(0, 2, 3, 1).cpu().double().numpy())
 
