@@ -130,6 +130,7 @@ class Classifier(nn.Module):
             f"network.{name}": (value.to(dtype) if value.is_floating_point() else value)
             .cpu()
             .contiguous()
+            .clone()  # safetensors refuses what a network has under two names
             for name, value in self.network.state_dict().items()
         }
         path.write_bytes(save(tensors, {key: json.dumps(each) for key, each in stated.items()}))

@@ -476,3 +476,17 @@ def test_only_what_nobody_else_reads_is_folded(monkeypatch: pytest.MonkeyPatch) 
 def test_a_folded_classifier_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not folded"):
         Classifier("res_net", 10).fold().save(tmp_path / "c.safetensors")
+
+
+def test_a_tensor_under_two_names_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(classes: int) -> nn.Module:
+        first, second = nn.Linear(3, 3), nn.Linear(3, classes)
+        second.weight = first.weight
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), first, second)
+
+    monkeypatch.setitem(NETWORKS, "tied", build)
+    saved = Classifier("tied", 3).eval()
+    saved.save(tmp_path / "c.safetensors")
+    assert torch.equal(load_classifier(tmp_path / "c.safetensors")(IMAGES), saved(IMAGES))
