@@ -86,8 +86,10 @@ def played(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> tuple[
     defenses = [contest.entry("bright", BRIGHTNESS, "defense")]
     file = contest.file(attacks, defenses, max_epsilons=[8])
     done = start(contest, file, "umask 022; exec {run}", "expected")
-    assert done.returncode == 0, done.stderr
-    assert {row["verdict"] for row in outcome(contest, "expected")} == {"OK"}
+    log = contest.folder / "expected" / "referee.log"
+    told = done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+    assert done.returncode == 0, told
+    assert {row["verdict"] for row in outcome(contest, "expected")} == {"OK"}, told
     return contest, file
 
 
