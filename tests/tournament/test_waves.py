@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, ValidationError
 from support.contest import BRIGHTNESS, COPY, Contest, write_greys
 
 from advcomp.tournament.job.plan import attack_jobs
@@ -9,6 +10,7 @@ from advcomp.tournament.job.waves import (
     Column,
     ColumnSource,
     Wave,
+    WaveImages,
     columns_of,
     load_waves,
     plan_waves,
@@ -46,6 +48,12 @@ def test_a_wave_of_which_something_is_wanted_stays_whole() -> None:
     assert plan_waves(waves, [B]) == waves
 
 
+@pytest.mark.parametrize("part", [A.sources[0], A, Wave(columns=(A,))])
+def test_a_key_of_another_version_is_not_passed_over(part: BaseModel) -> None:
+    with pytest.raises(ValidationError, match="later"):
+        type(part).model_validate({**part.model_dump(), "later": 1})
+
+
 def test_without_any_image_there_is_one_wave_of_clean_images() -> None:
     assert plan_waves((), []) == (Wave(columns=()),)
 
@@ -76,6 +84,12 @@ def test_budgets_of_an_attack_are_one_column_under_round_robin_and_latin_alone(
     assert len(current_columns(state, store)) == columns
     (wave,) = load_waves(run)
     assert len(wave.columns) == columns
+    images = WaveImages(state, store, wave)
+    assert np.sum(images.exists) == (101 if schedule == "round-robin" else 202)
+    first = tuple(np.argwhere(images.exists)[0].tolist())
+    result = store.load(images.folder(*first))
+    assert result is not None
+    assert result.png_digests[0] == images.png_digest(*first) != ""
     done = [(job, store.load(job.id)) for job in attack_jobs(state)]
     sources = [
         (ColumnSource(job=j.id, outputs=r.outputs, max_epsilon=j.max_epsilon, images=j.images), r)
