@@ -1,5 +1,6 @@
 """attack.toml: which attack of the library runs, on which surrogates, and what it refuses."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,9 @@ def test_members_that_count_their_labels_differently_are_no_ensemble() -> None:
         Ensemble([network(), other])
     assert Ensemble([other]).to_labels(torch.tensor([0, 9])).tolist() == [1, 10]
     assert Ensemble([other]).to_classes(torch.tensor([1, 10])).tolist() == [0, 9]
+
+
+def test_every_attack_stands_in_the_table_of_what_it_follows() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text()
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall("`(.*?)`", " ".join(cells))) == sorted(ATTACKS)

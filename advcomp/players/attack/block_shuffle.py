@@ -97,14 +97,25 @@ class Strips:
 def _sample(x: Tensor, rows: Strips, columns: Strips, row: Tensor, column: Tensor) -> Tensor:
     """Bilinear values of images (N, C, H, W) at points (N, H, W), 0 outside a point's block."""
     flat, width = x.flatten(2), x.shape[3]
+    above, below = (_neighbours(row, rows, 2, further) for further in (0, 1))
+    left, right = (_neighbours(column, columns, 1, further) for further in (0, 1))
     total = torch.zeros_like(flat)
-    for below, right in product((0, 1), (0, 1)):
-        i, j = row.floor() + below, column.floor() + right
-        inside = _within(i, rows, 2) & _within(j, columns, 1)
-        weight = (1 - (row - i).abs()) * (1 - (column - j).abs()) * inside
-        index = ((i * width + j) * inside).long().flatten(1).unsqueeze(1)
-        total = total + flat.gather(2, index.expand_as(flat)) * weight.flatten(1).unsqueeze(1)
+    for (i, down), (j, across) in product((above, below), (left, right)):
+        index = (i * width + j).flatten(1).unsqueeze(1)
+        weight = (down * across).flatten(1).unsqueeze(1)
+        # In place: at this size, memory costs more than sums.
+        total += flat.gather(2, index.expand_as(flat)).mul_(weight)
     return total.view(x.shape)
+
+
+def _neighbours(at: Tensor, strips: Strips, dim: int, further: int) -> tuple[Tensor, Tensor]:
+    """The pixel before each place along a side, or `further` on, and its bilinear weight.
+
+    Outside of the place's strip the weight is 0, and any pixel will do.
+    """
+    pixel = at.floor() + further
+    within = _within(pixel, strips, dim)
+    return (pixel * within).long(), (1 - (at - pixel).abs()) * within
 
 
 def _within(at: Tensor, strips: Strips, dim: int) -> Tensor:
