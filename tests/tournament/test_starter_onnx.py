@@ -51,13 +51,14 @@ def put_model(
     *nodes: onnx.NodeProto,
     shape: tuple[int | str, ...] = ("n", 3, "h", "w"),
     kind: int = TensorProto.FLOAT,
+    answers: int | None = None,
     more_inputs: tuple[str, ...] = (),
 ) -> None:
     """A model of nodes from "images" to "scores"."""
     inputs = [
         helper.make_tensor_value_info(name, kind, shape) for name in ("images", *more_inputs)
     ]
-    outputs = [helper.make_tensor_value_info("scores", kind, None)]
+    outputs = [helper.make_tensor_value_info("scores", kind if answers is None else answers, None)]
     graph = helper.make_graph(nodes, "test", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (starter / "model.onnx").write_bytes(model.SerializeToString())
@@ -216,19 +217,118 @@ def test_settings_that_are_no_toml_are_refused(starter: Path) -> None:
     assert refusal(starter).startswith("model.toml: expected a readable TOML file: ")
 
 
-def test_a_file_that_is_no_model_is_refused(starter: Path) -> None:
-    (starter / "model.onnx").write_bytes(b"\x80\x04.")
-    assert refusal(starter).startswith("model.onnx: expected a model that onnxruntime can run: ")
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (None, "nothing to read: No such file or directory"),
+        (b"", "an empty file; get it again"),
+        (b"\x80\x04.", "a pickle; see torch.onnx.export"),
+        (
+            b"PK\x03\x04",
+            "a zip archive, or PyTorch's own file; unpack it, or see torch.onnx.export",
+        ),
+        (b"\x1f\x8b\x08", "a gzip archive; unpack it"),
+        (b"\n<!DOCTYPE html>", "a web page; download the file itself, by its link to raw content"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "a Git LFS pointer that stands for it; git lfs pull",
+        ),
+        (b"Not Found\n", "a text file, which begins with 'Not Found\\n'"),
+    ],
+)
+def test_a_file_that_is_no_model_is_told_by_its_first_bytes(
+    starter: Path, content: bytes | None, got: str
+) -> None:
     (starter / "model.onnx").unlink()
-    assert refusal(starter).startswith("model.onnx: expected a model that onnxruntime can run: ")
+    if content is not None:
+        (starter / "model.onnx").write_bytes(content)
+    assert refusal(starter) == f"model.onnx: expected an ONNX model; got {got}\n"
+
+
+def test_half_a_model_is_refused(starter: Path) -> None:
+    whole = (starter / "model.onnx").read_bytes()
+    (starter / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    assert refusal(starter).startswith(
+        "model.onnx: expected a model that onnxruntime can run; it may be cut off "
+        f"({len(whole) // 2} bytes) or newer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [
+        (TensorProto.FLOAT, 1.0),
+        (TensorProto.FLOAT16, 1.0),
+        (TensorProto.DOUBLE, 1.0),
+        (TensorProto.UINT8, 255.0),
+    ],
+)
+def test_images_are_cast_to_what_the_model_takes(starter: Path, kind: int, scale: float) -> None:
+    """Scores are b and 10 b - 4 for a brightness b from 0 to 1: equal at 4 / 9, a level of 113."""
+    constants = [
+        helper.make_node(
+            "Constant", [], [name], value=helper.make_tensor(name, TensorProto.FLOAT, [2], values)
+        )
+        for name, values in (("slopes", [1 / scale, 10 / scale]), ("offsets", [0.0, -4.0]))
+    ]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["brightness"], axes=[1, 2, 3]),
+        helper.make_node("Flatten", ["brightness"], ["column"]),
+        helper.make_node("Mul", ["column", "slopes"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "offsets"], ["scores"]),
+    ]
+    put_model(starter, *constants, *nodes, kind=kind, answers=TensorProto.FLOAT)
+    assert labels(starter, flat(90, 90, 90), flat(140, 140, 140)) == [0, 1]
+
+
+def test_levels_of_another_scale_are_refused(starter: Path) -> None:
+    cast = helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT)
+    means = helper.make_node("ReduceMean", ["floats"], ["scores"], axes=[2, 3], keepdims=0)
+    put_model(starter, cast, means, kind=TensorProto.UINT8, answers=TensorProto.FLOAT)
+    change(starter, std=[1 / 255] * 3)
+    assert labels(starter, flat(0, 9, 0)) == [1]
+    change(starter, mean=[0.5, 0.5, 0.5])
+    assert "expected mean 0 and std 1 or 0.00392156862745098 in model.toml" in refusal(starter)
+
+
+@pytest.mark.parametrize("node", ["Log", "Sqrt", "Reciprocal"])
+def test_an_answer_that_is_no_number_is_refused(starter: Path, node: str) -> None:
+    """Of one image of two; its label would be the first class, whatever it shows."""
+    shift = helper.make_node(
+        "Constant", [], ["shift"], value=helper.make_tensor("s", TensorProto.FLOAT, [1], [0.1])
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["means"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["means", "shift"], ["shifted"]),
+        helper.make_node("Relu" if node == "Reciprocal" else "Identity", ["shifted"], ["input"]),
+        helper.make_node(node, ["input"], ["scores"]),
+    ]
+    put_model(starter, shift, *nodes)
+    change(starter, batch_size=2)
+    done = run(starter, flat(200, 100, 100), flat(0, 0, 0))
+    assert done.returncode == 1
+    assert "expected finite numbers; got NaN or infinity for 1 of 2 images" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert written(starter) == []
+
+
+def test_a_model_of_one_output_is_refused(starter: Path) -> None:
+    put_model(
+        starter,
+        helper.make_node("ReduceMean", ["images"], ["m"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Flatten", ["m"], ["scores"]),
+    )
+    assert "at least two classes; got one output; of a probability p give two" in refusal(starter)
 
 
 def test_a_model_that_takes_something_else_is_refused(starter: Path) -> None:
     add = helper.make_node("Add", ["images", "masks"], ["scores"])
     put_model(starter, add, more_inputs=("masks",))
     assert refusal(starter) == "model.onnx: expected one input, the images; got images, masks\n"
-    put_model(starter, channel_means(2, 3), kind=TensorProto.DOUBLE)
-    assert refusal(starter).endswith("tensor(float); got tensor(double)\n")
+    cast = helper.make_node("Cast", ["images"], ["scores"], to=TensorProto.FLOAT)
+    put_model(starter, cast, kind=TensorProto.INT64, answers=TensorProto.FLOAT)
+    assert refusal(starter).endswith("tensor(double), tensor(uint8); got tensor(int64)\n")
     for shape in (("n", 3, 32, 32), (7, 3, "h", "w"), ("n", 3, "pixels")):
         put_model(starter, channel_means(2), shape=shape)
         assert "got images of [50, 3, 6, 8]; set layout, size and batch_size" in refusal(starter)
