@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from advcomp.players.attacks import momentum_iterative_fgsm, pgd
+from advcomp.players.classifier.answers import Model
 from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
-from advcomp.players.classifier.frozen import Model
 from advcomp.players.classifier.train_classifier import accuracy, as_tensors, train_classifier
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import Part, digits

@@ -51,7 +51,7 @@ from advcomp.players.attack.transfer import (
 )
 from advcomp.players.attack.universal import universal
 from advcomp.players.attacks import fgsm, iterative_fgsm, momentum_iterative_fgsm, pgd
-from advcomp.players.classifier.weights import read_weights
+from advcomp.players.classifier.weights import not_finite, read_weights
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble, Fusion, load_ensemble
 from advcomp.players.tsail import tsail
@@ -89,8 +89,9 @@ ATTACKS: Mapping[str, AttackFunction] = MappingProxyType(
         "universal": universal,
     }
 )
-"""With the paper's defaults; `admix` and `universal` need tensors, `autopgd_targets` is
-untargeted only."""
+"""With the paper's defaults, all called alike; `autopgd_targets` is untargeted only. `admix` and
+`universal` take tensors besides, without which they make do with the batch; a settings file has to
+bring them, since an image in a tournament is not to depend on its neighbours."""
 
 ATTACK_FILE, TENSORS = "attack.toml", "attack.safetensors"
 SURROGATES = "surrogate*"
@@ -227,8 +228,13 @@ def _predictor(file: Path, path: Path, surrogates: Ensemble) -> Classifier:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         return {}
-    tensors = read_weights(path)[0].items()
-    return {n: t / 255 if t.dtype is torch.uint8 and t.dim() == 4 else t for n, t in tensors}
+    tensors = read_weights(path)[0]
+    if problem := not_finite(tensors):
+        raise InvalidConfig(f"{path}: {problem}")
+    return {
+        name: tensor / 255 if tensor.dtype is torch.uint8 and tensor.dim() == 4 else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _problems(

@@ -17,6 +17,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from advcomp.players.attack.boundary import attack
 from advcomp.players.attack.hooks import (
     Direction,
     GradientFunction,
@@ -28,7 +29,8 @@ from advcomp.players.attack.hooks import (
     l1_normalised,
 )
 from advcomp.players.attack.objectives import margin, objective
-from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.classifier.answers import Model
+from advcomp.players.classifier.frozen import frozen
 from advcomp.players.image.pixels import ball
 from advcomp.players.image.randomness import Generators, image_generators, uniform_like
 
@@ -73,6 +75,7 @@ def attack_loop(
     return x
 
 
+@attack
 def fgsm(
     classifier: Model, clean: Tensor, labels: Tensor, *, eps: float, targeted: bool = False
 ) -> Tensor:
@@ -90,6 +93,7 @@ def fgsm(
     )
 
 
+@attack
 def iterative_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -147,6 +151,7 @@ def step_of(eps: float, steps: int, step_size: float | None, *, accumulate: bool
     return eps if accumulate else eps / max(steps, 1)
 
 
+@attack
 def pgd(
     classifier: Model,
     clean: Tensor,
@@ -250,6 +255,7 @@ class Momentum:
         return hook
 
 
+@attack
 def momentum_iterative_fgsm(
     classifier: Model,
     clean: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.answers import logits_of
 from advcomp.players.classifier.architectures import (
     TRANSFORMING,
     Interpolation,
@@ -92,8 +93,8 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W) in [0, 1]."""
-        logits: Tensor = self.network((self._resized(x) - self.mean) / self.std)
-        return logits
+        answer = self.network((self._resized(x) - self.mean) / self.std)
+        return answer if isinstance(answer, Tensor) else logits_of(answer, len(x))
 
     def _resized(self, x: Tensor) -> Tensor:
         size, mode = self.feed.input_size, self.feed.interpolation
@@ -213,11 +214,7 @@ def load_classifier(
     if architecture is not None:
         stated.setdefault("label_offset", 0)
     if missing := [key for key in _REQUIRED if key not in stated]:
-        raise InvalidConfig(
-            f"{path}: expected {', '.join(_REQUIRED)} in the file's metadata; "
-            f"{', '.join(missing)} missing; write weights with Classifier.save, or give "
-            "load_classifier what other files do not say"
-        )
+        raise InvalidConfig(_unsaid(path, missing))
     classifier = _built(path, stated)
     fill(classifier.network, tensors, path, classifier.classes, metadata)
     classifier.freeze()
@@ -226,6 +223,15 @@ def load_classifier(
     if channels_last:
         classifier.network.to(memory_format=torch.channels_last)
     return classifier
+
+
+def _unsaid(path: Path, missing: Sequence[str]) -> str:
+    given = ", ".join(f"{key}=..." for key in missing)
+    return (
+        f"{path}: expected to be told {', '.join(missing)}, by the file or by the call; got "
+        f"neither; say load_classifier(path, {given}), or write the file with Classifier.save, "
+        "which keeps it"
+    )
 
 
 def _stated(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from advcomp import plugins
 from advcomp.errors import InvalidConfig
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model, require_finite
+from advcomp.players.defense.boundary import defense
 from advcomp.players.defense.smoothing import smoothed
 from advcomp.players.defenses import (
     average_over,
@@ -47,6 +48,7 @@ DEFENSE_FILE = "defense.toml"
 CLASSIFIERS = "classifier*"
 
 
+@defense
 def plain(model: Model, images: Tensor) -> Tensor:
     """The model's own logits (N, classes): what any defense has to beat."""
     return model(images)
@@ -56,12 +58,14 @@ def behind(image_filter: Callable[..., Tensor]) -> Defended:
     """A model that sees filtered images; it takes the filter's parameters."""
 
     @wraps(image_filter)
-    def scores(model: Model, images: Tensor, **parameters: Value) -> Tensor:
+    @defense
+    def scores(model: Model, images: Tensor, /, **parameters: Value) -> Tensor:
         return model(image_filter(images, **parameters))
 
     return scores
 
 
+@defense
 def random_crops(
     model: Model, images: Tensor, *, draws: int = 30, share: float = 90 / 224
 ) -> Tensor:
@@ -70,6 +74,7 @@ def random_crops(
     return average_over(model, images, transform, draws=draws, salt="random_crops")
 
 
+@defense
 def random_barrage(model: Model, images: Tensor, *, draws: int = 30, count: int = 3) -> Tensor:
     """An average over `barrage`."""
     transform = partial(barrage, count=count)
@@ -122,8 +127,14 @@ class LibraryDefense:
     batch_size: int | None = None
 
     def labels(self, images: Tensor) -> Tensor:
-        """The labels (N,) of images (N, 3, H, W)."""
-        return self.classifiers.to_labels(self.defended(self.classifiers, images).argmax(1))
+        """The labels (N,) of images (N, 3, H, W).
+
+        Raises:
+            ValueError: The classifiers, or the defense, answer with NaN.
+        """
+        scores = self.defended(self.classifiers, images)
+        require_finite(scores)
+        return self.classifiers.to_labels(scores.argmax(1))
 
 
 def load_defense(folder: Path) -> LibraryDefense:

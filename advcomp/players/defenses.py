@@ -24,7 +24,9 @@ from skimage import restoration
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.classifier.answers import Model
+from advcomp.players.classifier.frozen import frozen
+from advcomp.players.defense.boundary import defense, image_filter, none_of_none
 from advcomp.players.image.pixels import quantise, to_float
 from advcomp.players.image.randomness import image_generators, normal_like
 from advcomp.players.image.resizing import resize_and_pad
@@ -33,6 +35,7 @@ RandomTransform = Callable[[Tensor, Sequence[Generator]], Tensor]
 """Images, and where the randomness of each comes from, to as many images."""
 
 
+@image_filter
 def bit_depth(images: Tensor, bits: int = 5) -> Tensor:
     """Round to 2^bits levels (Xu et al. 2018, arXiv 1704.01155, section III.A).
 
@@ -54,6 +57,7 @@ def bit_depth(images: Tensor, bits: int = 5) -> Tensor:
     return rounded
 
 
+@image_filter
 def median_filter(images: Tensor, size: int = 3) -> Tensor:
     """The median of the `size` x `size` pixels around each (arXiv 1704.01155, section III.B).
 
@@ -68,6 +72,7 @@ def median_filter(images: Tensor, size: int = 3) -> Tensor:
     return torch.from_numpy(levels).to(images)
 
 
+@image_filter
 def jpeg(images: Tensor, quality: int = 75) -> Tensor:
     """Compress and decompress (Dziugaite et al. 2016, arXiv 1608.00853).
 
@@ -79,6 +84,7 @@ def jpeg(images: Tensor, quality: int = 75) -> Tensor:
     return to_float(np.stack(compressed)).to(images)
 
 
+@image_filter
 def total_variation(images: Tensor, weight: float = 0.1) -> Tensor:
     """The image nearby with little total variation (Rudin, Osher and Fatemi 1992).
 
@@ -93,6 +99,7 @@ def total_variation(images: Tensor, weight: float = 0.1) -> Tensor:
     return _each(images, partial(restoration.denoise_tv_chambolle, weight=weight, channel_axis=-1))
 
 
+@image_filter
 def wavelet(images: Tensor, sigma: float = 0.04) -> Tensor:
     """Shrink wavelet coefficients as noise of `sigma` calls for (BayesShrink, Chang et al. 2000).
 
@@ -113,6 +120,7 @@ def wavelet(images: Tensor, sigma: float = 0.04) -> Tensor:
     return _each(images, denoise)
 
 
+@defense
 def average_over(
     model: Model,
     images: Tensor,
@@ -136,6 +144,7 @@ def average_over(
     return torch.stack(answers).logsumexp(0) - math.log(draws)
 
 
+@defense
 def random_resize_pad(
     model: Model, images: Tensor, draws: int = 1, *, flip: bool = False
 ) -> Tensor:
@@ -159,12 +168,14 @@ def random_resize_pad(
     return average_over(model, images, transform, draws=draws, salt="random_resize_pad")
 
 
+@none_of_none
 def random_flip(images: Tensor, generators: Sequence[Generator]) -> Tensor:
     """Mirror each image left to right with probability 0.5."""
     chosen = torch.cat([torch.rand(1, generator=own) < 0.5 for own in generators])
     return torch.where(chosen.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
+@none_of_none
 def crop_and_rescale(
     images: Tensor, generators: Sequence[Generator], share: float = 90 / 224
 ) -> Tensor:
@@ -189,11 +200,13 @@ def crop_and_rescale(
     return functional.interpolate(parts, size=sides, mode="bilinear", align_corners=False)
 
 
+@none_of_none
 def add_noise(images: Tensor, generators: Sequence[Generator], sigma: float = 0.1) -> Tensor:
     """Add normal noise of standard deviation `sigma`; the sum may leave [0, 1]."""
     return images + normal_like(images, sigma, generators)
 
 
+@none_of_none
 def barrage(images: Tensor, generators: Sequence[Generator], count: int = 3) -> Tensor:
     """Some of our transformations, chosen, ordered and set at random for each image.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.attack.objectives import Loss
+from advcomp.players.classifier.answers import logits_of
 from advcomp.players.classifiers import load_classifier
 
 
@@ -25,7 +26,7 @@ class Ensemble(nn.Module):
     """Classifiers with the same classes, averaged; any attack takes it as its classifier.
 
     Args:
-        members: Modules that give logits (N, classes).
+        members: Modules that give logits (N, classes), or an answer that calls them so.
         weights: One for each, not negative; divided by their sum. Equal where not given.
         fusion: What is averaged. In losses, the logits are fused in probabilities.
 
@@ -89,7 +90,7 @@ class Ensemble(nn.Module):
         return (logits.log_softmax(2) + log_weights).logsumexp(0)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return torch.stack([member(x) for member in self.members])
+        return torch.stack([logits_of(member(x), len(x)) for member in self.members])
 
 
 def load_ensemble(

@@ -8,13 +8,15 @@ steps of at most two instead of taking its sign.
 import torch
 from torch import Tensor
 
+from advcomp.players.attack.boundary import attack
 from advcomp.players.attacks import iterative_fgsm
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model
 
 LARGE = 8 / 255
 """From this budget on, few and large steps."""
 
 
+@attack
 def tsail(
     classifier: Model,
     clean: Tensor,

@@ -58,7 +58,8 @@ OWN_FEW: dict[str, dict[str, float]] = {
 
 def numbers(name: str) -> list[str]:
     """What a settings file may say about an attack, but for tensors."""
-    return [n for n, p in settings_of(ATTACKS[name]).items() if p.annotation is not Tensor]
+    tensors = (Tensor, Tensor | None)
+    return [n for n, p in settings_of(ATTACKS[name]).items() if p.annotation not in tensors]
 
 
 def quick(name: str) -> dict[str, float]:

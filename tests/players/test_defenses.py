@@ -13,7 +13,7 @@ from skimage import restoration
 from torch import Tensor, nn
 
 from advcomp.players.attack.objectives import cross_entropy
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model
 from advcomp.players.classifiers import Classifier
 from advcomp.players.defenses import (
     add_noise,

@@ -242,7 +242,7 @@ def test_two_ranks_have_the_gradients_of_one_process(
         (["groped"], "expected names among grouped; got groped"),
         (["--device", "cuda:99"], 'got "cuda:99"'),
         (["--device", "sofa"], 'device: expected "auto", "cpu" or a GPU'),
-        (["--evaluate"], "grouped.safetensors: expected a readable"),
+        (["--evaluate"], "grouped.safetensors: expected a file of weights"),
         (["--model-ranks", "2"], "the recipe of a classifier takes no --model-ranks"),
     ],
 )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from advcomp.players.attack.boundary import attack
 from advcomp.players.attack.objectives import (
     Loss,
     cross_entropy,
@@ -19,7 +20,8 @@ from advcomp.players.attack.objectives import (
     loss_and_logits,
     margin,
 )
-from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.classifier.answers import Model
+from advcomp.players.classifier.frozen import frozen
 from advcomp.players.image.pixels import ball
 from advcomp.players.image.randomness import image_generators, uniform_like
 
@@ -81,6 +83,7 @@ def _largest(logits: Tensor, how_many: int) -> Tensor:
 AUTOPGD_LOSSES: Mapping[str, Loss] = {"ce": cross_entropy, "dlr": difference_of_logits_ratio}
 
 
+@attack
 def autopgd(
     classifier: Model,
     clean: Tensor,
@@ -108,6 +111,7 @@ def autopgd(
     return search.best
 
 
+@attack
 def autopgd_targets(
     classifier: Model,
     clean: Tensor,

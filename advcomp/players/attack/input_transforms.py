@@ -72,7 +72,7 @@ def admixed(
     """A bit of images of other classes mixed in (Wang et al. 2021, arXiv 2102.00436, equation 5).
 
     The authors draw them from the batch; here they come from a pool, so that an image does not
-    depend on its neighbours.
+    depend on its neighbours (`batch_as_pool` is theirs).
 
     Args:
         clean: The images that will be attacked; the randomness is seeded from them.
@@ -107,6 +107,16 @@ def admixed(
             yield partial(torch.add, other=pool[scores.argmax(1)], alpha=strength)
 
     return transforms
+
+
+def batch_as_pool(clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch as the pool that it is mixed with, and its classes.
+
+    Where all of it is of one class, a black image, which adds nothing.
+    """
+    if bool((labels == labels[0]).all()):
+        return torch.zeros_like(clean[:1]), labels[:1] + 1
+    return clean.detach(), labels
 
 
 def spectrum_noise(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, classes) and labels to the loss of every image, (N,)."""

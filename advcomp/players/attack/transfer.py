@@ -13,10 +13,12 @@ from typing import TypedDict, Unpack
 from torch import Tensor
 
 from advcomp.players.attack.block_shuffle import shuffled_blocks
+from advcomp.players.attack.boundary import attack
 from advcomp.players.attack.gradients import flat_maximum, translation_invariant, variance_tuned
 from advcomp.players.attack.hooks import stack
 from advcomp.players.attack.input_transforms import (
     admixed,
+    batch_as_pool,
     diverse_inputs,
     scaled_copies,
     spectrum_noise,
@@ -29,7 +31,7 @@ from advcomp.players.attacks import (
     momentum_iterative_fgsm,
     step_of,
 )
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model
 
 
 class Steps(TypedDict, total=False):
@@ -47,6 +49,7 @@ class Loop(Steps, total=False):
     decay: float
 
 
+@attack
 def da_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -77,6 +80,7 @@ def da_fgsm(
     )
 
 
+@attack
 def ni_fgsm(
     classifier: Model, clean: Tensor, labels: Tensor, *, eps: float, **loop: Unpack[Loop]
 ) -> Tensor:
@@ -84,6 +88,7 @@ def ni_fgsm(
     return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, nesterov=True, **loop)
 
 
+@attack
 def di_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -101,6 +106,7 @@ def di_fgsm(
     )
 
 
+@attack
 def ti_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -115,6 +121,7 @@ def ti_fgsm(
     return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=blur, **loop)
 
 
+@attack
 def si_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -131,6 +138,7 @@ def si_fgsm(
     )
 
 
+@attack
 def si_ni_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -147,6 +155,7 @@ def si_ni_fgsm(
     )
 
 
+@attack
 def di_ti_si_mi_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -175,14 +184,15 @@ def di_ti_si_mi_fgsm(
     )
 
 
+@attack
 def admix(
     classifier: Model,
     clean: Tensor,
     labels: Tensor,
     *,
     eps: float,
-    pool: Tensor,
-    pool_labels: Tensor,
+    pool: Tensor | None = None,
+    pool_labels: Tensor | None = None,
     mixtures: int = 3,
     strength: float = 0.2,
     copies: int = 5,
@@ -193,9 +203,17 @@ def admix(
 
     Args:
         classifier, clean, labels, eps, loop: As above.
-        pool, pool_labels: Images (M, C, H, W) to mix in, and their classes (M,).
+        pool, pool_labels: Images (M, C, H, W) to mix in, and their classes (M,). Where not given,
+            the batch itself, as in the authors' code: an image then depends on its neighbours.
         mixtures, strength, copies, seed: As in `admixed` and `scaled_copies`.
+
+    Raises:
+        ValueError: One of the two without the other, or as in `admixed`.
     """
+    if (pool is None) is not (pool_labels is None):
+        raise ValueError("expected pool and pool_labels together; got one of them")
+    if pool is None or pool_labels is None:
+        pool, pool_labels = batch_as_pool(clean, labels)
     mixed = admixed(
         clean,
         labels,
@@ -212,6 +230,7 @@ def admix(
     )
 
 
+@attack
 def vmi_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -228,6 +247,7 @@ def vmi_fgsm(
     return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=tuned, **loop)
 
 
+@attack
 def vni_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -261,6 +281,7 @@ def _step_size(eps: float, loop: Steps) -> float:
     )
 
 
+@attack
 def pi_fgsm(
     classifier: Model,
     clean: Tensor,
@@ -290,6 +311,7 @@ def pi_fgsm(
     )
 
 
+@attack
 def ssa(
     classifier: Model,
     clean: Tensor,
@@ -311,6 +333,7 @@ def ssa(
     )
 
 
+@attack
 def pgn(
     classifier: Model,
     clean: Tensor,
@@ -336,6 +359,7 @@ def pgn(
     return momentum_iterative_fgsm(classifier, clean, labels, eps=eps, gradient=flat, **loop)
 
 
+@attack
 def bsr(
     classifier: Model,
     clean: Tensor,

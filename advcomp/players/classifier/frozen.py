@@ -1,23 +1,23 @@
-"""What attacks and defenses ask of a classifier: logits, and to be left as it was."""
+"""What attacks and defenses leave a classifier: as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor, nn
+from torch import nn
 
-Model = Callable[[Tensor], Tensor]
-"""Anything that gives logits (N, classes) for images (N, C, H, W) in [0, 1]."""
+from advcomp.players.classifier.answers import CheckedModel, Model
 
 
 @contextmanager
 def frozen(model: Model) -> Iterator[None]:
     """Within it, a module is in evaluation mode and asks for no gradient of its parameters."""
-    if not isinstance(model, nn.Module):
+    asked = model.model if isinstance(model, CheckedModel) else model
+    if not isinstance(asked, nn.Module):
         yield
         return
-    modes = [(module, module.training) for module in model.modules()]
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
+    modes = [(module, module.training) for module in asked.modules()]
+    asking = [parameter for parameter in asked.parameters() if parameter.requires_grad]
+    asked.eval()
     for parameter in asking:
         parameter.requires_grad_(False)
     try:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.attacks import pgd
+from advcomp.players.classifier.answers import Model
 from advcomp.players.classifier.classifier_recipe import (
     ClassifierEvaluation,
     ClassifierRecipe,
     ClassifierRecipes,
     read_classifier_recipes,
 )
-from advcomp.players.classifier.frozen import Model
 from advcomp.players.classifier.training_losses import loss_of
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import LabelledImages

@@ -1,24 +1,26 @@
 """Tensors from a file of weights, checked against the network that takes them; no pickle is run.
 
-safetensors files are read as they are, PyTorch's own (.pth, .pt, .bin, .ckpt, .tar) by a reader
-that makes tensors and plain values and nothing else.
+safetensors files are read as they are, PyTorch's own by a reader that makes tensors and plain
+values and nothing else; which of them a file is, its first bytes say and not its name.
 """
 
 import json
 import re
+import struct
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.classifier.weights_file import WeightsKind, is_whole_pickle, kind_of
 
-_PYTORCH = {".pth", ".pt", ".bin", ".ckpt", ".tar"}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training scripts put the weights beside other things."""
 
@@ -37,18 +39,22 @@ _COUNTER = "num_batches_tracked"
 VERSION = "version"
 """In a file's metadata: of the network's layout, as PyTorch counts it."""
 
-_SHOWN = 5
+_SHOWN, _SAID = 5, 100
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(UnpicklingError, struct.error),
+)
+"""What torch.load raises at bytes that it cannot read."""
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file by their name in the network, and the file's metadata.
 
     Raises:
-        InvalidConfig: The file cannot be read, or would have to run code.
+        InvalidConfig: The file cannot be read, is something else, or would have to run code.
     """
-    tensors, metadata = (_read_pytorch if path.suffix.lower() in _PYTORCH else _read_safetensors)(
-        path
-    )
+    read = _read_pytorch if kind_of(path) is WeightsKind.PYTORCH else _read_safetensors
+    tensors, metadata = read(path)
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -71,17 +77,22 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with warnings.catch_warnings():
+        # Not by its path, of whose name it would make something.
+        with warnings.catch_warnings(), path.open("rb") as file:
             # It warns of some pickles before it refuses them.
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        if isinstance(error, UnpicklingError) and (is_zipfile(path) or is_whole_pickle(path)):
+            raise InvalidConfig(
+                f"{path}: expected tensors only; got a pickle that needs other code, which is "
+                "never run; save the network's state_dict(), best as safetensors"
+            ) from error
+        said = str(error).partition("\n")[0][:_SAID]
         raise InvalidConfig(
-            f"{path}: expected tensors only; got a pickle that needs other code, which is never "
-            "run; save the network's state_dict(), best as safetensors"
+            f"{path}: expected a readable PyTorch file; it is cut off or damaged, "
+            f"{path.stat().st_size} bytes; get it again: {type(error).__name__}: {said}"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise InvalidConfig(f"{path}: expected a readable PyTorch file: {error}") from error
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -123,8 +134,10 @@ def fill(
     """Copy the tensors into the network, wherever PyTorch's own strict loading would.
 
     Raises:
-        InvalidConfig: Lists what is missing, what is too much and what has another shape.
+        InvalidConfig: Lists what is missing, what is too much, what has another shape and what
+            holds NaN or infinity where a fresh network has none.
     """
+    expected = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     wanted = {n: t for n, t in tensors.items() if not _is_spare(network, n)}
     state = OrderedDict(wanted)
     version = json.loads((metadata or {}).get(VERSION, "null")) or getattr(network, "_version", 1)
@@ -138,6 +151,8 @@ def fill(
     except RuntimeError as error:
         problems = _misfits(network, wanted, classes) or [str(error)]
         raise InvalidConfig(*(f"{path}: {problem}" for problem in problems)) from error
+    if found := not_finite(network.state_dict(), expected):
+        raise InvalidConfig(f"{path}: {found}")
 
 
 def _is_spare(network: nn.Module, name: str) -> bool:
@@ -157,6 +172,9 @@ def _misfits(network: nn.Module, tensors: Mapping[str, Tensor], classes: int) ->
             "has other shapes for",
             [_shapes(name, expected[name], tensors[name]) for name in misshapen],
         ),
+        not_finite(
+            {n: t for n, t in tensors.items() if n in expected and n not in misshapen}, expected
+        ),
     ]
     for name in misshapen:
         ours, theirs = expected[name].shape, tensors[name].shape
@@ -173,10 +191,37 @@ def _differ(expected: Tensor, got: Tensor) -> bool:
     return expected.shape != got.shape and not (expected.dim() == 0 and got.shape == (1,))
 
 
+def not_finite(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor] | None = None) -> str:
+    """Which tensors hold NaN or infinity, as a problem; nothing where all are finite.
+
+    Args:
+        tensors: By name.
+        expected: Where an infinity is meant, these have it as well: masks, by name and shape.
+    """
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            bad = ~tensor.float().isfinite()
+            if expected is not None and bool(bad.any()):
+                bad &= expected[name].float().isfinite()
+            if count := int(bad.sum()):
+                found.append(f"{name} ({count} of {tensor.numel()})")
+    if not found:
+        return ""
+    return (
+        f"expected finite weights; got NaN or infinity in {_listed(sorted(found))}; take an "
+        "earlier checkpoint, or one that no conversion to 16 bits has driven beyond its range"
+    )
+
+
 def _shapes(name: str, expected: Tensor, got: Tensor) -> str:
     return f"{name} (expected {tuple(expected.shape)}, got {tuple(got.shape)})"
 
 
 def _problem(what: str, names: list[str]) -> str:
+    return f"the network {what} {_listed(names)}" if names else ""
+
+
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"the network {what} {', '.join(names[:_SHOWN])}{more}" if names else ""
+    return ", ".join(names[:_SHOWN]) + more

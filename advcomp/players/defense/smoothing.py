@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Generator, Tensor
 
-from advcomp.players.classifier.frozen import Model, frozen
+from advcomp.players.classifier.answers import Model
+from advcomp.players.classifier.frozen import frozen
+from advcomp.players.defense.boundary import defense
 from advcomp.players.image.randomness import image_generators
 
 ABSTAIN = -1
@@ -44,6 +46,7 @@ class Certificates:
     radii: NDArray[np.float64]
 
 
+@defense
 def smoothed(model: Model, images: Tensor, *, sigma: float = 0.25, draws: int = 100) -> Tensor:
     """Share of the draws in which each class came first (N, classes); the largest is the answer.
 
@@ -123,13 +126,15 @@ def certified_radius(lower: NDArray[np.float64], sigma: float) -> NDArray[np.flo
     return radius
 
 
+@defense
 @torch.no_grad()
 def count_under_noise(
     model: Model, images: Tensor, generators: list[Generator], *, sigma: float, draws: int
 ) -> Tensor:
     """How often each class comes first under noise: int64 (N, classes), on the CPU."""
     with frozen(model):
-        pairs = zip(images, generators, strict=True)
+        # Where there are no images, one that stands in for them has no generator.
+        pairs = zip(images, generators or [Generator()], strict=True)
         return torch.stack([_count(model, image, own, sigma, draws) for image, own in pairs])
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, pgd
-from advcomp.players.classifier.frozen import Model
+from advcomp.players.classifier.answers import Model
 from advcomp.players.classifier.train_classifier import accuracy, as_tensors
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
