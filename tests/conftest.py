@@ -72,6 +72,18 @@ def _slurm_obstacle() -> str | None:
     return asked.stderr.strip() if asked.returncode else None
 
 
+def _root_obstacle() -> str | None:
+    return "this is not root" if os.geteuid() else None
+
+
+def _namespaces_obstacle() -> str | None:
+    """Of networks: a container may have root, and no right to make them."""
+    if obstacle := _root_obstacle() or _program_obstacle("ip") or _program_obstacle("nsenter"):
+        return obstacle
+    tried = subprocess.run(["unshare", "--net", "true"], capture_output=True, text=True)
+    return tried.stderr.strip() if tried.returncode else None
+
+
 OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "bubblewrap": lambda: _sandbox_obstacle("bubblewrap"),
     "browser": lambda: _program_obstacle(
@@ -84,6 +96,8 @@ OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "compiler": _compiler_obstacle,
     "mpi": lambda: _program_obstacle("mpiexec"),
     "slurm": _slurm_obstacle,
+    "root": _root_obstacle,
+    "namespaces": _namespaces_obstacle,
 }
 
 

@@ -57,6 +57,7 @@ def written(file: Path) -> list[str]:
 
 
 SURROUNDINGS = "tests/tournament/test_surroundings.py"
+BREAKS = "tests/tournament/test_cluster_breaks.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +92,11 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{SURROUNDINGS}::test_a_limit_that_is_too_low_is_named_before_anything_runs",
         f"{SURROUNDINGS}::test_more_boxes_need_more_files",
         f"{SURROUNDINGS}::test_a_folder_that_is_gone_is_named",
+        # Each starts a cluster of its own, and waits for what is dead to be noticed.
+        f"{BREAKS}::test_the_scheduler_is_killed",
+        f"{BREAKS}::test_the_referee_is_killed",
+        f"{BREAKS}::test_a_node_without_room_gets_no_more_jobs",
+        f"{BREAKS}::test_a_store_without_room_stops_the_run",
+        f"{BREAKS}::test_machines_over_tls_one_of_which_is_cut_off",
+        f"{BREAKS}::test_plain_tcp_to_another_machine_is_refused",
     }
