@@ -46,7 +46,8 @@ class Quantity(StrEnum):
 
 
 def leaderboard(rows: Sequence[LeaderboardRow], track: str | None = None) -> pd.DataFrame:
-    """The leaderboard, one row an entry: the columns of leaderboard.csv, and `baseline`.
+    """The leaderboard, one row an entry: the columns of leaderboard.csv, `baseline`,
+    and `start_seconds` and `seconds_per_image`, which results.json has.
 
     Args:
         rows: All of them, in the order of the file.

@@ -47,8 +47,8 @@ def bit_depth(images: Tensor, bits: int = 5) -> Tensor:
         ValueError: There is no such number of bits.
 
     Example:
-        >>> bit_depth(torch.tensor([0.1, 0.4, 0.9]), bits=1).tolist()
-        [0.0, 0.0, 1.0]
+        >>> bit_depth(torch.tensor([[[[0.1, 0.4, 0.9]]]]), bits=1).tolist()
+        [[[[0.0, 0.0, 1.0]]]]
     """
     if not 1 <= bits <= 8:
         raise ValueError(f"expected 1 to 8 bits; got {bits}")

@@ -282,7 +282,7 @@ def test_classifiers_that_do_not_fit_are_all_named(toy: Toy, tmp_path: Path) -> 
     assert len(problems) == 4
     assert "labels 0 to 9; it has 7 classes, 0 to 6" in problems[0]
     assert "it has 10 classes, 1 to 10" in problems[1]
-    assert "expected finite logits" in problems[2]
+    assert "expected finite weights" in problems[2]
     assert str(tmp_path / "c3.safetensors") in problems[3]
 
 
