@@ -317,6 +317,17 @@ def report(run_folder: Path, name: str | None, out: Path | None) -> None:
     report_in_terminal(run_folder, name, out)
 
 
+def _height_and_width(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    height, cross, width = value.partition("x")
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise click.BadParameter(f'expected height and width such as "32x32"; got "{value}"')
+    return int(height), int(width)
+
+
 @main.command()
 @click.argument("target", metavar="PATH|FILE[:NAME]")
 @SANDBOX
@@ -329,7 +340,19 @@ def report(run_folder: Path, name: str | None, out: Path | None) -> None:
     show_default=True,
     help="Drawn images in each trial run.",
 )
-def validate(target: str, sandbox: str | None, trusting: bool, images: int) -> None:
+@click.option(
+    "--size",
+    metavar="HxW",
+    callback=_height_and_width,
+    help="Of the drawn images, for a PATH [default: 299x299].",
+)
+def validate(
+    target: str,
+    sandbox: str | None,
+    trusting: bool,
+    images: int,
+    size: tuple[int, int] | None,
+) -> None:
     """Check a submission and try it, in the sandbox and the limits of a tournament.
 
     PATH is a folder, .zip, .tar or .tar.gz; FILE a tournament file (.toml), whose entries are all
@@ -337,7 +360,7 @@ def validate(target: str, sandbox: str | None, trusting: bool, images: int) -> N
     """
     from advcomp.terminal.validating import validate_in_terminal
 
-    sys.exit(validate_in_terminal(target, sandbox, images, trusting=trusting))
+    sys.exit(validate_in_terminal(target, sandbox, images, size=size, trusting=trusting))
 
 
 @main.command()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -44,8 +45,16 @@ class Format(StrEnum):
     ONNX = "onnx"
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path]:
-    """Write a submission into a new or empty folder, all of it or nothing; returns its files.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A submission's files, and the height and width of the images that it was trained on."""
+
+    files: list[Path]
+    image_size: tuple[int, int]
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> Exported:
+    """Write a submission into a new or empty folder, all of it or nothing.
 
     Raises:
         InvalidConfig: It is no checkpoint, the folder is occupied, or the hint's surrogate is
@@ -64,7 +73,7 @@ def export_checkpoint(checkpoint: Path, folder: Path, form: Format) -> list[Path
     finally:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    return sorted(folder.iterdir())
+    return Exported(files=sorted(folder.iterdir()), image_size=trained.image_size)
 
 
 def _fill(

@@ -110,9 +110,12 @@ def export_in_terminal(checkpoint: Path, folder: Path, form: str) -> None:
     """
     with _extra_at_hand():
         from advcomp.attacknet.export import Format, export_checkpoint
-    for path in export_checkpoint(checkpoint, folder, Format(form)):
+    exported = export_checkpoint(checkpoint, folder, Format(form))
+    for path in exported.files:
         print(near(path))
-    print(f"next: advcomp validate {shlex.quote(str(near(folder.resolve())))}")
+    # As onnx it takes images of one size only.
+    size = "" if form != Format.ONNX else " --size {}x{}".format(*exported.image_size)
+    print(f"next: advcomp validate{size} {shlex.quote(str(near(folder.resolve())))}")
 
 
 @contextmanager

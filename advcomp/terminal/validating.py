@@ -16,14 +16,19 @@ VALID, INVALID = 0, 1
 
 
 def validate_in_terminal(
-    target: str, backend: str | None, images: int, *, trusting: bool = False
+    target: str,
+    backend: str | None,
+    images: int,
+    *,
+    size: tuple[int, int] | None = None,
+    trusting: bool = False,
 ) -> int:
     """Validate what `target` names, and say all that is found; returns the exit code.
 
     Raises:
         AdvcompError: See `opened_validator`.
     """
-    with opened_validator(target, backend, images, trusting=trusting) as validator:
+    with opened_validator(target, backend, images, size=size, trusting=trusting) as validator:
         verdicts = [
             validate_entry(validator, validator.take(source)) for source in validator.sources
         ]
@@ -47,16 +52,44 @@ def validate_entry(validator: Validator, entry: EntryState) -> bool:
         print(f"  note: {one_line(note)}")
     interpreter = first_program(validator.copy_of(entry) / entry.entry_point)
     failed = 0
+    many = []
     for smoke in validator.smoke(entry):
         failed += smoke.result.verdict is not Verdict.OK
+        many.append(smoke)
         for line in _smoke_lines(smoke, interpreter):
             print(f"  {line}", flush=True)
+    if not failed and any(_may_be_slow(smoke) for smoke in many):
+        for smoke, one in zip(many, validator.smoke(entry, one_image=True), strict=True):
+            print(f"  {_projected(smoke, one)}", flush=True)
     print(
         f"{entry.name}: INVALID: {count(failed, 'run')} not OK"
         if failed
         else f"{entry.name}: valid"
     )
     return not failed
+
+
+def _may_be_slow(smoke: Smoke) -> bool:
+    """Whether 100 images would take too long if start-up, too, were done for each image."""
+    result = smoke.result
+    return result.images > 1 and (
+        100 * result.wall_seconds / result.images > smoke.per_100_images_s
+    )
+
+
+def _projected(many: Smoke, one: Smoke) -> str:
+    """What 100 images will take, by a run on several and a run on one."""
+    images, wall = many.result.images, many.result.wall_seconds
+    an_image = max(0.0, wall - one.result.wall_seconds) / (images - 1)
+    start = max(0.0, one.result.wall_seconds - an_image)
+    projected, most = start + 100 * an_image, many.per_100_images_s
+    budget = many.result.max_epsilon
+    told = (
+        f"{'' if budget is None else f'at epsilon {budget}: '}start {duration(start)}, then "
+        f"{duration(an_image)} an image: 100 images take about {duration(projected)} of at most "
+        f"{duration(most)}"
+    )
+    return f"{told}: too long" if projected > most else told
 
 
 def _smoke_lines(smoke: Smoke, interpreter: str | None) -> Iterator[str]:
@@ -67,8 +100,6 @@ def _smoke_lines(smoke: Smoke, interpreter: str | None) -> Iterator[str]:
         f"  time {duration(result.wall_seconds)} of at most {duration(limits.wall_s)}, start "
         f"included; 100 images may take {duration(smoke.per_100_images_s)}"
     )
-    if 100 * result.wall_seconds / result.images > smoke.per_100_images_s:
-        yield "  100 images could take too long; to be sure: advcomp validate --images 100"
     if result.cpu_seconds is not None:
         yield f"  processor time {duration(result.cpu_seconds)}"
     if result.max_rss_bytes is not None:

@@ -36,6 +36,8 @@ def test_train_then_export_give_a_submission(
         *("metadata.json", "run_attack.sh", "run_attack.py", "train.toml", "SHA256SUMS"),
         *("network.safetensors", "surrogate.safetensors"),
     }
+    onnx = CliRunner().invoke(main, ["export", str(checkpoint), "--format", "onnx", "of_onnx"])
+    assert "next: advcomp validate --size 32x32 of_onnx" in onnx.stdout
     again = CliRunner().invoke(main, ["export", str(checkpoint), "entry"])
     assert again.exit_code == 1
     assert "entry: expected a new or an empty folder" in again.stderr

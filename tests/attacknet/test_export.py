@@ -69,7 +69,7 @@ def test_both_formats_give_the_same_pixels_within_the_budget(
     found = {}
     for form in Format:
         folder = tmp_path / form
-        files = export_checkpoint(checkpoint, folder, form)
+        files = export_checkpoint(checkpoint, folder, form).files
         assert set(files) == set(folder.iterdir())
         metadata = json.loads((folder / "metadata.json").read_text())
         assert metadata["type"] == ("targeted_attack" if AIMED in changes else "attack")

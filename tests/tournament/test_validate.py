@@ -59,16 +59,37 @@ def test_images_over_the_budget_are_counted_and_no_fault(contest: Contest) -> No
     assert result.stdout.count("10 over the budget") == 2
 
 
-def test_an_entry_that_may_be_too_slow_is_told_how_to_be_sure(contest: Contest) -> None:
-    """Half a second for 10 images: too slow for 100 in 2 seconds if the start takes none of it."""
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        (f"sleep 0.5; {COPY}", False),
+        (f'for f in "$1"/*; do sleep 0.05; done; {COPY}', True),
+    ],
+    ids=["the start", "every image"],
+)
+def test_a_slow_start_is_told_from_slow_work(contest: Contest, program: str, told: bool) -> None:
+    """Half a second for 10 images, where 100 may take 2."""
     limits = "[limits]\nstart_seconds = 1\nseconds_per_100_images = 1\n"
-    slow = contest.entry("slow", f"sleep 0.5; {COPY}")
-    file = contest.file([slow], [], max_epsilons=[8], more=limits)
-    few, many = validate(f"{file}:slow"), validate(f"{file}:slow", "--images", "100")
-    assert (few.exit_code, many.exit_code) == (0, 0)
-    assert "to be sure: advcomp validate --images 100" in few.stdout
-    assert "100 drawn images: OK" in many.stdout
-    assert "to be sure" not in many.stdout
+    file = contest.file([contest.entry("slow", program)], [], max_epsilons=[8], more=limits)
+    few = validate(f"{file}:slow")
+    assert few.exit_code == 0
+    assert "  at epsilon 8: start " in few.stdout
+    assert ("of at most 2.0 s: too long\n" in few.stdout) is told
+    if not told:
+        many = validate(f"{file}:slow", "--images", "100")
+        assert many.exit_code == 0
+        assert "100 drawn images: OK" in many.stdout
+        assert "an image: " not in many.stdout
+
+
+def test_drawn_images_have_the_size_that_is_asked_for(contest: Contest) -> None:
+    shown = validate(contest.entry("sizes", SIZES), "--size", "32x48").stdout
+    assert "{(48, 32)}" in shown
+    file = contest.file([contest.entry("darker", DARKER)], [])
+    refused = validate(f"{file}:darker", "--size", "32x32")
+    assert refused.exit_code == 1
+    assert "have the size of its dataset; leave --size out" in refused.stderr
+    assert validate(file, "--size", "32").exit_code == 2
 
 
 def test_missing_images_make_an_entry_invalid_and_are_named(contest: Contest) -> None:

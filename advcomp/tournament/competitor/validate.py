@@ -41,6 +41,7 @@ SEED = 2017
 HEIGHT, WIDTH, MAX_EPSILON = 299, 299, 16
 """What is tried without a tournament file: 2017's size, and the middle of its budgets."""
 SUFFIX = ".toml"
+ONE_IMAGE = "one-image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,7 @@ class Validator:
         images = drawn_images(target.height, target.width, target.images)
         self._dataset = write_dataset(run / "dataset", images)
         (run / ENTRIES).mkdir()
+        (run / ONE_IMAGE).mkdir()
         self._containers = containers_of(target.tournament, sandbox, any_local=target.any_local)
 
     def take(self, source: EntrySource) -> EntryState:
@@ -101,23 +103,27 @@ class Validator:
         """The folder that an entry was taken to, healed; there until the validator is closed."""
         return self._run / ENTRIES / entry.digest
 
-    def smoke(self, entry: EntryState) -> Iterator[Smoke]:
+    def smoke(self, entry: EntryState, *, one_image: bool = False) -> Iterator[Smoke]:
         """Run an entry that was taken in: an attack once at each budget, a defense once.
+
+        Args:
+            one_image: On the first image alone, to tell start-up from work.
 
         Raises:
             SandboxError: The sandbox failed, not the entry.
         """
         key = open_key(self._run / KEY_FILE)
         box = SandboxState.of(self._sandbox)
-        state = state_of(self._tournament, self._dataset, [entry], box, key_digest=key.digest)
-        store = Store(self._run)
+        dataset = self._dataset.subset(1, SEED) if one_image else self._dataset
+        state = state_of(self._tournament, dataset, [entry], box, key_digest=key.digest)
+        store = Store(self._run / ONE_IMAGE if one_image else self._run)
         store.sweep()
         clean_only = Wave(columns=())
         wave = clean_only, WaveImages(state, store, clean_only)
         with staging_for(self._run) as staging:
             orders = Orders(
                 state=state,
-                dataset=self._dataset,
+                dataset=dataset,
                 store=store,
                 key=key,
                 entries=self._run / ENTRIES,
@@ -139,7 +145,12 @@ class Validator:
 
 @contextmanager
 def opened_validator(
-    text: str, backend: str | None, images: int = SMOKE_IMAGES, *, trusting: bool = False
+    text: str,
+    backend: str | None,
+    images: int = SMOKE_IMAGES,
+    *,
+    size: tuple[int, int] | None = None,
+    trusting: bool = False,
 ) -> Iterator[Validator]:
     """Make ready to validate what `text` names.
 
@@ -148,6 +159,7 @@ def opened_validator(
             `FILE:NAME` (one of them).
         backend: A sandbox instead of the tournament file's.
         images: How many are drawn for each run.
+        size: Their height and width, see `find_target`.
         trusting: The submissions are one's own: the sandbox may be `none`.
 
     Raises:
@@ -155,7 +167,7 @@ def opened_validator(
         InvalidDataset: The tournament's dataset is wrong.
         SandboxUnavailable: The sandbox does not work here.
     """
-    target = replace(find_target(text), images=images)
+    target = replace(find_target(text, size), images=images)
     with validator_of(target, backend, trusting=trusting) as validator:
         yield validator
 
@@ -180,8 +192,11 @@ def validator_of(
         yield Validator(Path(folder), target, sandbox)
 
 
-def find_target(text: str) -> Target:
+def find_target(text: str, size: tuple[int, int] | None = None) -> Target:
     """What `PATH`, `FILE` or `FILE:NAME` means.
+
+    Args:
+        size: Height and width of the drawn images, of a PATH alone; 2017's where not given.
 
     Raises:
         InvalidConfig: It means nothing, or the tournament file is wrong.
@@ -189,11 +204,16 @@ def find_target(text: str) -> Target:
     """
     path = Path(text)
     file, colon, name = text.rpartition(":")
+    of_tournament = path.suffix == SUFFIX or (colon and file.endswith(SUFFIX))
+    if size is not None and of_tournament and not path.is_dir():
+        raise InvalidConfig(
+            f"{text}: the images of a tournament have the size of its dataset; leave --size out"
+        )
     if path.suffix == SUFFIX:
         return _of_tournament(path, None)
     if colon and file.endswith(SUFFIX) and not path.exists():
         return _of_tournament(Path(file), name)
-    return _of_path(path)
+    return _of_path(path, size or (HEIGHT, WIDTH))
 
 
 def drawn_images(height: int, width: int, images: int) -> Iterator[LabelledImage]:
@@ -236,7 +256,7 @@ def _of_tournament(file: Path, name: str | None) -> Target:
     )
 
 
-def _of_path(path: Path) -> Target:
+def _of_path(path: Path, size: tuple[int, int]) -> Target:
     absolute = path.resolve()
     if not absolute.is_dir() and not absolute.is_file():
         raise InvalidConfig(
@@ -249,5 +269,5 @@ def _of_path(path: Path) -> Target:
     )
     source = EntrySource(path=absolute, name=default_name(absolute), role=None)
     return Target(
-        tournament=tournament, sources=(source,), height=HEIGHT, width=WIDTH, any_local=True
+        tournament=tournament, sources=(source,), height=size[0], width=size[1], any_local=True
     )
