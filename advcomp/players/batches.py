@@ -106,6 +106,11 @@ class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._gradients = 0
         self._going_back = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Or PyTorch would import its compiler, which takes three seconds, to leave this alone."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., object],

@@ -1,5 +1,7 @@
 """How many images go through a function at once, and what happens where they do not fit."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,3 +179,16 @@ def test_no_memory_for_one_image_is_an_error(tmp_path: Path) -> None:
     assert is_out_of_memory(caught.value)
     assert sizes == [2, 1]
     assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+@pytest.mark.slow
+def test_looking_at_the_need_imports_no_compiler() -> None:
+    """Which takes three seconds, in every run of every entry."""
+    program = (
+        "import sys, torch; from advcomp.players.batches import batch_size_for\n"
+        "print(batch_size_for(torch.nn.Conv2d(3, 3, 3), torch.rand(1, 3, 8, 8)))\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.stdout
+    assert done.returncode == 0, done.stderr
