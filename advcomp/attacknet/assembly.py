@@ -9,10 +9,12 @@ from torch import Tensor
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.hint import GradientHint, layer_of
 from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.objective.losses import TargetClassifier
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.ensemble import Ensemble
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages
 from advcomp.rules.threat import eps_of
@@ -109,6 +111,31 @@ def hint_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> GradientHint
     return GradientHint(surrogate, recipe.hint.layers)
 
 
+def gradients_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> PixelGradients | None:
+    """What the recipe's network is told by the pixel, if anything.
+
+    Raises:
+        InvalidConfig: A surrogate does not fit, or they are no ensemble.
+    """
+    table = recipe.gradients
+    if not table.count:
+        return None
+    surrogates = fitting_classifiers(table.surrogates, images)
+    return PixelGradients(fused(surrogates), count=table.count, labels=table.labels)
+
+
+def fused(surrogates: Sequence[Classifier]) -> Ensemble:
+    """Classifiers as one, in logits.
+
+    Raises:
+        InvalidConfig: They are no ensemble.
+    """
+    try:
+        return Ensemble(surrogates)
+    except ValueError as error:
+        raise InvalidConfig(f"[gradients] surrogates: {error}") from error
+
+
 def refuse_one_class(recipe: AttackNetworkRecipe, images: TrainingImages) -> None:
     """Check that a network that aims has something to aim at.
 
@@ -132,16 +159,19 @@ def spec_of(
         max_epsilons=recipe.threat.max_epsilons,
         target_labels=images.classes if recipe.threat.targeted else None,
         hint=() if hint is None else hint.spec(images.size, strides),
+        gradients=recipe.gradients.count,
     )
 
 
 def fresh_generator(recipe: AttackNetworkRecipe, images: TrainingImages) -> AdversarialGenerator:
     """A network with its first weights, which come from the recipe's seed alone."""
-    hint = hint_of(recipe, images)
+    hint, gradients = hint_of(recipe, images), gradients_of(recipe, images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(recipe.seed, "weights"))
         network = AttackNetwork(spec_of(recipe, images, hint), recompute=recipe.device.recompute)
-    return AdversarialGenerator(network, hint, recipe.hint.mode).to(recipe.device.precision.kept)
+    return AdversarialGenerator(network, hint, recipe.hint.mode, gradients).to(
+        recipe.device.precision.kept
+    )
 
 
 def one_image(

@@ -1,7 +1,9 @@
 """How well a network does on images and classifiers that do not train it, and what it draws."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -12,16 +14,21 @@ from torch import Tensor
 from advcomp.attacknet.data import AttackBatch, validation_batch
 from advcomp.attacknet.network.generator import AdversarialGenerator, rounded_to_levels
 from advcomp.attacknet.recipe import AttackNetworkRecipe
+from advcomp.attacknet.rivals import Rivals
 from advcomp.players.classifiers import Classifier
 from advcomp.players.image.pixels import quantise
 from advcomp.players.training_images import TrainingImages
 from advcomp.rules.durable import write_durably
 from advcomp.rules.images import Pixels, encode_png
-from advcomp.training.progress import EvaluationReport
+from advcomp.training.progress import ALL_CLASSIFIERS, EvaluationReport, Gap
 from advcomp.training.ranks import Ranks
 
 _CLEAN = 0
 _SHOWN = 8
+_DEVIATIONS = 1.96
+"""Half the width of a 95 % interval of a mean over many images."""
+
+Make = Callable[[AttackBatch], Tensor]
 
 
 def evaluate(
@@ -33,46 +40,106 @@ def evaluate(
     *,
     step: int,
     picture: Path,
+    rivals: Rivals | None = None,
 ) -> EvaluationReport:
     """Misclassification of rounded images; every rank takes a share of them.
 
     Args:
         picture: Where the first rank writes examples.
+        rivals: What the network is compared with, image by image.
     """
-    share = ranks.share(len(images))
-    found: Counter[tuple[str, int]] = Counter()
-    for level in (_CLEAN, *recipe.threat.max_epsilons):
-        for batch in _batches(recipe, images, share, level, generator):
-            x = batch.clean if level == _CLEAN else _adversarial(generator, batch, ranks)
-            aimed = batch.targets if level != _CLEAN else None
-            for name, classifier in classifiers.items():
-                found[name, level] += _hits(classifier, x.to(ranks.device), batch, aimed)
-    cells = list(product(classifiers, (_CLEAN, *recipe.threat.max_epsilons)))
-    totals = ranks.total(*(found[cell] for cell in cells)) if cells else []
-    rates = {cell: total / len(images) for cell, total in zip(cells, totals, strict=True)}
+    judges = _Judges(recipe, classifiers, images, ranks, next(generator.parameters()).dtype)
+    clean = judges.hits(_CLEAN, lambda batch: batch.clean)
+    own = {
+        level: judges.hits(level, partial(_adversarial, generator, ranks=ranks))
+        for level in recipe.threat.max_epsilons
+    }
+    rates = {
+        (name, level): rate
+        for level, hits in own.items()
+        for name, rate in zip(classifiers, judges.means(hits), strict=True)
+    }
+    clean_rates = dict(zip(classifiers, judges.means(clean), strict=True))
+    gaps = {} if rivals is None else _gaps(judges, own, rivals)
     if ranks.is_first:
         picture.parent.mkdir(parents=True, exist_ok=True)
         write_durably(picture, encode_png(_examples(recipe, generator, images, ranks)))
     return EvaluationReport(
         step=step,
-        rates={cell: rate for cell, rate in rates.items() if cell[1] != _CLEAN},
-        clean_rates={name: rates[name, _CLEAN] for name in classifiers},
+        rates=rates,
+        clean_rates=clean_rates,
         picture=picture,
         targeted=recipe.threat.targeted,
+        gaps=gaps,
     )
 
 
-def _batches(
-    recipe: AttackNetworkRecipe,
-    images: TrainingImages,
-    share: slice,
-    level: int,
-    generator: AdversarialGenerator,
-) -> Iterator[AttackBatch]:
-    size = recipe.training.batch_size
-    dtype = next(generator.parameters()).dtype
-    for at in range(share.start, share.stop, size):
-        yield validation_batch(recipe, images, slice(at, min(at + size, share.stop)), level, dtype)
+def _gaps(
+    judges: "_Judges", own: Mapping[int, Tensor], rivals: Rivals
+) -> dict[tuple[str, str, int], Gap]:
+    """By rival, classifier and epsilon; and of all classifiers' mean, where there are several."""
+    found: dict[tuple[str, str, int], Gap] = {}
+    for rival, (level, hits) in product(rivals.attacks, own.items()):
+        if (rival, level) not in rivals.hits:
+            make = partial(rivals.adversarial, rival, device=judges.ranks.device)
+            rivals.hits[rival, level] = judges.hits(level, make)
+        theirs, names = rivals.hits[rival, level], list(judges.classifiers)
+        if len(names) > 1:
+            hits, theirs = (torch.cat([h, h.mean(0, keepdim=True)]) for h in (hits, theirs))
+            names.append(ALL_CLASSIFIERS)
+        ahead = hits - theirs
+        moments = (judges.means(each) for each in (theirs, ahead, ahead.square()))
+        for name, rate, gap, square in zip(names, *moments, strict=True):
+            variance = max(0.0, square - gap**2) / max(1, len(judges.images) - 1)
+            found[rival, name, level] = Gap(
+                rate=rate, gap=gap, half_width=_DEVIATIONS * math.sqrt(variance)
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Judges:
+    """Classifiers that look at this rank's share of the images."""
+
+    recipe: AttackNetworkRecipe
+    classifiers: Mapping[str, Classifier]
+    images: TrainingImages
+    ranks: Ranks
+    dtype: torch.dtype
+
+    def hits(self, level: int, make: Make) -> Tensor:
+        """1 where a classifier is led astray or, by an attack that aims, to the target class; 0.
+
+        Args:
+            make: What the classifiers see, from clean images.
+
+        Returns:
+            (classifiers, images of the share), float64.
+        """
+        if not self.classifiers:
+            return torch.zeros(0, 0)
+        rows = []
+        for batch in self._batches(level):
+            x = make(batch).to(self.ranks.device)
+            aimed = batch.targets if level != _CLEAN else None
+            rows.append(
+                torch.stack([_hits(each, x, batch, aimed) for each in self.classifiers.values()])
+            )
+        empty = torch.zeros(len(self.classifiers), 0).double()
+        return torch.cat([empty, *(row.double() for row in rows)], 1)
+
+    def means(self, values: Tensor) -> list[float]:
+        """Of each row of (rows, images of the share), over all images of all ranks."""
+        if not len(values):
+            return []
+        totals = self.ranks.total(*values.sum(1).tolist())
+        return [total / len(self.images) for total in totals]
+
+    def _batches(self, level: int) -> Iterator[AttackBatch]:
+        share, size = self.ranks.share(len(self.images)), self.recipe.training.batch_size
+        for at in range(share.start, share.stop, size):
+            rows = slice(at, min(at + size, share.stop))
+            yield validation_batch(self.recipe, self.images, rows, level, self.dtype)
 
 
 def _adversarial(generator: AdversarialGenerator, batch: AttackBatch, ranks: Ranks) -> Tensor:
@@ -83,10 +150,9 @@ def _adversarial(generator: AdversarialGenerator, batch: AttackBatch, ranks: Ran
 
 
 @torch.no_grad()
-def _hits(classifier: Classifier, x: Tensor, batch: AttackBatch, aimed: Tensor | None) -> int:
+def _hits(classifier: Classifier, x: Tensor, batch: AttackBatch, aimed: Tensor | None) -> Tensor:
     answers = classifier.to_labels(classifier(x).argmax(1)).cpu()
-    hits = answers != batch.labels if aimed is None else answers == aimed
-    return int(hits.sum())
+    return answers != batch.labels if aimed is None else answers == aimed
 
 
 def _examples(

@@ -19,7 +19,18 @@ from torch import Tensor
 
 from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.onnx_graph import write_onnx
-from advcomp.attacknet.player import HINT_LAYERS, HINT_MODE, NETWORK, SPEC, SURROGATE, filled
+from advcomp.attacknet.player import (
+    GRADIENT_LABELS,
+    GRADIENT_SURROGATE,
+    GRADIENT_SURROGATES,
+    HINT_LAYERS,
+    HINT_MODE,
+    NETWORK,
+    SPEC,
+    SURROGATE,
+    filled,
+    gradients_of,
+)
 from advcomp.attacknet.recipe import HintMode
 from advcomp.attacknet.trained import TrainedNetwork, trained_network
 from advcomp.errors import AdvcompError, InvalidConfig
@@ -92,8 +103,11 @@ def _fill(
     _write(folder / PROGRAM, _template(name))
     _write(folder / RECIPE, about.recipe)
     if form is Format.ONNX:
-        hint = _hint(about, trained)
-        generator = filled(trained.spec, weights, hint, HintMode(trained.hint_mode))
+        surrogates = gradients_of(
+            _gradient_surrogates(about, trained), trained.spec.gradients, trained.gradient_labels
+        )
+        mode = HintMode(trained.hint_mode)
+        generator = filled(trained.spec, weights, _hint(about, trained), mode, surrogates)
         write_onnx(folder / ONNX, generator, trained.image_size)
     else:
         _write_pytorch(folder, about, trained, weights)
@@ -120,10 +134,14 @@ def _write_pytorch(
         SPEC: trained.spec.model_dump_json(),
         HINT_MODE: trained.hint_mode,
         HINT_LAYERS: json.dumps(trained.hint_layers),
+        GRADIENT_SURROGATES: json.dumps(len(trained.gradient_surrogates)),
+        GRADIENT_LABELS: trained.gradient_labels.value,
     }
     (folder / NETWORK).write_bytes(save(halves, metadata))
     if trained.surrogate is not None:
         shutil.copyfile(_surrogate(about, trained.surrogate), folder / SURROGATE)
+    for number, path in enumerate(_gradient_surrogates(about, trained), 1):
+        shutil.copyfile(path, folder / GRADIENT_SURROGATE.format(number))
 
 
 def _hint(about: About, trained: TrainedNetwork) -> GradientHint | None:
@@ -133,12 +151,21 @@ def _hint(about: About, trained: TrainedNetwork) -> GradientHint | None:
 
 
 def _surrogate(about: About, name: str) -> Path:
-    path = Path(name)
+    return _unchanged(Path(name), about.identity["hint.surrogate"])
+
+
+def _gradient_surrogates(about: About, trained: TrainedNetwork) -> list[Path]:
+    return [
+        _unchanged(Path(path), about.identity[f"gradients.surrogates[{i}]"])
+        for i, path in enumerate(trained.gradient_surrogates)
+    ]
+
+
+def _unchanged(path: Path, digest: str) -> Path:
     if not path.is_file():
         raise InvalidConfig(
             f"{path}: expected the surrogate that the hint was trained with; it is gone"
         )
-    digest = about.identity["hint.surrogate"]
     if _digest(path) != digest:
         raise InvalidConfig(
             f"{path}: expected the surrogate that the hint was trained with, SHA-256 {digest}; "

@@ -1,7 +1,7 @@
 """An exported network at play: what `run_attack.py` of a submission loads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ from torch import Tensor
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
+from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import HintMode
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.labels import LabelKind
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack, TargetedAttack
+from advcomp.players.ensemble import Ensemble
 
 NETWORK, SURROGATE = "network.safetensors", "surrogate.safetensors"
+GRADIENT_SURROGATE = "gradient_surrogate_{}.safetensors"
 SPEC, HINT_MODE, HINT_LAYERS = "spec", "hint_mode", "hint_layers"
+GRADIENT_SURROGATES, GRADIENT_LABELS = "gradient_surrogates", "gradient_labels"
 
 
 def load_attack(folder: Path) -> Attack:
@@ -46,7 +51,7 @@ def load_targeted_attack(folder: Path) -> TargetedAttack:
 
 
 def load_generator(folder: Path) -> AdversarialGenerator:
-    """The network of `network.safetensors`, and its hint's surrogate beside it.
+    """The network of `network.safetensors`, and the surrogates that it is told of beside it.
 
     Raises:
         InvalidConfig: A file is missing or no export of `advcomp export`.
@@ -58,18 +63,33 @@ def load_generator(folder: Path) -> AdversarialGenerator:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         spec = NetworkSpec.model_validate_json(metadata[SPEC])
         mode, layers = HintMode(metadata[HINT_MODE]), json.loads(metadata[HINT_LAYERS])
+        surrogates = json.loads(metadata.get(GRADIENT_SURROGATES, "0"))
+        labels = LabelKind(metadata.get(GRADIENT_LABELS, LabelKind.SOFT))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InvalidConfig(f"{path}: expected a network of `advcomp export`: {error}") from error
     hint = None
     if mode is not HintMode.NONE:
         hint = GradientHint(load_classifier(folder / SURROGATE), layers)
-    return filled(spec, tensors, hint, mode)
+    paths = [folder / GRADIENT_SURROGATE.format(number + 1) for number in range(surrogates)]
+    return filled(spec, tensors, hint, mode, gradients_of(paths, spec.gradients, labels))
+
+
+def gradients_of(paths: Sequence[Path], count: int, labels: LabelKind) -> PixelGradients | None:
+    """Gradients of the surrogates in some files, fused; None where there are no files."""
+    if not paths:
+        return None
+    surrogates = Ensemble([load_classifier(path) for path in paths])
+    return PixelGradients(surrogates, count=count, labels=labels)
 
 
 def filled(
-    spec: NetworkSpec, weights: Mapping[str, Any], hint: GradientHint | None, mode: HintMode
+    spec: NetworkSpec,
+    weights: Mapping[str, Any],
+    hint: GradientHint | None,
+    mode: HintMode,
+    gradients: PixelGradients | None = None,
 ) -> AdversarialGenerator:
     """A generator with given weights, frozen."""
     network = AttackNetwork(spec)
     network.load_state_dict(weights)
-    return AdversarialGenerator(network, hint, mode).eval().requires_grad_(False)
+    return AdversarialGenerator(network, hint, mode, gradients).eval().requires_grad_(False)

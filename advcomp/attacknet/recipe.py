@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.labels import LabelKind
 from advcomp.players.training_images import ImageSource
 from advcomp.rules.submission import NAME_RULE
 from advcomp.rules.toml_fields import Name, at_least, beside_the_file, one_of, some_and_each_once
@@ -27,6 +28,13 @@ class EpsilonInput(StrEnum):
     HEADS = "heads"
     CONDITION = "condition"
     BOTH = "both"
+
+
+class OutputForm(StrEnum):
+    """How the network's output becomes a perturbation within [-1, 1] (`network.model`)."""
+
+    GATED = "gated"
+    RESIDUAL = "residual"
 
 
 class HintMode(StrEnum):
@@ -122,6 +130,12 @@ class NetworkTable(Table):
     embedding: int = Field(
         default=32, ge=1, description="numbers that tell of epsilon and target class"
     )
+    output: OutputForm = Field(
+        default=OutputForm.GATED, strict=False, description=one_of(OutputForm)
+    )
+    sharpness: float = Field(
+        default=4.0, gt=0, description="k of a residual output, a number above 0"
+    )
 
 
 class HintTable(Table):
@@ -146,6 +160,27 @@ class HintTable(Table):
                 'surrogate: goes only with mode = "one" or "recurrent", and both need it; '
                 f'mode is "{self.mode}"'
             )
+        return self
+
+
+class GradientsTable(Table):
+    """[gradients]: what the first layer is told by the pixel (`network.pixel_gradients`)."""
+
+    count: int = Field(default=0, ge=0, description="a number of gradients, at least 0")
+    surrogates: tuple[Annotated[Located, Field(strict=False)], ...] = Field(
+        default=(), strict=False, description="paths of classifiers' weights, fused in logits"
+    )
+    labels: LabelKind = Field(default=LabelKind.SOFT, strict=False, description=one_of(LabelKind))
+
+    @model_validator(mode="after")
+    def _surrogates_where_gradients_are_asked(self) -> Self:
+        if bool(self.surrogates) is not (self.count > 0):
+            raise problem(
+                "surrogates: go only with count above 0, which needs one or more; "
+                f"count is {self.count}, surrogates are {len(self.surrogates)}"
+            )
+        if "labels" in self.model_fields_set and not self.count:
+            raise problem("labels: goes only with count above 0; it is 0")
         return self
 
 
@@ -273,6 +308,7 @@ class AttackNetworkRecipe(Table):
     threat: BudgetTable = Field(default=BudgetTable(), description="a table")
     network: NetworkTable = Field(default=NetworkTable(), description="a table")
     hint: HintTable = Field(default=HintTable(), description="a table")
+    gradients: GradientsTable = Field(default=GradientsTable(), description="a table")
     targets: tuple[TargetItem, ...] = Field(
         strict=False, description="one or more tables [[targets]] with the weights of a classifier"
     )
@@ -351,10 +387,25 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             f" [loss] feature_distance above 0, and every target needs it there; it is"
             f" {recipe.loss.feature_distance}"
         )
-    for name, items in (("targets", targets), ("validation", recipe.validation)):
-        files = [item.weights.resolve() for item in items]
+    if recipe.threat.targeted and "labels" in recipe.gradients.model_fields_set:
+        yield (
+            "[gradients] labels: goes only with [threat] targeted = false; a targeted network's"
+            " gradients lead to its target classes"
+        )
+    if recipe.network.output is OutputForm.RESIDUAL and recipe.hint.mode is HintMode.RECURRENT:
+        yield (
+            '[network] output: "residual" has no second pass: set [hint] mode to "one" or "none",'
+            ' or output = "gated"'
+        )
+    each_once = {
+        "[targets] [{}] weights": [item.weights for item in targets],
+        "[validation] [{}] weights": [item.weights for item in recipe.validation],
+        "[gradients] surrogates [{}]": recipe.gradients.surrogates,
+    }
+    for name, paths in each_once.items():
+        files = [path.resolve() for path in paths]
         yield from (
-            f"[{name}] [{i}] weights: expected each classifier once; {file} is also [{first}]"
+            f"{name.format(i)}: expected each classifier once; {file} is also [{first}]"
             for i, file in enumerate(files)
             if (first := files.index(file)) < i
         )
@@ -369,6 +420,10 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             f" got {recipe.training.warm_up_steps}"
         )
     table = recipe.network
+    if table.output is not OutputForm.RESIDUAL and "sharpness" in table.model_fields_set:
+        yield (
+            f'[network] sharpness: goes only with output = "residual"; output is "{table.output}"'
+        )
     told = table.epsilon is not EpsilonInput.HEADS or recipe.threat.targeted
     if not told and "embedding" in table.model_fields_set:
         yield (
@@ -380,6 +435,7 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
 def _missing_files(recipe: AttackNetworkRecipe) -> Iterator[str]:
     files = {
         "[hint] surrogate": [recipe.hint.surrogate] if recipe.hint.surrogate else [],
+        "[gradients] surrogates": recipe.gradients.surrogates,
         "[[targets]] weights": [item.weights for item in recipe.targets],
         "[[validation]] weights": [item.weights for item in recipe.validation],
     }

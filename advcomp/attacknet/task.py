@@ -29,6 +29,7 @@ from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.model import AttackNetwork
 from advcomp.attacknet.objective.losses import TargetClassifier
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
+from advcomp.attacknet.rivals import Rivals, rivals_of
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier
 from advcomp.players.training_images import TrainingImages
@@ -49,6 +50,7 @@ class AttackNetworkTask:
         module: The network as it is saved.
         targets: This rank's target classifiers, by their number in the recipe.
         judges: Classifiers that it is only evaluated on, by name.
+        rivals: What it is compared with there; None where there are no judges.
     """
 
     recipe: AttackNetworkRecipe
@@ -59,6 +61,7 @@ class AttackNetworkTask:
     module: AttackNetwork
     targets: Mapping[int, TargetClassifier]
     judges: Mapping[str, Classifier]
+    rivals: Rivals | None
 
     def batch(self, step: int) -> AttackBatch:
         """The group's images of a step, on the CPU."""
@@ -80,6 +83,7 @@ class AttackNetworkTask:
             self.ranks,
             step=step,
             picture=folder / PICTURES / f"step-{step:08d}.png",
+            rivals=self.rivals,
         )
 
     def whole_batch(self, step: int) -> dict[str, Tensor]:
@@ -100,7 +104,7 @@ class AttackNetworkTask:
         """A generator with these weights, which is not compiled."""
         network = copy.deepcopy(self.module)
         network.load_state_dict(average)
-        return AdversarialGenerator(network, self.generator.hint, self.recipe.hint.mode)
+        return self.generator.with_network(network)
 
     def costs(self) -> Costs:
         """What an image costs; all ranks ask together, each counts the targets that it holds."""
@@ -195,6 +199,7 @@ def attack_network_task(
         module=network,
         targets=targets,
         judges=named_classifiers(judged, recipe, ranks, images),
+        rivals=rivals_of(recipe, generator, images, ranks.device) if judged else None,
     )
 
 

@@ -8,7 +8,7 @@ from advcomp.attacknet.recipe import FREE, AttackNetworkRecipe, load_network_rec
 from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.attacknet.trained import TrainedNetwork
 from advcomp.errors import InvalidConfig
-from advcomp.training.checkpoint import identity_of
+from advcomp.training.checkpoint import identity_of, unsaid_in
 from advcomp.training.launch import Launch, launched
 from advcomp.training.loop import Origin, Trained, TrainingRun, train
 from advcomp.training.progress import SilentObserver, TrainingObserver
@@ -62,6 +62,7 @@ def _train(
     origin = Origin(
         name=recipe.name,
         identity=identity_of(recipe, FREE),
+        unsaid=unsaid_in(recipe, FREE),
         recipe=text,
         trained=_trained(task).model_dump(mode="json"),
     )
@@ -69,12 +70,14 @@ def _train(
 
 
 def _trained(task: AttackNetworkTask) -> TrainedNetwork:
-    hint = task.recipe.hint
+    hint, gradients = task.recipe.hint, task.recipe.gradients
     return TrainedNetwork(
         spec=task.module.spec,
         hint_mode=hint.mode,
         hint_layers=hint.layers,
         surrogate=None if hint.surrogate is None else str(hint.surrogate.resolve()),
+        gradient_surrogates=tuple(str(path.resolve()) for path in gradients.surrogates),
+        gradient_labels=gradients.labels,
         image_size=task.images.size,
     )
 

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from advcomp.attacknet.network.model import NetworkSpec
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.labels import LabelKind
 from advcomp.rules.toml_file import Table
 from advcomp.training.checkpoint import About
 
@@ -15,6 +16,8 @@ class TrainedNetwork(Table):
 
     Args:
         surrogate: The path of the hint's surrogate.
+        gradient_surrogates: Those of the surrogates whose gradients it is told by the pixel.
+        gradient_labels: What these lead away from.
         image_size: Height and width of the training images.
     """
 
@@ -22,6 +25,8 @@ class TrainedNetwork(Table):
     hint_mode: str
     hint_layers: tuple[str, ...] = Field(strict=False)
     surrogate: str | None
+    gradient_surrogates: tuple[str, ...] = Field(default=(), strict=False)
+    gradient_labels: LabelKind = Field(default=LabelKind.SOFT, strict=False)
     image_size: tuple[int, int] = Field(strict=False)
 
 

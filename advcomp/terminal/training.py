@@ -19,7 +19,7 @@ from advcomp.errors import InvalidConfig, MissingExtra
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, duration, one_line
-from advcomp.training.progress import EvaluationReport, StepReport
+from advcomp.training.progress import HINT_ALONE, EvaluationReport, StepReport
 
 _LINE_EVERY_S = 10.0
 
@@ -182,7 +182,7 @@ class Display:
             self._say(f"{self._name}: [{report.step + 1}/{self._steps}] {state}")
 
     def evaluated(self, report: EvaluationReport) -> None:
-        """A line for each classifier: the rate at every epsilon."""
+        """A line for each classifier: the rate at every epsilon; then how far ahead that is."""
         what = "led to the target" if report.targeted else "misclassified"
         for name, clean in report.clean_rates.items():
             rates = [
@@ -191,6 +191,8 @@ class Display:
                 if other == name
             ]
             self._say(f"{name} {what} at epsilon {', '.join(rates)} (clean: {clean:.1%})")
+        for line in _compared(report):
+            self._say(line)
         self._say(f"examples: {near(report.picture)}")
 
     def _is_time(self, report: StepReport) -> bool:
@@ -211,3 +213,18 @@ class Display:
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
+
+
+def _compared(report: EvaluationReport) -> Iterator[str]:
+    """A line for each other attack and classifier: its rate, and the gap with its interval."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for (rival, name, level), gap in report.gaps.items():
+        low, high = (f"{100 * edge:+.1f}" for edge in gap.interval)
+        lines.setdefault((rival, name), []).append(
+            f"{level}: {gap.rate:.1%}, {100 * gap.gap:+.1f} [{low}, {high}]"
+        )
+    for (rival, name), cells in lines.items():
+        yield f"{name}: {rival}, and the network ahead by [95 %] at epsilon {'; '.join(cells)}"
+    alone = [gap for (rival, _, _), gap in report.gaps.items() if rival == HINT_ALONE]
+    if alone and all(gap.interval[0] <= 0 for gap in alone):
+        yield "the network is nowhere ahead of its hint alone: it adds nothing that can be seen"

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,15 @@ def identity_of(recipe: Table, free: Free) -> dict[str, str]:
     """What may not differ when a run goes on: `training.steps` to its value, files by content."""
     tables = recipe.model_dump(mode="json", exclude=dict(free))
     return {key: _content(value) for key, value in _flat("", tables)}
+
+
+def unsaid_in(recipe: Table, free: Free) -> frozenset[str]:
+    """The keys of its identity that a recipe leaves at their defaults.
+
+    A checkpoint may lack them: it was made before there were such keys.
+    """
+    said = recipe.model_dump(mode="json", exclude=dict(free), exclude_unset=True)
+    return frozenset(identity_of(recipe, free)) - {key for key, _ in _flat("", said)}
 
 
 @contextmanager
@@ -156,13 +165,23 @@ def _of_format_1(content: dict[str, Any]) -> dict[str, Any]:
     return {"format": _FORMAT, "about": about, "module": content["network"], **states}
 
 
-def refuse_other_recipe(path: Path, found: Mapping[str, str], own: Mapping[str, str]) -> None:
+def refuse_other_recipe(
+    path: Path,
+    found: Mapping[str, str],
+    own: Mapping[str, str],
+    unsaid: Collection[str] = (),
+) -> None:
     """Check that a checkpoint belongs to a recipe, by the identities of both.
+
+    Args:
+        unsaid: See `unsaid_in`.
 
     Raises:
         InvalidConfig: It does not: names the keys that differ.
     """
-    different = sorted(key for key in found.keys() | own.keys() if found.get(key) != own.get(key))
+    later = {key for key in unsaid if key not in found}
+    keys = (found.keys() | own.keys()) - later
+    different = sorted(key for key in keys if found.get(key) != own.get(key))
     if different:
         raise InvalidConfig(
             f"{path}: expected a checkpoint of this recipe; other values of "

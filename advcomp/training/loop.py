@@ -90,12 +90,14 @@ class Origin:
     Args:
         name: What observers call it.
         identity, recipe, trained: For its checkpoints, see `About`.
+        unsaid: Keys of the identity that older checkpoints may lack.
     """
 
     name: str
     identity: dict[str, str]
     recipe: str
     trained: dict[str, Any]
+    unsaid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +375,7 @@ def _go_on(
     path = latest_checkpoint(folder)
     if path is not None:
         checkpoint = load_checkpoint(path)
-        refuse_other_recipe(path, checkpoint.about.identity, origin.identity)
+        refuse_other_recipe(path, checkpoint.about.identity, origin.identity, origin.unsaid)
         run.take_over(checkpoint)
         observer.note(f"going on after step {run.done} of {path}")
     found = run.ranks.each(run.done)

@@ -1,7 +1,7 @@
 """What a training run tells whoever watches it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,34 @@ class StepReport:
     in_a_row: int
 
 
+HINT_ALONE = "hint alone"
+"""The attack that is made of nothing but what a network is told."""
+
+ALL_CLASSIFIERS = "all together"
+"""In place of a classifier's name: the mean over all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """By how much the network is ahead of another attack on the same images.
+
+    Args:
+        rate: The other attack's.
+        gap: The network's rate less that.
+        half_width: Of the 95 % interval about the gap: of the mean of paired differences, over
+            images.
+    """
+
+    rate: float
+    gap: float
+    half_width: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lowest and highest gap."""
+        return self.gap - self.half_width, self.gap + self.half_width
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """How well the averaged network does on images and classifiers that do not train it.
@@ -38,6 +66,8 @@ class EvaluationReport:
         clean_rates: Classifier to the share of clean images that it misclassifies.
         picture: A PNG of examples.
         targeted: Which of the two `rates` are.
+        gaps: (attack, classifier, max_epsilon) to how far the network is ahead of what anybody
+            has without learning; `ALL_CLASSIFIERS` stands for the mean, where there are several.
     """
 
     step: int
@@ -45,6 +75,7 @@ class EvaluationReport:
     clean_rates: Mapping[str, float]
     picture: Path
     targeted: bool
+    gaps: Mapping[tuple[str, str, int], Gap] = field(default_factory=dict)
 
 
 class TrainingObserver(Protocol):

@@ -65,10 +65,13 @@ class Recorder:
                 self._board.add_scalar(f"training/{name}", value, report.step + 1)
 
     def evaluated(self, report: EvaluationReport) -> None:
-        """One point for each classifier and epsilon, and the picture."""
+        """One point for each classifier and epsilon, one for each gap, and the picture."""
         kind = "hit_rate" if report.targeted else "misclassification"
         for (name, level), rate in report.rates.items():
             self._board.add_scalar(f"{kind}/{name}/{level}", rate, report.step)
+        for (rival, name, level), gap in report.gaps.items():
+            tag = f"ahead_of_{rival}/{name}/{level}".replace(" ", "_")
+            self._board.add_scalar(tag, gap.gap, report.step)
         picture = np.asarray(Image.open(report.picture))
         self._board.add_image("examples", picture, report.step, dataformats="HWC")
 

@@ -95,6 +95,33 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
                 '[network] embedding: goes only with epsilon = "condition" or "both"',
             ],
         ),
+        (
+            f"{MINIMAL}[gradients]\ncount = 2\n",
+            [":8: gradients: surrogates: go only with count above 0, which needs one or more"],
+        ),
+        (
+            f'{MINIMAL}[gradients]\nsurrogates = ["a.safetensors"]\n',
+            [":8: gradients: surrogates: go only with count above 0"],
+        ),
+        (
+            f'{MINIMAL}[gradients]\nlabels = "hard"\n',
+            [":8: gradients: labels: goes only with count above 0; it is 0"],
+        ),
+        (
+            f'{MINIMAL}[threat]\ntargeted = true\n[network]\noutput = "residual"\n[gradients]\n'
+            'count = 1\nlabels = "soft"\nsurrogates = ["a.safetensors", "./a.safetensors", "b"]\n'
+            '[hint]\nmode = "recurrent"\nsurrogate = "a.safetensors"\n',
+            [
+                "[gradients] labels: goes only with [threat] targeted = false",
+                '[network] output: "residual" has no second pass',
+                "[gradients] surrogates [1]: expected each classifier once",
+                "[gradients] surrogates: expected the path of a file, seen from the recipe; none",
+            ],
+        ),
+        (
+            f"{MINIMAL}[network]\nsharpness = 2.0\n",
+            ['[network] sharpness: goes only with output = "residual"; output is "gated"'],
+        ),
         (f"{MINIMAL}[network]\nwidths = [32, 20]\n", [":9: [network] widths[1]: expected the"]),
         (f"{MINIMAL}[network]\nwidths = [32]\n", [":9: [network] widths: expected the channels"]),
         (f"{MINIMAL}[threat]\nmax_epsilons = [8, 8]\n", ["expected one or more pixel levels"]),
@@ -128,7 +155,7 @@ def tables(table: type[Table]) -> set[type[Table]]:
 
 def test_every_key_says_what_is_expected_of_it() -> None:
     found = tables(AttackNetworkRecipe)
-    assert len(found) == 13
+    assert len(found) == 14
     for table in found:
         assert table.__doc__
         assert all(field.description for field in table.model_fields.values())

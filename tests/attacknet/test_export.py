@@ -26,6 +26,11 @@ NO_HINT = (
 )
 FLOAT32 = ('precision = "float64"', 'precision = "float32"')
 ONE_STEP = ("steps = 4\nbatch_size = 8", "steps = 3\nbatch_size = 8")
+BY_THE_PIXEL = (
+    NO_HINT[0],
+    '[gradients]\ncount = 2\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
+)
+RESIDUAL = ("[network]\n", '[network]\noutput = "residual"\n')
 AIMED = ("[threat]\n", "[threat]\ntargeted = true\n")
 COUNT, MAX_EPSILON = 6, 16
 
@@ -57,8 +62,12 @@ def played(submission: Path, inputs: Path, form: Format) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [[FLOAT32, ONE_STEP], [FLOAT32, ONE_STEP, NO_HINT, AIMED]],
-    ids=["recurrent hint", "targeted"],
+    [
+        [FLOAT32, ONE_STEP],
+        [FLOAT32, ONE_STEP, NO_HINT, AIMED],
+        [FLOAT32, ONE_STEP, BY_THE_PIXEL, RESIDUAL],
+    ],
+    ids=["recurrent hint", "targeted", "gradients by the pixel"],
 )
 def test_both_formats_give_the_same_pixels_within_the_budget(
     changes: list[tuple[str, str]], toy: Toy, inputs: Path, tmp_path: Path

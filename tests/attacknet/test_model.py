@@ -9,8 +9,13 @@ from torch import Tensor
 from advcomp.attacknet.network.generator import AdversarialGenerator, moved, rounded_to_levels
 from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.model import AttackNetwork, HintLayer, NetworkSpec
-from advcomp.attacknet.recipe import EpsilonInput, HintMode, NetworkTable
+from advcomp.attacknet.network.pixel_gradients import PixelGradients
+from advcomp.attacknet.recipe import EpsilonInput, HintMode, NetworkTable, OutputForm
+from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.objectives import soft_labels
+from advcomp.players.attack.transfer import da_fgsm
 from advcomp.players.classifiers import Classifier
+from advcomp.players.ensemble import Ensemble
 from advcomp.players.image.pixels import quantise
 from advcomp.rules.threat import eps_of
 
@@ -24,9 +29,19 @@ def spec(
     stem_stride: int = 1,
     target_labels: tuple[int, ...] | None = None,
     hint: tuple[HintLayer, ...] = (),
+    gradients: int = 0,
+    output: OutputForm = OutputForm.GATED,
 ) -> NetworkSpec:
-    table = NetworkTable(epsilon=epsilon, widths=widths, stem_stride=stem_stride, embedding=8)
-    return NetworkSpec(table=table, max_epsilons=LEVELS, target_labels=target_labels, hint=hint)
+    table = NetworkTable(
+        epsilon=epsilon, widths=widths, stem_stride=stem_stride, embedding=8, output=output
+    )
+    return NetworkSpec(
+        table=table,
+        max_epsilons=LEVELS,
+        target_labels=target_labels,
+        hint=hint,
+        gradients=gradients,
+    )
 
 
 def network(of: NetworkSpec, gain: float = 1.0) -> AttackNetwork:
@@ -191,3 +206,83 @@ def test_a_hint_is_the_gradient_of_the_surrogate_s_own_answer() -> None:
             told[:, 3:, 0, 0], gradient / gradient.abs().mean(1, keepdim=True)
         )
         torch.testing.assert_close(told[:, :3], x / x.abs().mean((1, 2, 3), keepdim=True))
+
+
+def two_surrogates() -> Ensemble:
+    """Whose labels begin at 1."""
+    members = [Classifier("conv_net", 10, label_offset=1).freeze() for _ in range(2)]
+    return Ensemble(members).double()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("labels", LabelKind)
+def test_gradients_by_the_pixel_are_those_of_dual_averaging(count: int, labels: LabelKind) -> None:
+    """The sign of their sum is its last step; every image has a budget of its own."""
+    surrogates, x = two_surrogates(), images(3, 32, 32).double()
+    eps = torch.tensor([4, 8, 16]).double() / 255
+    told = PixelGradients(surrogates, count=count, labels=labels)(x, eps)
+    assert told.shape == (3, count, 3, 32, 32)
+    torch.testing.assert_close(told.abs().mean((2, 3, 4)), torch.ones(3, count).double())
+    found = (x + eps.view(-1, 1, 1, 1) * told.sum(1).sign()).clamp(0, 1)
+    answer = soft_labels(surrogates, x)
+    seen = answer if labels is LabelKind.SOFT else answer.argmax(1)
+    for i, radius in enumerate(eps.tolist()):
+        rows = slice(i, i + 1)
+        expected = da_fgsm(surrogates, x[rows], seen[rows], eps=radius, steps=count)
+        torch.testing.assert_close(found[rows], expected)
+
+
+def test_gradients_of_a_targeted_network_lead_to_its_target_labels() -> None:
+    surrogates, x = two_surrogates(), images(2, 32, 32).double()
+    eps, targets = torch.full((2,), 8 / 255).double(), torch.tensor([1, 10])
+    told = PixelGradients(surrogates, count=2, labels=LabelKind.SOFT)(x, eps, targets)
+    found = (x + 8 / 255 * told.sum(1).sign()).clamp(0, 1)
+    expected = da_fgsm(surrogates, x, targets - 1, eps=8 / 255, steps=2, targeted=True)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("epsilon", EpsilonInput)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_residual_output_begins_as_the_gradients_attack_and_learns_what_is_missing(
+    epsilon: EpsilonInput, stride: int
+) -> None:
+    net = network(
+        spec(epsilon, stem_stride=stride, gradients=2, output=OutputForm.RESIDUAL)
+    ).double()
+    x, eps = images(3, 9, 7).double(), torch.tensor(LEVELS).double() / 255
+    told = torch.randn(3, 2, 3, 9, 7, generator=torch.Generator().manual_seed(2)).double()
+    p = net(x, eps, gradients=told)
+    torch.testing.assert_close(p, torch.tanh(4.0 * told.sum(1)))
+    with torch.no_grad():
+        net.weights.copy_(torch.tensor([0.5, -2.0]))
+        net.last.bias.fill_(0.25)  # type: ignore[union-attr]
+    p = net(x, eps, gradients=told)
+    torch.testing.assert_close(p, torch.tanh(4.0 * (0.5 * told[:, 0] - 2 * told[:, 1] + 0.25)))
+    with torch.no_grad():
+        net.last.weight.normal_(generator=torch.Generator().manual_seed(3))
+    written = [net(x, eps, gradients=g) for g in (told, told.roll(1, 1))]
+    assert not torch.allclose(*written)
+    gradients = torch.autograd.grad(written[0].square().sum(), list(net.parameters()))
+    assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients)
+
+
+def test_a_residual_output_needs_no_gradients() -> None:
+    net = network(spec(output=OutputForm.RESIDUAL))
+    x, eps = images(2, 8, 8), torch.full((2,), 8 / 255)
+    assert 0 < net(x, eps).abs().max() < 1
+
+
+@pytest.mark.parametrize("output", OutputForm)
+def test_gradients_reach_the_first_layer(output: OutputForm) -> None:
+    surrogates = two_surrogates()
+    net = network(spec(gradients=2, output=output)).double()
+    told = PixelGradients(surrogates, count=2, labels=LabelKind.SOFT)
+    generator = AdversarialGenerator(net, gradients=told)
+    x, eps = images(2, 32, 32).double(), torch.full((2,), 8 / 255).double()
+    adversarial = generator(x, eps)
+    (by_stem,) = torch.autograd.grad(adversarial.sum(), net.stem.weight, allow_unused=True)
+    if output is OutputForm.GATED:  # a residual one begins with a last layer of zeros
+        assert (by_stem[:, 3:] != 0).any()
+    p = net(x, eps, gradients=told(x, eps))
+    torch.testing.assert_close(adversarial, (x + 8 / 255 * p).clamp(0, 1))
+    assert moved(x, adversarial).max().round() <= 8

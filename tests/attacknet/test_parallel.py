@@ -110,6 +110,27 @@ def test_every_grid_takes_the_steps_of_one_process(
             assert [held for _, _, held in found] == [list(range(0, 5, count))] * 4
 
 
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps(
+    toy: Toy, require: Require
+) -> None:
+    require("mpi")
+    recipe = toy(
+        (
+            'mode = "recurrent"\nsurrogate = "c0.safetensors"\n'
+            'layers = ["network.0", "network.1"]\n',
+            '[gradients]\ncount = 2\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
+        ),
+        ("[network]\n", '[network]\noutput = "residual"\n'),
+    )
+    (alone,) = steps(recipe)
+    assert len({loss for loss, _, _ in alone}) == 4
+    for count, found in zip([1, 2], steps(recipe, [1, 2], mpiexec(2)), strict=True):
+        assert_same(found, alone)
+        assert [held for _, _, held in found] == [list(range(0, 4, count))] * 4
+
+
 @pytest.mark.slow
 def test_torchrun_takes_the_same_steps(recipe: Path, alone: Steps) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

@@ -24,7 +24,7 @@ from advcomp.errors import AdvcompError, InvalidConfig, RunConflict
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.rules.lock import locked
-from advcomp.training.checkpoint import latest_checkpoint, load_checkpoint
+from advcomp.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from advcomp.training.loop import TrainingRun
 from advcomp.training.progress import EvaluationReport, SilentObserver, StepReport
 from advcomp.training.ranks import Ranks
@@ -200,6 +200,22 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_key(toy: Toy, tmp_path: Pa
     with pytest.raises(InvalidConfig) as caught:
         train_attack_network(other, SilentObserver(), out=tmp_path / "run")
     assert "values of targets[2].weights, training.learning_rate; undo" in str(caught.value)
+
+
+def test_a_checkpoint_from_before_a_key_was_known_goes_on_at_its_default(
+    toy: Toy, tmp_path: Path
+) -> None:
+    """Of a key that the recipe now says, nobody knows what it was."""
+    first = train_attack_network(toy(), SilentObserver(), out=tmp_path / "run").checkpoint
+    kept = load_checkpoint(first)
+    del kept.about.identity["network.stem_stride"]
+    save_checkpoint(tmp_path / "run", kept, 2)
+    watcher = Watcher()
+    train_attack_network(toy(), watcher, out=tmp_path / "run")
+    assert watcher.first == 4
+    said = toy(("embedding = 4", "embedding = 4\nstem_stride = 1"))
+    with pytest.raises(InvalidConfig, match=r"other values of network\.stem_stride; undo"):
+        train_attack_network(said, watcher, out=tmp_path / "run")
 
 
 def test_what_went_on_after_a_checkpoint_stands_once_in_the_files(tmp_path: Path) -> None:

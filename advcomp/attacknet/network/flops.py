@@ -24,7 +24,8 @@ class Costs:
 
     Args:
         network: All passes, without the hint's.
-        hint: Forward and backward through the surrogate; 0 without a hint.
+        hint: Forward and backward through surrogates, gradients by the pixel included; 0 where
+            it is told nothing.
         classifiers: A forward pass of each target classifier, by name.
     """
 
@@ -59,6 +60,8 @@ def costs_of(
     whole = flops(lambda: generator(x, eps, targets))
     hint = generator.hint
     told = 0 if hint is None else generator.passes * flops(lambda: hint(x, targets))
+    gradients = generator.gradients
+    told += 0 if gradients is None else flops(lambda: gradients(x, eps, targets))
     others = {name: flops(partial(classifier, x)) for name, classifier in classifiers.items()}
     return Costs(network=whole - told, hint=told, classifiers=others)
 

@@ -1,9 +1,12 @@
 """The attack network at work: hint, one pass or two, and the adversarial image."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from advcomp.attacknet.network.hint import GradientHint
+from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import HintMode
 
 
@@ -15,15 +18,26 @@ class AdversarialGenerator(nn.Module):
         hint: None where the network takes none.
         mode: With a recurrent hint a second pass is told the surrogate's gradient at what the
             first one made, and what that was.
+        gradients: None where the network is told none by the pixel.
     """
 
     def __init__(
-        self, network: nn.Module, hint: GradientHint | None = None, mode: HintMode = HintMode.NONE
+        self,
+        network: nn.Module,
+        hint: GradientHint | None = None,
+        mode: HintMode = HintMode.NONE,
+        gradients: PixelGradients | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.hint = hint
+        self.mode = mode
+        self.gradients = gradients
         self.passes = 2 if mode is HintMode.RECURRENT else 1
+
+    def with_network(self, network: nn.Module) -> Self:
+        """Another network, told the same."""
+        return type(self)(network, self.hint, self.mode, self.gradients)
 
     def forward(
         self, x: Tensor, eps: Tensor, targets: Tensor | None = None, passes: int | None = None
@@ -35,10 +49,11 @@ class AdversarialGenerator(nn.Module):
             passes: Instead of all of them; training takes one and all in turn.
         """
         radius = eps.view(-1, 1, 1, 1)
+        gradients = None if self.gradients is None else self.gradients(x, eps, targets)
         adversarial, p = x, None
         for _ in range(passes or self.passes):
             hints = () if self.hint is None else self.hint(adversarial, targets)
-            p = self.network(x, eps, targets=targets, hints=hints, previous=p)
+            p = self.network(x, eps, targets=targets, hints=hints, gradients=gradients, previous=p)
             adversarial = (x + radius * p).clamp(0, 1)
         return adversarial
 

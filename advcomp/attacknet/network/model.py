@@ -8,6 +8,14 @@ section 5.7), of any size and for images of any size. The output is
 between tanh(a) and the previous pass's p, so |p| <= 1, and the adversarial image is x + eps p: the
 budget holds by construction. Group norm, so that no image depends on its neighbours.
 
+A network may be told gradients g_i by the pixel, beside the image, and then write what is missing
+from them: a residual output u gives
+
+    p = tanh(k (sum_i w_i g_i + u))
+
+with weights w_i that are learnt, from 1, and u = 0 before the first step: it begins as the
+gradients' attack. k is fixed; a learnt one grows until tanh is flat and u has no gradient.
+
 One network serves every epsilon, in one of two ways or both. Heads (2017): the last layer writes
 one pair (a, b) for each epsilon of training, and the nearest is taken. Condition: epsilon is
 embedded and scales and shifts the features of every block (Perez et al. 2018, arXiv 1709.07871).
@@ -23,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from advcomp.attacknet.recipe import EpsilonInput, NetworkTable
+from advcomp.attacknet.recipe import EpsilonInput, NetworkTable, OutputForm
 from advcomp.rules.toml_file import Table
 
 COLOURS = 3
@@ -50,16 +58,23 @@ class NetworkSpec(Table):
         max_epsilons: The budgets of training, in pixel levels.
         target_labels: The labels that a targeted network can lead to; None for an untargeted one.
         hint: The layers of the hint, none where there is no hint.
+        gradients: How many gradients the first layer is told by the pixel.
     """
 
     table: NetworkTable
     max_epsilons: tuple[int, ...] = Field(strict=False)
     target_labels: tuple[int, ...] | None = Field(strict=False)
     hint: tuple[HintLayer, ...] = Field(strict=False)
+    gradients: int = 0
+
+    @property
+    def channels(self) -> int:
+        """What the last layer writes of every pixel: a and b, or u."""
+        return COLOURS if self.table.output is OutputForm.RESIDUAL else 2 * COLOURS
 
     @property
     def heads(self) -> int:
-        """How many pairs (a, b) the last layer writes."""
+        """How many pairs (a, b), or how many u, the last layer writes."""
         return 1 if self.table.epsilon is EpsilonInput.CONDITION else len(self.max_epsilons)
 
     @property
@@ -84,7 +99,8 @@ class AttackNetwork(nn.Module):
         table, widths = spec.table, spec.table.widths
         self.condition = None if spec.embedding is None else _Condition(spec)
         reach = max(1, table.stem_stride - 1)  # so that the stem steps over no pixel
-        self.stem = nn.Conv2d(COLOURS, widths[0], 2 * reach + 1, table.stem_stride, padding=reach)
+        told = COLOURS * (1 + spec.gradients)
+        self.stem = nn.Conv2d(told, widths[0], 2 * reach + 1, table.stem_stride, padding=reach)
         self.encoder = nn.ModuleList(
             _blocks(width, table.blocks, spec.embedding) for width in widths
         )
@@ -101,8 +117,12 @@ class AttackNetwork(nn.Module):
             _blocks(width, table.blocks, spec.embedding) for width in widths[:-1]
         )
         self.norm = nn.GroupNorm(widths[0] // _GROUP, widths[0])
-        outputs = 2 * COLOURS * spec.heads * table.stem_stride**2
+        outputs = spec.channels * spec.heads * table.stem_stride**2
         self.last = nn.Conv2d(widths[0], outputs, 3, padding=1)
+        if spec.gradients and table.output is OutputForm.RESIDUAL:
+            self.weights = nn.Parameter(torch.ones(spec.gradients))
+            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.register_buffer(
             "levels", torch.tensor(spec.max_epsilons, dtype=torch.float32), persistent=False
         )
@@ -116,6 +136,7 @@ class AttackNetwork(nn.Module):
         *,
         targets: Tensor | None = None,
         hints: Sequence[Tensor] = (),
+        gradients: Tensor | None = None,
         previous: Tensor | None = None,
     ) -> Tensor:
         """The perturbation to be scaled by eps.
@@ -125,18 +146,30 @@ class AttackNetwork(nn.Module):
             eps: Budget of each image (N,), on the [0, 1] scale.
             targets: Target label of each (N,), where the network aims.
             hints: For each layer of the spec (N, channels, h, w).
-            previous: The perturbation of the pass before, (N, 3, H, W).
+            gradients: By the pixel (N, gradients, 3, H, W), where the spec has some.
+            previous: The perturbation of the pass before, (N, 3, H, W); of a gated output alone.
         """
         height, width = x.shape[-2:]
         condition = None if self.condition is None else self.condition(eps, targets)
-        features = self._decode(self._encode(self._padded(x), condition), hints, condition)
+        seen = 2 * x - 1
+        if gradients is not None:
+            seen = torch.cat([seen, gradients.flatten(1, 2)], 1)
+        features = self._decode(self._encode(self._padded(seen), condition), hints, condition)
         out = self.last(functional.silu(self.norm(features)))
         out = functional.pixel_shuffle(out, self.spec.table.stem_stride)
-        out = out[..., :height, :width].reshape(len(x), -1, 2 * COLOURS, height, width)
-        a, b = self._head(out, eps).to(x.dtype).chunk(2, dim=1)
+        out = out[..., :height, :width].reshape(len(x), -1, self.spec.channels, height, width)
+        written = self._head(out, eps).to(x.dtype)
+        if self.spec.table.output is OutputForm.RESIDUAL:
+            return self._beside(gradients, written)
+        a, b = written.chunk(2, dim=1)
         gate = b.sigmoid()
         p = a.tanh() * gate
         return p if previous is None else p + previous * (1 - gate)
+
+    def _beside(self, gradients: Tensor | None, u: Tensor) -> Tensor:
+        if gradients is not None:
+            u = u + torch.einsum("g,ngchw->nchw", self.weights.to(u.dtype), gradients)
+        return (self.spec.table.sharpness * u).tanh()
 
     def _padded(self, x: Tensor) -> Tensor:
         """Edge pixels are repeated below and to the right until every level divides evenly."""
@@ -145,7 +178,7 @@ class AttackNetwork(nn.Module):
         return functional.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
     def _encode(self, x: Tensor, condition: Tensor | None) -> list[Tensor]:
-        features = self.stem(2 * x - 1)
+        features = self.stem(x)
         taps: list[Tensor] = []
         for level, blocks in enumerate(self.encoder):
             if level:
@@ -182,7 +215,7 @@ class AttackNetwork(nn.Module):
         return x
 
     def _head(self, out: Tensor, eps: Tensor) -> Tensor:
-        """(N, heads, 6, H, W) to (N, 6, H, W): the head of the nearest epsilon."""
+        """(N, heads, C, H, W) to (N, C, H, W): the head of the nearest epsilon."""
         if self.spec.heads == 1:
             return out.squeeze(1)
         nearest = (255 * eps.unsqueeze(1) - self.levels.to(eps)).abs().argmin(1)

@@ -16,7 +16,7 @@ from advcomp.players.fitting.fit_recipe import FREE, FitRecipe
 from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages
-from advcomp.training.checkpoint import identity_of
+from advcomp.training.checkpoint import identity_of, unsaid_in
 from advcomp.training.draws import ImageDraws, generator_of, index_at, integer, module_draws
 from advcomp.training.loop import Origin, Trained, TrainingRun, train
 from advcomp.training.progress import EvaluationReport, TrainingObserver
@@ -152,6 +152,7 @@ def fit(
     origin = Origin(
         name=name,
         identity={**identity_of(recipe, FREE), "images": str(len(images))},
+        unsaid=unsaid_in(recipe, FREE),
         recipe=recipe.model_dump_json(),
         trained={},
     )
