@@ -15,6 +15,7 @@ from advcomp.sandbox.base import Limits, RunSpec, Sandbox
 from advcomp.sandbox.probe import open_sandbox
 
 IMAGE = "advcomp/referee"
+TRIES = 3
 AMOUNT = 500
 """Of each kind; what the machine's other programs do meanwhile is far less."""
 
@@ -113,16 +114,28 @@ def test_a_later_run_sees_counters_of_the_whole_machine_and_nothing_else(
     sandbox = open_sandbox(backend)
     found = sandbox.images.find(IMAGE) if sandbox.images else None
     image = found.id if found else None
+    try:
+        # What other programs do meanwhile grows the machine's counters, too.
+        for _ in range(TRIES):
+            before, after, grown = looked(sandbox, image)
+            if before["same"] == after["same"] and grown == SEEN[backend]:
+                break
+    finally:
+        sandbox.close()
+    assert before["same"] == after["same"]
+    assert grown == SEEN[backend]
+
+
+def looked(sandbox: Sandbox, image: str | None) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """What a run sees before another one has left what it can, and after; what has grown."""
     before: dict[str, Any] = json.loads(printed(sandbox, image, FIRST_LOOK))
     printed(sandbox, image, LEAVE)
     after: dict[str, Any] = json.loads(printed(sandbox, image, FIRST_LOOK))
-    sandbox.close()
     for seen in (before, after):  # a group's name is drawn at random
         seen["same"]["groups"] = re.sub("[0-9a-f]{16,}", "", seen["same"]["groups"])
-    assert before["same"] == after["same"]
     grown = {
         name
         for name, count in before["counters"].items()
         if after["counters"][name] - count >= AMOUNT
     }
-    assert grown == SEEN[backend]
+    return before, after, grown

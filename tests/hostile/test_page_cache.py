@@ -73,9 +73,10 @@ def kinds(*more: CacheState) -> list[object]:
     for backend, user in USERS:
         for wall in more or (None,):
             marks = [*mark_of(backend), pytest.mark.slow]
-            marks += (
-                [pytest.mark.long] if wall is CacheState.HELD and backend in CONTAINERS else []
-            )
+            # gVisor's way is time alone, which a busy machine tells badly.
+            by_time = wall is None and backend == "gvisor"
+            further = wall is CacheState.HELD and backend in CONTAINERS
+            marks += [pytest.mark.long] if by_time or further else []
             values = (backend, user) if wall is None else (backend, user, wall)
             found.append(pytest.param(*values, marks=marks))
     return found
