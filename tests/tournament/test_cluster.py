@@ -1,6 +1,9 @@
 """A run on the nodes of a cluster comes to the same as on one machine: with Dask's real engine."""
 
+import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from advcomp.errors import ClusterError
 from advcomp.tournament.cluster.executor import ClusterExecutor
 from advcomp.tournament.cluster.roster import boxes_of
 from advcomp.tournament.job.executors import Executor, Stop, run_local
-from advcomp.tournament.outcome.under_way import load_under_way
+from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +166,16 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     assert not list((tmp_path / "run" / "jobs").iterdir())
 
 
+def test_how_long_a_job_runs_is_told_by_the_clock_of_its_file(tmp_path: Path) -> None:
+    told = [{"job": "a-eps8-0", "node": "n", "seconds": 100.0}]
+    (tmp_path / FILE_NAME).write_text(json.dumps(told))
+    os.utime(tmp_path / FILE_NAME, (0, 5000))
+    (found,) = load_under_way(tmp_path)
+    assert (found.node, found.since) == ("n", 4900)
+    (tmp_path / FILE_NAME).write_text('[{"job": "a"}]')
+    assert load_under_way(tmp_path) == []
+
+
 def test_a_job_of_a_killed_worker_goes_elsewhere(
     lone: DaskCluster, contest: Contest, tmp_path: Path
 ) -> None:
@@ -171,7 +184,9 @@ def test_a_job_of_a_killed_worker_goes_elsewhere(
     first = lone.add("first")
     running = referee(file, run, "--scheduler", lone.address)
     wait_until(lambda: load_under_way(run), "a job on a node")
-    assert [job.node for job in load_under_way(run)] == ["first (127.0.0.1)"]
+    (job,) = load_under_way(run)
+    assert job.node == "first (127.0.0.1)"
+    assert 0 <= time.time() - job.since < 60
     assert "slow-eps8-0 runs on first (127.0.0.1) for " in advcomp("status", run).output
     lone.add("second")
     first.stop()

@@ -208,7 +208,7 @@ def opened_crew(
 def write_under_way(run: Path, jobs: Sequence[UnderWay]) -> None:
     """Write what runs where, for `advcomp status`."""
     told = [
-        {"job": each.job.name, "node": each.node, "since": each.since}
+        {"job": each.job.name, "node": each.node, "seconds": each.seconds}
         for each in jobs
         if isinstance(each.job, AttackJob | DefenseJob)
     ]

@@ -53,11 +53,11 @@ LOSSES = FutureCancelledError, CancelledError, KilledWorker, TimeoutError, OSErr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderWay:
-    """A job that runs now: what, where, and since when (seconds since 1970)."""
+    """A job that runs now: what, where, and for how long (seconds)."""
 
     job: object
     node: str
-    since: float
+    seconds: float
 
 
 @dataclass(eq=False)
@@ -154,7 +154,7 @@ class ClusterExecutor:
                         queue.remove(ticket)
                         node.busy += 1
                         thread = pool.submit(self._carry, errands, ticket, node)
-                        running[thread] = ticket, node, time.time()
+                        running[thread] = ticket, node, time.monotonic()
                         self._tell(running)
                     # A time-out lets the main thread take signals while it waits.
                     if running:
@@ -207,8 +207,12 @@ class ClusterExecutor:
                     self._client.run(call, pack(remote), workers=nodes, on_error="ignore")
 
     def _tell(self, running: Mapping[Thread[Any], tuple[_Ticket[Any], Node, float]]) -> None:
+        now = time.monotonic()
         self._changed(
-            [UnderWay(job=t.job, node=n.name, since=since) for t, n, since in running.values()]
+            [
+                UnderWay(job=ticket.job, node=node.name, seconds=now - began)
+                for ticket, node, began in running.values()
+            ]
         )
 
     def _carry(self, errands: Errands[Job, Result], ticket: _Ticket[Job], node: Node) -> Result:

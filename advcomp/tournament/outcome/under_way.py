@@ -1,6 +1,10 @@
-"""What runs on which node, and since when: written by the referee, read by `advcomp status`."""
+"""What runs on which node, and since when: written by the referee, read by `advcomp status`.
+
+The referee tells for how long, by the monotonic clock; when it did is the file's own time.
+"""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +24,11 @@ class JobUnderWay:
 def load_under_way(run: Path) -> Sequence[JobUnderWay]:
     """The jobs of a run that are on nodes now; none where it runs on this machine."""
     try:
-        told = json.loads((run / FILE_NAME).read_bytes())
-        return [JobUnderWay(**each) for each in told]
-    except (OSError, ValueError, TypeError):
+        with (run / FILE_NAME).open("rb") as file:
+            told, written = json.load(file), os.fstat(file.fileno()).st_mtime
+        return [
+            JobUnderWay(job=each["job"], node=each["node"], since=written - each["seconds"])
+            for each in told
+        ]
+    except (OSError, ValueError, TypeError, LookupError):
         return []
