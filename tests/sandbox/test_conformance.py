@@ -848,6 +848,13 @@ def test_the_deadline_kills_at_once_whatever_is_ignored(host: Host) -> None:
     assert 0.5 <= result.wall_s < 0.5 + SLACK_S
 
 
+def test_the_deadline_ends_what_prints_for_ever(host: Host) -> None:
+    """An engine may not be waited for while it waits for us to take what is printed."""
+    result = host.sh("exec cat /dev/zero", wall_s=2).result
+    assert result.timed_out
+    assert 2 <= result.wall_s < 30
+
+
 def test_what_is_written_before_the_deadline_is_kept(host: Host) -> None:
     outcome = host.sh("echo a > /output_images/a; sleep 60", wall_s=0.5, read=["a"])
     assert outcome.files == {"a": b"a\n"}

@@ -13,6 +13,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 from signal import SIGKILL
@@ -207,7 +208,7 @@ class Attached:
         dead = message is None and reason is None and self._is_dead(watch.first)
         timed_out = message is None and reason is None and not dead
         if timed_out or reason is not None:
-            watch.kill()
+            self._call_meanwhile(watch.kill)
         wall = time.monotonic() - start
         self._see_it_go()
         return self._ending(message, reason, wall, timed_out=timed_out)
@@ -252,6 +253,17 @@ class Attached:
             if excess and (reason := excess()):
                 return None, reason
         return message, None
+
+    def _call_meanwhile(self, call: Callable[[], None]) -> None:
+        """Call what asks the engine, and take meanwhile what is printed.
+
+        Docker answers nothing about a container while its client does not take what that prints.
+        """
+        with ThreadPoolExecutor(1) as one:
+            called = one.submit(call)
+            while not called.done():
+                self._sinks.poll(time.monotonic() + WATCH_S)
+        called.result()
 
     def _see_it_go(self) -> None:
         """Let the first process exit, and take the rest of what is printed."""
