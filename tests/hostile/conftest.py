@@ -14,11 +14,16 @@ def backend(request: pytest.FixtureRequest, require: Callable[[str], None]) -> s
     return name
 
 
+FURTHER = {("contents", backend) for backend in CONTAINERS} | {("box", "podman")}
+"""Rounds and backends of the long set: what readers make of contents is proved once; Docker's box
+has the same walls as Podman's, which tests/sandbox tries in both."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What readers make of contents is proved once; with other sandboxes it is of the long set."""
+    """Leave what other rounds prove to the long set."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {})
         rounds = getattr(getattr(item, "module", None), "ROUND_OF", {})
         kind = parameters.get("kind") or rounds.get(parameters.get("name"))
-        if kind == "contents" and parameters.get("backend") in CONTAINERS:
+        if (kind, parameters.get("backend")) in FURTHER:
             item.add_marker(pytest.mark.long)

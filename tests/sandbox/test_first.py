@@ -145,7 +145,9 @@ def test_what_cannot_be_unpacked_is_our_failure(tmp_path: Path) -> None:
         assert message(process) == "failed to make a file of the entry 17\n"
 
 
-@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(
+    "architecture", ["x86_64", pytest.param("aarch64", marks=pytest.mark.long)]
+)
 def test_the_binary_is_what_its_source_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str
 ) -> None:

@@ -39,7 +39,20 @@ FIRST = {
 }
 """Modules that take longest, in the order in which they begin: who begins late ends late."""
 
+FURTHER = (
+    # gVisor takes its images from Docker or Podman, with which all of this is tried.
+    r"tournament/test_containers\.py::test_(?!an_entry_runs|an_image_that_prevents|a_volume)\w+\[gvisor",
+    r"tournament/test_containers\.py::test_an_entry_runs\w+\[gvisor-oci_layout",
+    # What the referee makes of a name or of an image that it looks into, before it asks an engine.
+    r"tournament/test_containers\.py::test_(a_name_that_is_not_listed|one_uses_any)\w+\[podman",
+    r"tournament/test_containers\.py::test_an_image_(with_a_fifo|that_its_engine_waits)\w+\[podman",
+    r"tournament/test_containers\.py::test_the_image_for_gpus\w+\[podman",
+    # Orders and names are the referee's and the kernel's: the host's, in bubblewrap, and gVisor's.
+    r"hostile/test_side_channels\.py::\w+\[(docker|podman)",
+)
+"""Products of cases that other tests prove, as `module::test[parameters`: of the long set."""
 
+_FURTHER = re.compile("|".join(FURTHER))
 _BACKEND = re.compile(rf"\[((?:{'|'.join(BACKENDS)})\b(?:-as-\w+-\w+)?)")
 """A backend as a parameter; `-as-this-user`, `-as-without-engine` are sandboxes of their own."""
 
@@ -51,7 +64,7 @@ def module_of(item: pytest.Item) -> str:
 
 def part_of(item: pytest.Item) -> str:
     """The one part that a test belongs to."""
-    if item.get_closest_marker("long"):
+    if item.get_closest_marker("long") or _FURTHER.match(f"{module_of(item)}::{item.name}"):
         return LONG
     if not needs_engines(item):
         return HOST
