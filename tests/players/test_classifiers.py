@@ -135,7 +135,7 @@ def test_a_file_that_is_no_classifier_is_refused_with_the_reason(tmp_path: Path)
     with pytest.raises(InvalidConfig, match="expected a file of weights: No such file"):
         load_classifier(path)
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(InvalidConfig, match="readable PyTorch file; it is cut off or damaged, 3"):
+    with pytest.raises(InvalidConfig, match="a PyTorch file that is cut off or damaged, 3"):
         load_classifier(path)
     save_file({}, path)
     with pytest.raises(InvalidConfig, match="told architecture, classes, label_offset, by the"):
