@@ -34,6 +34,7 @@ from advcomp.attacknet.player import (
 from advcomp.attacknet.recipe import HintMode
 from advcomp.attacknet.trained import TrainedNetwork, trained_network
 from advcomp.errors import AdvcompError, InvalidConfig
+from advcomp.players.classifier.weights import not_finite
 from advcomp.players.classifiers import load_classifier
 from advcomp.rules.metadata import FILE_NAME
 from advcomp.rules.submission_type import SubmissionType
@@ -99,7 +100,8 @@ def _fill(
     metadata = {"type": kind.value, "container": CONTAINER, "entry_point": ENTRY_POINT}
     _write(folder / FILE_NAME, json.dumps(metadata, indent=2) + "\n")
     _write(folder / ENTRY_POINT, _template(ENTRY_POINT)).chmod(0o755)
-    name = f"{form}_targeted.py" if targeted else f"{form}.py"
+    # onnxruntime tells the program whether the graph aims.
+    name = "pytorch_targeted.py" if targeted and form is Format.PYTORCH else f"{form}.py"
     _write(folder / PROGRAM, _template(name))
     _write(folder / RECIPE, about.recipe)
     if form is Format.ONNX:
@@ -123,7 +125,10 @@ def _averaged(checkpoint: Path) -> tuple[About, TrainedNetwork, dict[str, Tensor
         raise InvalidConfig(f"{checkpoint}: {error}") from error
     average: Mapping[str, Tensor] = found.states["average"]
     # Rounded once, here: both formats play the same network.
-    return found.about, trained, {name: value.half().float() for name, value in average.items()}
+    weights = {name: value.half().float() for name, value in average.items()}
+    if problem := not_finite(weights):
+        raise InvalidConfig(f"{checkpoint}: {problem}")
+    return found.about, trained, weights
 
 
 def _write_pytorch(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from advcomp.players.classifier.architectures import (
     build,
     published_feed,
 )
+from advcomp.players.classifier.authors_names import in_timms_names
 from advcomp.players.classifier.folding import fold_batch_norm
 from advcomp.players.classifier.weights import fill, read_weights
 
@@ -120,11 +122,13 @@ class Classifier(nn.Module):
             dtype: What weights are rounded to, such as float16; not at all where not given.
 
         Raises:
-            ValueError: The classifier is folded: its layers are no longer the architecture's.
+            ValueError: Batch norm was folded: the layers are no longer the architecture's.
         """
         if self.folded:
             raise ValueError(
-                "expected a classifier whose batch norm is not folded; save it before"
+                "expected a classifier whose batch norm is not folded; got a folded one, such as "
+                "the members of load_ensemble; save it before, or load it again with "
+                "load_classifier(path), and save that"
             )
         stated = {key: getattr(self, key) for key in _REQUIRED} | asdict(self.feed)
         tensors = {
@@ -145,11 +149,11 @@ class Classifier(nn.Module):
 
         For good, and in evaluation mode only.
         """
-        parameter = next(self.network.parameters())
+        parameter, names = next(self.network.parameters()), self.network.state_dict().keys()
         fold_batch_norm(
             self.network, parameter.new_zeros(1, 3, *(self.feed.input_size or _ANY_SIZE))
         )
-        self.folded = True
+        self.folded |= self.network.state_dict().keys() != names
         return self
 
 
@@ -184,7 +188,8 @@ def load_classifier(
 
     A file that `Classifier.save` wrote says all about itself. Any other, safetensors or PyTorch's
     own (a `state_dict` of tensors: no pickled code is run), needs `architecture` and `classes`;
-    the rest is as its architecture's authors published it, and `label_offset` 0.
+    the rest is as its architecture's authors published it, and `label_offset` 0. Of timm's
+    networks the names may be those of the authors' files, wherever timm takes these.
 
     Args:
         path: The file.
@@ -216,13 +221,30 @@ def load_classifier(
     if missing := [key for key in _REQUIRED if key not in stated]:
         raise InvalidConfig(_unsaid(path, missing))
     classifier = _built(path, stated)
-    fill(classifier.network, tensors, path, classifier.classes, metadata)
+    _fill(classifier, tensors, path, metadata)
     classifier.freeze()
     if fold:
         classifier.fold()
     if channels_last:
         classifier.network.to(memory_format=torch.channels_last)
     return classifier
+
+
+def _fill(
+    classifier: Classifier, tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]
+) -> None:
+    """By the network's own names or, where they do not fit, by its authors'."""
+    network, classes = classifier.network, classifier.classes
+    try:
+        fill(network, tensors, path, classes, metadata)
+    except InvalidConfig:
+        renamed = in_timms_names(classifier.architecture, network, tensors)
+        if renamed is None:
+            raise
+        # What does not fit by other names either is told by those of the file.
+        with suppress(InvalidConfig):
+            return fill(network, renamed, path, classes, metadata)
+        raise
 
 
 def _unsaid(path: Path, missing: Sequence[str]) -> str:

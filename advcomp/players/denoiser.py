@@ -93,7 +93,7 @@ def load_denoiser(path: str | Path) -> Denoiser:
             "with Denoiser.save"
         )
     denoiser = Denoiser(json.loads(metadata["denoiser_widths"]))
-    fill(denoiser, tensors, path, classes=3)
+    fill(denoiser, tensors, path)
     return denoiser.freeze()
 
 

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import io
 import json
-import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,16 +19,19 @@ import torch
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.durable import write_durably
 from advcomp.rules.toml_file import Table
+from advcomp.training.file_kind import FileKind, kind_of
+from advcomp.training.torch_file import read_torch_file
 
 CHECKPOINTS = "checkpoints"
 
 _FORMAT = 2
+_SHOWN = 5
 _STATES = ("module", "average", "optimizer", "scaler")
-_STRANGE = (
-    *(RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    pickle.UnpicklingError,
+_WANTED = "a checkpoint of `advcomp train`"
+_REMEDY = (
+    f"name another one in the {CHECKPOINTS} of a run; to go on training from the one before it, "
+    "remove it"
 )
-"""What torch.load raises at bytes that are no checkpoint."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -136,22 +138,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         InvalidConfig: The file is missing or no checkpoint of this version.
     """
+    if kind_of(path, _WANTED, _REMEDY) is FileKind.SAFETENSORS:
+        raise _no_checkpoint(path, "a safetensors file, of weights alone")
+    content = read_torch_file(path, _WANTED, _REMEDY)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if isinstance(content, dict) and content.get("format") == 1:
-            content = _of_format_1(content)
-        if not isinstance(content, dict) or content.keys() != {"format", "about", *_STATES}:
-            raise ValueError("it holds something else")
-        if content["format"] != _FORMAT:
-            raise ValueError(f"its format is {content['format']}, not {_FORMAT}")
-        about = About.model_validate_json(content["about"])
-    except OSError as error:
-        raise InvalidConfig(
-            f"{path}: expected a checkpoint of `advcomp train`: {error.strerror}"
-        ) from error
-    except _STRANGE as error:
-        said = str(error).partition("\n")[0] or "it is empty or cut off"
-        raise InvalidConfig(f"{path}: expected a checkpoint of `advcomp train`: {said}") from error
+        return _parsed(content)
+    except (ValueError, LookupError, TypeError) as error:
+        said = str(error).partition("\n")[0]
+        raise _no_checkpoint(path, f"a PyTorch file of something else: {said}") from error
+
+
+def _no_checkpoint(path: Path, got: str) -> InvalidConfig:
+    return InvalidConfig(f"{path}: expected {_WANTED}; got {got}; {_REMEDY}")
+
+
+def _parsed(content: object) -> Checkpoint:
+    """What a file holds, if it is a checkpoint of this version; else an error of some kind."""
+    if isinstance(content, dict) and content.get("format") == 1:
+        content = _of_format_1(content)
+    if not isinstance(content, dict) or content.keys() != {"format", "about", *_STATES}:
+        keys = ", ".join(map(str, [*content][:_SHOWN])) if isinstance(content, dict) else ""
+        raise ValueError(f"{type(content).__name__} {keys}".rstrip())
+    if content["format"] != _FORMAT:
+        raise ValueError(f"its format is {content['format']}, not {_FORMAT}")
+    about = About.model_validate_json(content["about"])
     return Checkpoint(about, {name: content[name] for name in _STATES})
 
 

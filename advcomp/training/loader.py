@@ -1,5 +1,6 @@
 """Batches of one step after another, made between the steps or, ahead of them, by workers."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -41,5 +42,11 @@ def batches(
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
         pin_memory=pinned,
+        worker_init_fn=_deafen,
     )
     return iter(loader)
+
+
+def _deafen(_worker: int) -> None:
+    """A signal to a worker is none to the process that it was forked from (`stopping`)."""
+    signal.set_wakeup_fd(-1)

@@ -8,13 +8,12 @@ gradient leaves everything as it was. Whether it had one is decided where the mo
 the host never waits for a GPU; it reads what steps gave when they are shown.
 """
 
-import signal
+import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -41,11 +40,10 @@ from advcomp.training.ranks import Ranks
 from advcomp.training.recorder import Recorder
 from advcomp.training.schedule import learning_rate, move_average
 from advcomp.training.settings import Plan
+from advcomp.training.stopping import stopping
 
 _READ_EVERY = 20
 """Steps of a GPU between two looks at what they gave."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingBatch(Protocol):
@@ -116,6 +114,7 @@ class TrainingRun(Generic[Batch]):
         done: Steps that are done.
         stop: Set, on any rank, to end after a step that all ranks agree on.
         stopped: Whether they have.
+        whole: Held while weights, average and moments go from one step to the next.
     """
 
     def __init__(self, task: TrainingTask[Batch], plan: Plan, ranks: Ranks) -> None:
@@ -134,6 +133,7 @@ class TrainingRun(Generic[Batch]):
         self.done = 0
         self.stop = threading.Event()
         self.stopped = False
+        self.whole = threading.Lock()
         self._counts = torch.zeros(2, dtype=torch.float64, device=ranks.device)
         self._pending: list[tuple[int, float, Tensor]] = []
 
@@ -152,9 +152,10 @@ class TrainingRun(Generic[Batch]):
         norm = nn.utils.clip_grad_norm_(self._trained, plan.clip_norm)
         finite = torch.isfinite(told[0]) & torch.isfinite(norm)
         rate = learning_rate(plan.learning_rate, step, plan.steps, warm_up=plan.warm_up_steps)
-        self._take(rate, finite)
-        self._note(rate, told, norm, finite)
-        self.done += 1
+        with self.whole:
+            self._take(rate, finite)
+            self._note(rate, told, norm, finite)
+            self.done += 1
 
     def _told_by_all(self, share: Tensor) -> Tensor:
         """J, and how many ranks want to stop."""
@@ -281,7 +282,8 @@ def train(
 ) -> Trained:
     """Take all steps that are left, from the last checkpoint in the run's folder.
 
-    SIGINT and SIGTERM end it after a step, with a checkpoint; a second one ends it at once.
+    SIGINT and SIGTERM end it after a step, with a checkpoint, and have the step before kept at
+    once, for those who do not wait; a second one ends it at once.
 
     Args:
         folder: Gets checkpoints, losses, files for TensorBoard and what evaluations draw.
@@ -300,7 +302,7 @@ def train(
         observer.started(origin.name, run.done, plan.steps, plan.batch_size)
         records = ranks.is_first and run.done < plan.steps
         recorder = stack.enter_context(Recorder(folder, run.done)) if records else None
-        stack.enter_context(_stopping(run.stop))
+        stack.enter_context(stopping(run.stop, lambda: _keep_at_once(run, origin, folder)))
         run.task.module.train()
         for batch in batches(
             run.task.batch,
@@ -347,7 +349,22 @@ def _evaluate(
 def _keep(run: TrainingRun[Batch], origin: Origin, folder: Path) -> None:
     run.average_over_ranks()
     if run.has_finite_weights() and run.ranks.is_first:
-        save_checkpoint(folder, run.kept(origin), run.plan.keep)
+        with run.whole:
+            save_checkpoint(folder, run.kept(origin), run.plan.keep)
+
+
+def _keep_at_once(run: TrainingRun[Batch], origin: Origin, folder: Path) -> None:
+    """Save what the last whole step left, while the next one is under way.
+
+    A batch norm's running statistics are this rank's, and may have seen some of the next step.
+    """
+    if not run.ranks.is_first:
+        return
+    with run.whole, suppress(AdvcompError, OSError):  # the main thread will come to it as well
+        if run.done and not path_of_step(folder, run.done).exists() and run.has_finite_weights():
+            save_checkpoint(folder, run.kept(origin), run.plan.keep)
+    # Not through sys.stderr, which the main thread may be writing to.
+    os.write(2, f"\nadvcomp: stopping: step {run.done} is kept, this one ends\n".encode())
 
 
 def _stop_with_the_batch(run: TrainingRun[Batch], report: StepReport, folder: Path) -> None:
@@ -385,30 +402,3 @@ def _go_on(
             f"{found[0]:.0f}, this one after step {run.done}; the folder must be one that all "
             "machines share (--out)"
         )
-
-
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """Within it, the first signal sets `stop`, and the second ends this process as it always does.
-
-    Elsewhere than in the main thread, where Python hears no signals, nothing changes.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        restore()
-
-    for number in _SIGNALS:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()

@@ -1,9 +1,12 @@
 """Exports: ready to play, the same pixels in both formats, and nobody needs torch for ONNX."""
 
+import gzip
 import hashlib
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from advcomp.attacknet.export import Format, export_checkpoint
 from advcomp.attacknet.train import train_attack_network
 from advcomp.errors import InvalidConfig
 from advcomp.players.datasets import Part, digits
+from advcomp.training.checkpoint import load_checkpoint, save_checkpoint
 from advcomp.training.progress import SilentObserver
 
 Toy = Callable[..., Path]
@@ -93,13 +98,51 @@ def test_both_formats_give_the_same_pixels_within_the_budget(
     assert (pytorch != onnx).mean() <= 0.001
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", torch.zeros(2), [1], {"about": 3}])
-def test_a_strange_checkpoint_is_refused(content: object, tmp_path: Path) -> None:
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "x")
+    return file.getvalue()
+
+
+def saved(content: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+WEIGHTS = {"0.weight": torch.zeros(30, 30)}
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"", "an empty file"),
+        (b"no checkpoint", 'a text file, which begins with "no checkpoint"'),
+        (b"<!doctype html>", "a web page"),
+        (zipped(), "a zip archive without a PyTorch checkpoint, which holds notes.txt"),
+        (gzip.compress(b"x"), "a gzip archive"),
+        (save(WEIGHTS), "a safetensors file, of weights alone"),
+        (saved(WEIGHTS), r"a PyTorch file of something else: dict 0\.weight"),
+        (saved(torch.zeros(2)), "a PyTorch file of something else: Tensor"),
+        (saved([1]), "a PyTorch file of something else: list"),
+        (saved(Path("x")), "a pickle that needs other code, which is never run"),
+        (saved(WEIGHTS)[:2000], r"a zip archive that is cut off or damaged \(2000 bytes\)"),
+    ],
+)
+def test_a_strange_checkpoint_is_told(content: bytes, got: str, tmp_path: Path) -> None:
     strange = tmp_path / "x.pt"
-    if isinstance(content, bytes):
-        strange.write_bytes(content)
-    else:
-        torch.save(content, strange)
-    with pytest.raises(InvalidConfig, match="expected a checkpoint of `advcomp train`"):
+    strange.write_bytes(content)
+    said = rf"x\.pt: expected a checkpoint of `advcomp train`; got {got}.*; name another one in"
+    with pytest.raises(InvalidConfig, match=said):
         export_checkpoint(strange, tmp_path / "new", Format.PYTORCH)
     assert not (tmp_path / "new").exists()
+
+
+def test_weights_that_16_bits_do_not_hold_are_not_exported(toy: Toy, tmp_path: Path) -> None:
+    trained = train_attack_network(toy(FLOAT32, ONE_STEP, NO_HINT), SilentObserver(), out=tmp_path)
+    kept = load_checkpoint(trained.checkpoint)
+    kept.states["average"]["last.bias"][0] = 7e4
+    save_checkpoint(tmp_path, kept, 1)
+    with pytest.raises(InvalidConfig, match=r"infinity in last\.bias \(1 of"):
+        export_checkpoint(trained.checkpoint, tmp_path / "new", Format.PYTORCH)

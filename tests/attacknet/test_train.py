@@ -177,6 +177,41 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
     assert losses(killed) == pytest.approx(losses(whole), rel=1e-9, abs=1e-9)
 
 
+@pytest.mark.mpi
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ranks_that_mpiexec_stops_keep_their_steps(
+    number: signal.Signals, toy: Toy, require: Require, tmp_path: Path
+) -> None:
+    """It kills them a quarter of a second after it has told them; a step may take longer."""
+    require("mpi")
+    recipe = toy(
+        ("steps = 4\nbatch_size = 8", "steps = 5\nbatch_size = 48"),
+        ("checkpoint_every = 2", "checkpoint_every = 100"),
+        ("evaluate_every = 4", "evaluate_every = 100"),
+    )
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train_attack_network(recipe, SilentObserver(), out=whole)
+    command = [sys.executable, "-m", "advcomp.cli", "train", str(recipe), "--out", str(stopped)]
+    running = subprocess.Popen(
+        [*MPIEXEC, "-n", "2", *command], env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    while len(losses(stopped)) < 3:
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.send_signal(number)
+    running.wait(timeout=60)
+    done = len(losses(stopped))
+    assert done < 5
+    newest = latest_checkpoint(stopped)
+    assert newest is not None
+    assert load_checkpoint(newest).about.step == done
+    watcher = Watcher()
+    train_attack_network(recipe, watcher, out=stopped)
+    assert watcher.first == done
+    assert losses(stopped) == pytest.approx(losses(whole), rel=1e-9, abs=1e-9)
+
+
 @pytest.mark.slow
 def test_a_run_that_goes_on_alone_is_bit_equal(toy: Toy, tmp_path: Path) -> None:
     """The later checkpoints are taken away, as if the run had been killed before them."""

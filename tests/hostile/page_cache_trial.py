@@ -1,6 +1,6 @@
 """Sends a message from one box to a later one through the kernel's caches, in its own process.
 
-    page_cache_trial.py BACKEND WALL
+    page_cache_trial.py BACKEND WALL [killed]
 
 One box reads some of the files of time zones, one bit a file. A later one tells, in three ways,
 which of them are in memory: by page faults that waited for the disk, by reads that must not wait
@@ -8,7 +8,8 @@ which of them are in memory: by page faults that waited for the disk, by reads t
 kernel remembers, and a later one times the same. WALL is the wall's state: `open` (taken away:
 nothing is kept), `pinned`, `held` (not locked) or `restored` (all is dropped between the boxes).
 Before the first box all of these files are dropped, as on a machine that has just started. Prints
-the state that was in force and, for each way, how many bits came through.
+the state that was in force and, for each way, how many bits came through. With `killed`, the box
+that writes asks for the names until it is killed at its time limit.
 """
 
 import fcntl
@@ -72,6 +73,12 @@ for place, bit in enumerate(names):
     for copy in range(8 * bit):
         known(f"{place}-{copy}")
 """
+UNTIL_KILLED = """
+while True:
+    for place, bit in enumerate(names):
+        for copy in range(8 * bit):
+            known(f"{place}-{copy}")
+"""
 READER = """
 def waits():
     return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
@@ -118,14 +125,18 @@ print(json.dumps({
 Message = dict[str, list[int]]
 
 
-def run(sandbox: Sandbox, image: str | None, program: str, message: Message) -> str:
+def run(
+    sandbox: Sandbox, image: str | None, program: str, message: Message, *, killed: bool = False
+) -> str:
+    wall_s = 3 if killed else 60
     spec = RunSpec(
         argv=("python3", "-c", SLOTS + program, json.dumps(message), WORD),
-        limits=Limits(wall_s=60, memory_bytes=256 << 20, output_bytes=1 << 20),
+        limits=Limits(wall_s=wall_s, memory_bytes=256 << 20, output_bytes=1 << 20),
         image=image,
     )
     with sandbox.run(spec) as done:
-        assert done.result.exit_code == 0, done.result.log.decode(errors="replace")
+        ended_well = done.result.timed_out if killed else done.result.exit_code == 0
+        assert ended_well, done.result.log.decode(errors="replace")
         return done.result.log.decode()
 
 
@@ -136,7 +147,8 @@ def trees_of(shared: Sequence[SharedTree]) -> list[SharedTree]:
     return [replace(root, path=root.path / LIBRARY) for root in roots]
 
 
-def main(backend: str, wall: str) -> None:
+def main(backend: str, wall: str, *how: str) -> None:
+    killed = "killed" in how
     sandbox = open_sandbox(backend)
     image = None
     if sandbox.images is not None:
@@ -159,7 +171,8 @@ def main(backend: str, wall: str) -> None:
         cache = None
         if room is not None:
             cache = held.enter_context(SteadyCache(trees, room, 0 if wall == "held" else room))
-        run(sandbox, image, WRITER, message)
+        writer = WRITER + UNTIL_KILLED if killed else WRITER
+        run(sandbox, image, writer, message, killed=killed)
         if cache is not None:
             cache.restore()
         got: Message = json.loads(run(sandbox, image, READER, message))

@@ -53,8 +53,8 @@ USERS += [("bubblewrap", "ordinary-user")] if os.geteuid() == 0 else []
 WALLS = [CacheState.PINNED, CacheState.HELD, CacheState.RESTORED]
 
 
-def trial(backend: str, user: str, wall: str) -> dict[str, Any]:
-    command = [sys.executable, str(TRIAL), backend, wall]
+def trial(backend: str, user: str, wall: str, *how: str) -> dict[str, Any]:
+    command = [sys.executable, str(TRIAL), backend, wall, *how]
     if user == "ordinary-user":
         package = Path(advcomp.__file__).parent
         passable = map(str, (sys.prefix, sys.base_prefix, package, HERE))
@@ -108,6 +108,24 @@ def test_with_it_none_tells_more_than_chance(
     told = {way for way, count in said["right"].items() if abs(count - CHANCE) >= FAR_FROM_CHANCE}
     # Names that do not exist go with a run's control group, which an ordinary user may lack.
     assert told <= (set() if can_lock else {"names"}), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("docker", marks=mark_of("docker")),
+        pytest.param("podman", marks=[*mark_of("podman"), pytest.mark.long]),
+        pytest.param("bubblewrap", marks=[*mark_of("bubblewrap"), pytest.mark.long]),
+    ],
+)
+def test_nor_do_names_that_a_run_asked_for_until_it_was_killed(
+    require: Callable[[str], None], backend: str
+) -> None:
+    require(backend)
+    right = trial(backend, "this-user", CacheState.PINNED, "killed")["right"]
+    # An ordinary user cannot freeze the group of an engine's container.
+    assert os.geteuid() != 0 or abs(right["names"] - CHANCE) < FAR_FROM_CHANCE, right
 
 
 PROGRAM = """\

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.attack_cases import CLASSES, EPS, UNTARGETED_ONLY, attack, images, network, two_way
+from support.attack_cases import (
+    CLASSES,
+    EPS,
+    NO_IMAGES,
+    UNTARGETED_ONLY,
+    attack,
+    images,
+    network,
+    two_way,
+)
 from torch import Tensor, nn
 
 from advcomp.players.attack_catalogue import ATTACKS
@@ -132,18 +141,6 @@ def test_targets_without_a_perturbation_of_their_own_are_refused() -> None:
             targeted=True,
             perturbations=torch.zeros(2, 3, 8, 8),
         )
-
-
-NO_IMAGES: list[tuple[Any, str]] = [
-    (images() * 255, "got .* to 2.*"),
-    (images() * 2 - 1, "got -.* to "),
-    (images() + 1e-3 + 1, "to 2"),
-    (torch.full((4, 3, 8, 8), float("nan")), "got nan to nan"),
-    (images().index_fill(0, torch.tensor([2]), float("inf")), "to inf"),
-    ((images() * 255).byte(), r"got uint8 \(4, 3, 8, 8\); of levels"),
-    (images()[0], r"got float32 \(3, 8, 8\)"),
-    (images().numpy(), "got ndarray"),
-]
 
 
 @pytest.mark.parametrize(("clean", "got"), NO_IMAGES)

@@ -16,6 +16,7 @@ from torchvision import models
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifier.networks import BATCH_NORMALISED, NETWORKS
 from advcomp.players.classifiers import Classifier, load_classifier
+from advcomp.players.ensemble import load_ensemble
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits" / "weights"
@@ -135,7 +136,7 @@ def test_a_file_that_is_no_classifier_is_refused_with_the_reason(tmp_path: Path)
     with pytest.raises(InvalidConfig, match="expected a file of weights: No such file"):
         load_classifier(path)
     path.write_bytes(b"\x80\x04.")
-    with pytest.raises(InvalidConfig, match="readable PyTorch file; it is cut off or damaged, 3"):
+    with pytest.raises(InvalidConfig, match="a PyTorch file that is cut off or damaged, 3"):
         load_classifier(path)
     save_file({}, path)
     with pytest.raises(InvalidConfig, match="told architecture, classes, label_offset, by the"):
@@ -476,8 +477,17 @@ def test_only_what_nobody_else_reads_is_folded(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_folded_classifier_is_not_saved(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not folded"):
-        Classifier("res_net", 10).fold().save(tmp_path / "c.safetensors")
+    """As an ensemble loads its members; where there is nothing to fold, there is nothing lost."""
+    for name in ("res_net", "conv_net"):
+        Classifier(name, 10).save(tmp_path / f"{name}.safetensors")
+    conv_net, res_net = load_ensemble(tmp_path, {"*": 1.0}).members
+    assert isinstance(conv_net, Classifier)
+    assert isinstance(res_net, Classifier)
+    conv_net.save(tmp_path / "again.safetensors")
+    again = load_classifier(tmp_path / "again.safetensors")
+    assert torch.equal(again(IMAGES), load_classifier(tmp_path / "conv_net.safetensors")(IMAGES))
+    with pytest.raises(ValueError, match=r"is not folded; .* again with load_classifier\(path\)"):
+        res_net.fold().save(tmp_path / "c.safetensors")
 
 
 def test_a_tensor_under_two_names_is_saved(

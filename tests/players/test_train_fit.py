@@ -1,7 +1,9 @@
 """The training loop: the same recipe gives the same module, also after a kill."""
 
+import itertools
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +179,31 @@ def test_a_finished_run_is_not_trained_again(few: TrainingImages, tmp_path: Path
     assert torch.equal(weights(found), weights(expected))
     assert not watcher.steps
     assert not found.training
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_done_before_the_step_ends(
+    number: signal.Signals, few: TrainingImages, tmp_path: Path
+) -> None:
+    """Which it never does where a launcher kills its ranks at once."""
+    expected, _ = fitted(few, tmp_path / "whole")
+    folder, resumed, steps = tmp_path / "killed", Watcher(), itertools.count()
+
+    def dying(module: Denoiser, batch: LabelledBatch) -> Tensor:
+        if next(steps) == 6:
+            os.kill(os.getpid(), number)
+            deadline = time.monotonic() + 60
+            while not path_of_step(folder, 6).exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            raise Killed
+        return distance(module, batch)
+
+    with pytest.raises(Killed):
+        fitted(few, folder, loss=dying)
+    found, _ = fitted(few, folder, watcher=resumed)
+    assert resumed.steps[0].step == 6
+    assert torch.equal(weights(found), weights(expected))
 
 
 @pytest.mark.slow

@@ -99,3 +99,16 @@ def _universal(
     return ATTACKS["universal"](
         classifier, clean, labels, eps=eps, perturbations=fitted, targeted=targeted
     )
+
+
+NO_IMAGES: list[tuple[Any, str]] = [
+    (images() * 255, "got .* to 2.*"),
+    (images() * 2 - 1, "got -.* to "),
+    (images() + 1e-3 + 1, "to 2"),
+    (torch.full((4, 3, 8, 8), float("nan")), "got nan to nan"),
+    (images().index_fill(0, torch.tensor([2]), float("inf")), "to inf"),
+    ((images() * 255).byte(), r"got uint8 \(4, 3, 8, 8\); of levels"),
+    (images()[0], r"got float32 \(3, 8, 8\)"),
+    (images().numpy(), "got ndarray"),
+]
+"""What all that take images refuse, and what they say they got."""

@@ -242,7 +242,9 @@ class _Condition(nn.Module):
         parts = []
         if self.told_epsilon:
             levels = 255 * eps
-            parts.append(self.epsilon(torch.stack([levels / 16, levels.log2() / 4], 1)))
+            # Below one level there is nothing to tell apart, and 0 has no logarithm.
+            logarithm = levels.clamp_min(1).log2()
+            parts.append(self.epsilon(torch.stack([levels / 16, logarithm / 4], 1)))
         if self.targets is not None:
             if targets is None:
                 raise ValueError("a targeted network needs a target label for each image")

@@ -5,6 +5,7 @@ plain tensor operations, gradients and all, and what the exporter lacks is put i
 gradient of a convolution by its input is a transposed convolution.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.errors import MissingExtra
 
+TARGET_LABELS = "target_labels"
+
 
 def write_onnx(path: Path, generator: AdversarialGenerator, image_size: tuple[int, int]) -> None:
     """One image at a time: `clean` (1, 3, H, W), `eps` (1,) and, if aimed, `targets` (1,).
+
+    Which labels these may be, the graph's metadata say.
 
     Args:
         path: Gets the graph with its weights.
@@ -43,6 +48,8 @@ def write_onnx(path: Path, generator: AdversarialGenerator, image_size: tuple[in
         traced, inputs, input_names=names, output_names=["adversarial"], dynamo=True, verbose=False
     )
     assert program is not None
+    network: Any = generator.network
+    program.model.metadata_props[TARGET_LABELS] = json.dumps(network.spec.target_labels or ())
     program.save(str(path))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from advcomp.errors import InvalidConfig, MissingExtra
 from advcomp.players.classifier.networks import NETWORKS
 
-_TORCHVISION, _TIMM = "torchvision/", "timm/"
+_TORCHVISION, TIMM = "torchvision/", "timm/"
 _CHANNELS = 3
 TRANSFORMING = tuple(f"{_TORCHVISION}{name}" for name in ("googlenet", "inception_v3"))
 """Their published weights are ported and want images normalised by 0.5. With them torchvision
@@ -116,7 +116,7 @@ def require_known(architecture: str) -> None:
     if (
         architecture not in NETWORKS
         and not (architecture.startswith(_TORCHVISION) and architecture in _torchvision_names())
-        and not (architecture.startswith(_TIMM) and plain in _timm_names())
+        and not (architecture.startswith(TIMM) and plain in _timm_names())
     ):
         raise _unknown(architecture)
 
@@ -133,7 +133,7 @@ def published_feed(architecture: str) -> Feed:
     if architecture in NETWORKS:
         return Feed()
     name = architecture.partition("/")[2]
-    return (_timm_feed if architecture.startswith(_TIMM) else _torchvision_feed)(name)
+    return (_timm_feed if architecture.startswith(TIMM) else _torchvision_feed)(name)
 
 
 def build(architecture: str, classes: int, feed: Feed) -> nn.Module:
@@ -155,7 +155,7 @@ def build(architecture: str, classes: int, feed: Feed) -> nn.Module:
     if architecture in NETWORKS:
         return NETWORKS[architecture](classes)
     library, _, name = architecture.partition("/")
-    if f"{library}/" == _TIMM:
+    if f"{library}/" == TIMM:
         import timm
 
         made: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
@@ -226,13 +226,13 @@ def _timm_names() -> Sequence[str]:
         raise MissingExtra(
             "timm is not installed; install it with: pip install 'advcomp[players]'"
         ) from error
-    return [_TIMM + name for name in timm.list_models()]
+    return [TIMM + name for name in timm.list_models()]
 
 
 def _unknown(architecture: str) -> InvalidConfig:
     """Looks for the nearest in the library that was named, or in all of them."""
     names = [*NETWORKS, *_torchvision_names(), *_timm_names()]
-    library = next((each for each in (_TORCHVISION, _TIMM) if architecture.startswith(each)), "")
+    library = next((each for each in (_TORCHVISION, TIMM) if architecture.startswith(each)), "")
     called: dict[str, list[str]] = {}
     for name in names:
         if name.startswith(library):

@@ -6,20 +6,18 @@ values and nothing else; which of them a file is, its first bytes say and not it
 
 import json
 import re
-import struct
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.classifier.weights_file import WeightsKind, is_whole_pickle, kind_of
+from advcomp.training.file_kind import FileKind, kind_of
+from advcomp.training.torch_file import read_torch_file
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which training scripts put the weights beside other things."""
@@ -39,12 +37,8 @@ _COUNTER = "num_batches_tracked"
 VERSION = "version"
 """In a file's metadata: of the network's layout, as PyTorch counts it."""
 
-_SHOWN, _SAID = 5, 100
-_DAMAGED = (
-    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
-    *(UnpicklingError, struct.error),
-)
-"""What torch.load raises at bytes that it cannot read."""
+_WANTED = "a file of weights"
+_SHOWN = 5
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -53,7 +47,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         InvalidConfig: The file cannot be read, is something else, or would have to run code.
     """
-    read = _read_pytorch if kind_of(path) is WeightsKind.PYTORCH else _read_safetensors
+    read = _read_pytorch if kind_of(path, _WANTED) is FileKind.PYTORCH else _read_safetensors
     tensors, metadata = read(path)
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
@@ -76,23 +70,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        # Not by its path, of whose name it would make something.
-        with warnings.catch_warnings(), path.open("rb") as file:
-            # It warns of some pickles before it refuses them.
-            warnings.simplefilter("ignore")
-            found = torch.load(file, map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
-        if isinstance(error, UnpicklingError) and (is_zipfile(path) or is_whole_pickle(path)):
-            raise InvalidConfig(
-                f"{path}: expected tensors only; got a pickle that needs other code, which is "
-                "never run; save the network's state_dict(), best as safetensors"
-            ) from error
-        said = str(error).partition("\n")[0][:_SAID]
-        raise InvalidConfig(
-            f"{path}: expected a readable PyTorch file; it is cut off or damaged, "
-            f"{path.stat().st_size} bytes; get it again: {type(error).__name__}: {said}"
-        ) from error
+    found = read_torch_file(path, _WANTED)
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -128,10 +106,16 @@ def fill(
     network: nn.Module,
     tensors: Mapping[str, Tensor],
     path: Path,
-    classes: int,
+    classes: int | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Copy the tensors into the network, wherever PyTorch's own strict loading would.
+
+    Args:
+        network: Gets them.
+        tensors, metadata: As `read_weights` found them.
+        path: Where, for messages.
+        classes: How many the network has; None where it has none.
 
     Raises:
         InvalidConfig: Lists what is missing, what is too much, what has another shape and what
@@ -160,7 +144,7 @@ def _is_spare(network: nn.Module, name: str) -> bool:
     return head in _SPARE and getattr(network, head, network) is None
 
 
-def _misfits(network: nn.Module, tensors: Mapping[str, Tensor], classes: int) -> list[str]:
+def _misfits(network: nn.Module, tensors: Mapping[str, Tensor], classes: int | None) -> list[str]:
     """What keeps the tensors from going into the network."""
     expected = network.state_dict()
     misshapen = [n for n in expected if n in tensors and _differ(expected[n], tensors[n])]

@@ -258,7 +258,7 @@ class Containers:
         watch = Watch(
             excess=lambda: meter.excess(output.used_bytes()),
             measure=meter.read,
-            kill=lambda: self._kill(container),
+            kill=lambda: None if meter.end() else self._kill(container),
             first=first,
         )
         ending, full = attached.run(spec.limits.wall_s, watch)

@@ -6,7 +6,7 @@ from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits import cgroups
 from advcomp.sandbox.limits.cgroups import QueueWatch, Usage, Weak
 from advcomp.sandbox.limits.sockets import cap_sockets
-from advcomp.sandbox.limits.tiers import meter_of
+from advcomp.sandbox.limits.tiers import freezer_of, meter_of
 
 __all__ = ["KernelsCount", "Watchdog"]
 
@@ -35,6 +35,8 @@ class KernelsCount:
             self._meter.is_v2 or cap_sockets(self._meter.peak.parent, limits.memory_bytes)
         )
         self._watch = QueueWatch(pid, limits, sockets_counted=counted)
+        freezer = freezer_of(pid)
+        self._freezer = freezer if freezer and container in str(freezer.folder) else None
         self.usage = UNKNOWN
         self.is_read = False
 
@@ -44,8 +46,20 @@ class KernelsCount:
             with contextlib.suppress(OSError):
                 self.usage = self._meter.usage()
                 self.is_read = True
-            cgroups.forget(self._meter.oom_counter.parent)
+        self._forget()
         self.usage = self._watch.added_to(self.usage)
+
+    def end(self) -> bool:
+        """Kill all that is in the group, once nothing moves and what it brought along is dropped.
+
+        Returns:
+            Whether that could be done.
+        """
+        return self._freezer is not None and self._freezer.end(self._forget)
+
+    def _forget(self) -> None:
+        if self._meter is not None:
+            cgroups.forget(self._meter.oom_counter.parent)
 
     def excess(self, tmpfs_bytes: int) -> str | None:
         """Why the container must be killed now, or None."""
@@ -73,6 +87,10 @@ class Watchdog:
 
     def read(self) -> None:
         """Nothing: it has been looked at all the time."""
+
+    def end(self) -> bool:
+        """False: there is no group to kill."""
+        return False
 
     def excess(self, tmpfs_bytes: int) -> str | None:
         """Why the container must be killed now, or None."""

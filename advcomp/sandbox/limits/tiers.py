@@ -30,8 +30,9 @@ from advcomp.sandbox.limits.cgroups import (
     new_name,
     reap,
 )
+from advcomp.sandbox.limits.freezing import Freezer
 
-__all__ = ["Choice", "choose", "divide", "groups_by_hand", "meter_of"]
+__all__ = ["Choice", "choose", "divide", "freezer_of", "groups_by_hand", "meter_of"]
 
 MOUNT = Path("/sys/fs/cgroup")
 CPU_COUNTER = "cpuacct"
@@ -140,6 +141,19 @@ def meter_of(pid: int) -> Meter | None:
     else:
         meter = Meter.of_v2(MOUNT / groups[""].lstrip("/"))
     return meter if meter.oom_counter.exists() else None
+
+
+def freezer_of(pid: int) -> Freezer | None:
+    """What freezes a process's group; None if that is not seen here."""
+    try:
+        groups = own_groups(Path(f"/proc/{pid}/cgroup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if "freezer" in groups:
+        freezer = Freezer.of_v1(MOUNT / "freezer" / groups["freezer"].lstrip("/"))
+    else:
+        freezer = Freezer.of_v2(MOUNT / groups[""].lstrip("/"))
+    return freezer if (freezer.folder / freezer.switch).exists() else None
 
 
 def _open_v2() -> Keeper:

@@ -1,7 +1,7 @@
-"""What a file is that somebody takes for weights: told by its first bytes, whatever its name says.
+"""What a file is that somebody takes for tensors: told by its first bytes, whatever its name says.
 
-Web pages, Git LFS pointers, archives and halves of files come under the names of weights, and what
-a reader of weights says about them helps nobody.
+Web pages, Git LFS pointers, archives and halves of files come under the names of weights and of
+checkpoints, and what a reader of tensors says about them helps nobody.
 """
 
 import json
@@ -39,15 +39,20 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
 _PAGES = ("<!doctype html", "<html", "<head", "<?xml")
 
 
-class WeightsKind(StrEnum):
+class FileKind(StrEnum):
     """Whose file it is."""
 
     SAFETENSORS = "safetensors"
     PYTORCH = "PyTorch"
 
 
-def kind_of(path: Path) -> WeightsKind:
+def kind_of(path: Path, wanted: str, remedy: str = "") -> FileKind:
     """Which reader a file is for; it may still be damaged inside.
+
+    Args:
+        path: The file.
+        wanted: What it is taken for.
+        remedy: What to do if it is something else; what helps with weights where not given.
 
     Raises:
         InvalidConfig: It is missing, cut off or something else: says what, and what to do.
@@ -57,13 +62,11 @@ def kind_of(path: Path) -> WeightsKind:
             head = file.read(_HEAD_BYTES)
         strange = _strange(path, head)
     except OSError as error:
-        raise InvalidConfig(
-            f"{path}: expected a file of weights: {error.strerror or error}"
-        ) from error
+        raise InvalidConfig(f"{path}: expected {wanted}: {error.strerror or error}") from error
     if strange:
-        what, remedy = strange
-        raise InvalidConfig(f"{path}: expected weights; got {what}; {remedy}")
-    return WeightsKind.SAFETENSORS if head[8:9] == b"{" else WeightsKind.PYTORCH
+        what, usual = strange
+        raise InvalidConfig(f"{path}: expected {wanted}; got {what}; {remedy or usual}")
+    return FileKind.SAFETENSORS if head[8:9] == b"{" else FileKind.PYTORCH
 
 
 def is_whole_pickle(path: Path) -> bool:
