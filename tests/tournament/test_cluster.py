@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 from support.command import advcomp
-from support.contest import BRIGHTNESS, COPY, DARKER, IMAGES, Contest, write_greys
+from support.contest import COPY, SMALL, Contest
 from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wait_until
 
 import advcomp as package
@@ -22,7 +22,6 @@ from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
 
 pytestmark = pytest.mark.slow
 
-SMALL = '[limits]\nmemory = "512 MiB"\n'
 SLOW = "sleep 4; " + COPY
 
 
@@ -30,18 +29,6 @@ SLOW = "sleep 4; " + COPY
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     with dask_cluster(tmp_path_factory.mktemp("dask") / "cluster", "one", "two") as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tournament file, and its run on this machine."""
-    folder = tmp_path_factory.mktemp("played")
-    write_greys(folder / "data", IMAGES)
-    contest = Contest(folder)
-    attacks = [contest.entry("noop", COPY), contest.entry("darker", DARKER)]
-    defenses = [contest.entry("brightness", BRIGHTNESS, "defense")]
-    file = contest.file(attacks, defenses, more=SMALL)
-    return file, contest.run(file).run
 
 
 @pytest.fixture(params=["local", "cluster"])

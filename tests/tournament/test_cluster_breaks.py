@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Require
 from distributed.security import Security
-from support.contest import BRIGHTNESS, COPY, DARKER, Contest
+from support.contest import BRIGHTNESS, COPY, DARKER, SMALL, Contest
 from support.dask_cluster import (
     DaskCluster,
     dask_cluster,
@@ -22,7 +22,6 @@ from advcomp.tournament.outcome.under_way import load_under_way
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-SMALL = '[limits]\nmemory = "512 MiB"\n'
 ENDS_WITHIN_S = 60
 """How soon a box ends whose referee is dead."""
 
