@@ -30,3 +30,17 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     defenses = [contest.entry("brightness", BRIGHTNESS, "defense")]
     file = contest.file(attacks, defenses, more=SMALL)
     return file, contest.run(file).run
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, Path]:
+    """A certificate for all roles, as files."""
+    from distributed.security import Security  # loads for a second
+
+    made = Security.temporary()
+    files = {"ca": made.tls_ca_file, "cert": made.tls_worker_cert, "key": made.tls_worker_key}
+    paths = {name: tmp_path / f"{name}.pem" for name in files}
+    for name, content in files.items():
+        paths[name].write_text(str(content))
+        paths[name].chmod(0o600)
+    return paths

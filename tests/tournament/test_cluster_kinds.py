@@ -1,13 +1,16 @@
 """Clusters that a run starts itself, with their real engines: it comes to the same on each."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Require
 from support.command import advcomp
 from support.contest import COPY, SMALL, Contest
-from support.dask_cluster import outcome, wait_until
+from support.dask_cluster import outcome, referee, wait_until
+from support.namespaces import Network, network
+from support.ssh_hosts import ssh_hosts
 
 from advcomp.errors import ClusterError
 
@@ -77,3 +80,67 @@ def test_what_slurm_refuses_is_told_at_once(
     assert "  sbatch: error: Memory specification can not be satisfied" in ran.output
     assert "  #SBATCH --mem=921600G" in ran.output
     assert not jobs_of_slurm(home)
+
+
+@pytest.fixture
+def far(require: Require) -> Iterator[Network]:
+    """Two machines, as far as the network can tell."""
+    require("namespaces")
+    with network("one", "two") as made:
+        yield made
+
+
+@pytest.fixture
+def ssh_file(
+    far: Network, tls: dict[str, Path], tmp_path: Path, require: Require
+) -> Iterator[Path]:
+    """A cluster file of the two machines."""
+    require("sshd")
+    with ssh_hosts(far, tmp_path) as access:
+        path = tmp_path / "cluster.toml"
+        files = "".join(f'{name} = "{file.name}"\n' for name, file in tls.items())
+        node = "[node]\ncpus = 1\n[nodes]\nleast = 2\n"
+        path.write_text(f'kind = "ssh"\n{access.table}[tls]\n{files}{node}')
+        yield path
+
+
+@pytest.mark.long
+def test_machines_that_are_reached_by_ssh(
+    played: tuple[Path, Path], far: Network, ssh_file: Path, tmp_path: Path
+) -> None:
+    """The scheduler and a worker on one machine, a worker on the other; nothing stays there."""
+    file, here = played
+    run = tmp_path / "run"
+    running = referee(file, run, "--cluster", ssh_file, "--key", here / "key")
+    assert running.ends() == 0, running.said
+    wait_until(
+        lambda: {*far.processes("one"), *far.processes("two")} == {"sshd"},
+        "the workers to end",
+        30,
+    )
+    assert outcome(run) == outcome(here)
+
+
+@pytest.mark.long
+def test_a_machine_without_python_is_told_in_its_own_words(
+    contest: Contest, ssh_file: Path, tmp_path: Path
+) -> None:
+    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
+    text = ssh_file.read_text()
+    ssh_file.write_text(text.replace("[ssh]", '[ssh]\npython = "/nowhere/python3"'))
+    ran = advcomp("run", file, "--out", tmp_path / "run", "--cluster", ssh_file)
+    assert ran.exit_code == ClusterError.exit_code
+    assert 'kind = "ssh": expected to start Dask on each of [ssh] hosts; got: ' in ran.output
+    assert "/nowhere/python3" in ran.output
+
+
+@pytest.mark.long
+def test_a_machine_that_refuses_the_key_is_told(
+    contest: Contest, ssh_file: Path, tmp_path: Path
+) -> None:
+    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
+    text = ssh_file.read_text()
+    ssh_file.write_text(text.replace('user = "root"', 'user = "nobody"'))
+    ran = advcomp("run", file, "--out", tmp_path / "run", "--cluster", ssh_file)
+    assert ran.exit_code == ClusterError.exit_code
+    assert "Permission denied for user nobody" in ran.output

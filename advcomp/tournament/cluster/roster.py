@@ -29,6 +29,7 @@ class Node:
         resources: What it declares.
         boxes: Jobs at once, at most.
         greeting: Its answer, while it is awaited.
+        asked: When it was asked, by the monotonic clock.
         given: What it was given beforehand.
         problems: Why it gets no jobs.
     """
@@ -38,6 +39,7 @@ class Node:
     resources: Mapping[str, float]
     boxes: int
     greeting: "Future[bytes] | None" = None
+    asked: float = field(default_factory=time.monotonic)
     welcome: bool = False
     is_gone: bool = False
     busy: int = 0
@@ -115,8 +117,8 @@ class Roster:
             if address not in self.nodes:
                 self._meet(address, told)
         for node in self.nodes.values():
-            if node.greeting is not None and node.greeting.done():
-                self._hear(node)
+            if node.greeting is not None:
+                self._listen_to(node)
         self._require_hope()
         return gone
 
@@ -143,6 +145,16 @@ class Roster:
             self._refuse(node, [_too_small(resources, told["nthreads"], self._errands.needs)])
             return
         node.greeting = submit(self._client, node, pack(self._errands.greet(node.boxes)))
+
+    def _listen_to(self, node: Node) -> None:
+        """Take its answer, if there is one; it is refused if it takes too long."""
+        assert node.greeting is not None
+        if node.greeting.done():
+            self._hear(node)
+        elif time.monotonic() - node.asked > self._wait_s:
+            node.greeting = None
+            problem = f"it has not answered for {self._wait_s:.0f} s; look whether the scheduler"
+            self._refuse(node, [f"{problem} and this machine reach it at {node.address}"])
 
     def _hear(self, node: Node) -> None:
         assert node.greeting is not None
