@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from distributed import Client
 from support.command import advcomp
@@ -151,6 +152,39 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     assert "spilling (127.0.0.1): Dask's spilling to disk: expected off, got on" in said
     assert "undeclared (127.0.0.1): no box fits: one takes cpus=1" in said
     assert not list((tmp_path / "run" / "jobs").iterdir())
+    asked = advcomp("doctor", "--cluster", cluster_file(lone, tmp_path, "[nodes]\nleast = 4"))
+    assert asked.exit_code == ClusterError.exit_code
+    told = asked.output
+    assert "NO  older (127.0.0.1): 1 box of one processor at once; declares cpus=1, gpus=0" in told
+    assert f"    advcomp: expected {package.__version__}, got 0.0.9" in told
+    assert "    Dask's spilling to disk: expected off, got on" in told
+    assert "NO  undeclared (127.0.0.1): 0 boxes of one processor at once" in told
+    assert told.endswith("0 of 4 nodes can take jobs; 1 did not come in time\n")
+
+
+def test_the_nodes_of_a_cluster_show_what_they_are(cluster: DaskCluster, tmp_path: Path) -> None:
+    file = cluster_file(cluster, tmp_path)
+    asked = advcomp("doctor", "--cluster", file)
+    assert asked.exit_code == 0, asked.output
+    facts, one, two, last = asked.output.splitlines()
+    assert facts.startswith(
+        f"this machine, as every node must be: advcomp {package.__version__}, "
+    )
+    assert {one, two} == {
+        f"ok  {name} (127.0.0.1): 1 box of one processor at once; declares cpus=1, gpus=0"
+        for name in ("one", "two")
+    }
+    assert last == "2 of 2 nodes can take jobs"
+    told = json.loads(advcomp("doctor", "--cluster", file, "--format", "json").output)
+    assert [node["fingerprint"] for node in told["nodes"]] == [told["here"]] * 2
+    assert told["here"]["version of numpy"] == np.__version__
+
+
+def cluster_file(cluster: DaskCluster, folder: Path, more: str = "[nodes]\nleast = 2") -> Path:
+    file = folder / "nodes.toml"
+    wait = "wait_minutes = 0.1"
+    file.write_text(f'kind = "scheduler"\naddress = "{cluster.address}"\n{more}\n{wait}\n')
+    return file
 
 
 def test_how_long_a_job_runs_is_told_by_the_clock_of_its_file(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ class Node:
         boxes: Jobs at once, at most.
         greeting: Its answer, while it is awaited.
         asked: When it was asked, by the monotonic clock.
+        answer: What it said.
         given: What it was given beforehand.
         problems: Why it gets no jobs.
     """
@@ -40,6 +41,7 @@ class Node:
     boxes: int
     greeting: "Future[bytes] | None" = None
     asked: float = field(default_factory=time.monotonic)
+    answer: object = None
     welcome: bool = False
     is_gone: bool = False
     busy: int = 0
@@ -98,10 +100,20 @@ class Roster:
         return sorted(ready, key=lambda node: -node.free / node.boxes)
 
     def muster(self) -> list[Node]:
-        """Look who has come, who has answered, and who is gone; those that are gone since.
+        """Look at the nodes, one of which must be there or come; those that are gone since.
 
         Raises:
             ClusterError: The scheduler does not answer, or no node is left and none comes.
+        """
+        gone = self.look()
+        self._require_hope()
+        return gone
+
+    def look(self) -> list[Node]:
+        """Look who has come, who has answered, and who is gone; those that are gone since.
+
+        Raises:
+            ClusterError: The scheduler does not answer.
         """
         require_scheduler(self._client)
         if time.monotonic() - self._looked < LOOK_S:
@@ -119,7 +131,6 @@ class Roster:
         for node in self.nodes.values():
             if node.greeting is not None:
                 self._listen_to(node)
-        self._require_hope()
         return gone
 
     def _workers(self) -> dict[str, Any]:
@@ -160,7 +171,8 @@ class Roster:
         assert node.greeting is not None
         greeting, node.greeting = node.greeting, None
         try:
-            refusals = self._errands.judge(unpack(greeting.result()))
+            node.answer = unpack(greeting.result())
+            refusals = self._errands.judge(node.answer)
         except Exception as error:  # whatever another version raises there, the node is refused
             logger.info("node %s", node.name, exc_info=True)
             refusals = [f"it cannot answer: {type(error).__name__}: {error}"]
