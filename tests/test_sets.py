@@ -101,6 +101,8 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{BREAKS}::test_a_store_without_room_stops_the_run",
         f"{BREAKS}::test_machines_over_tls_one_of_which_is_cut_off",
         f"{BREAKS}::test_plain_tcp_to_another_machine_is_refused",
+        f"{KINDS}::test_processes_of_this_machine",
+        f"{KINDS}::test_ranks_of_mpi",
         f"{KINDS}::test_machines_that_are_reached_by_ssh",
         f"{KINDS}::test_a_machine_without_python_is_told_in_its_own_words",
         f"{KINDS}::test_a_machine_that_refuses_the_key_is_told",

@@ -1,6 +1,9 @@
 """Clusters that a run starts itself, with their real engines: it comes to the same on each."""
 
+import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,3 +147,34 @@ def test_a_machine_that_refuses_the_key_is_told(
     ran = advcomp("run", file, "--out", tmp_path / "run", "--cluster", ssh_file)
     assert ran.exit_code == ClusterError.exit_code
     assert "Permission denied for user nobody" in ran.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("store", ["shared", "wire"])
+def test_processes_of_this_machine(played: tuple[Path, Path], tmp_path: Path, store: str) -> None:
+    file, here = played
+    spread = tmp_path / "cluster.toml"
+    nodes = "[node]\ncpus = 1\n[nodes]\nleast = 2\nmost = 2\n"
+    spread.write_text(f'kind = "local"\nstore = "{store}"\n{nodes}')
+    run = tmp_path / "run"
+    running = referee(file, run, "--cluster", spread, "--key", here / "key")
+    assert running.ends() == 0, running.said
+    assert outcome(run) == outcome(here)
+
+
+@pytest.mark.long
+@pytest.mark.mpi
+def test_ranks_of_mpi(played: tuple[Path, Path], tmp_path: Path, require: Require) -> None:
+    """A scheduler, the referee and two workers; of them all, the referee alone speaks."""
+    require("mpi")
+    file, here = played
+    run = tmp_path / "run"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    mpiexec = shutil.which("mpiexec", path=path)
+    assert mpiexec is not None
+    launcher = (mpiexec, "--allow-run-as-root", "--oversubscribe", "-n", "4")
+    running = referee(file, run, "--cluster", "mpi", "--key", here / "key", enter=launcher)
+    assert running.ends() == 0, running.said
+    assert outcome(run) == outcome(here)
+    assert "distributed" not in running.said
+    assert "Traceback" not in running.said
