@@ -3,9 +3,13 @@
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 import pytest
@@ -94,28 +98,75 @@ def test_a_node_gets_no_more_boxes_than_it_declares(
 def test_a_run_on_nodes_comes_to_the_same(
     cluster: DaskCluster, played: tuple[Path, Path], tmp_path: Path, store: str
 ) -> None:
+    """By message no clean image, label or key touches a disk of nodes with scratch in memory."""
     file, here = played
     spread = tmp_path / "cluster.toml"
-    spread.write_text(f'kind = "scheduler"\naddress = "{cluster.address}"\nstore = "{store}"\n')
-    ran = advcomp(
-        "run", file, "--out", tmp_path / "run", "--cluster", spread, "--key", here / "key"
-    )
+    with memory_folder() as scratch, Search(cluster, file.parent / "data", here / "key") as search:
+        lines = ['kind = "scheduler"', f'address = "{cluster.address}"', f'store = "{store}"']
+        if store == "wire":
+            lines += ["[node]", f'scratch = "{scratch}"']
+            search.begin()
+        spread.write_text("\n".join(lines))
+        ran = advcomp(
+            "run", file, "--out", tmp_path / "run", "--cluster", spread, "--key", here / "key"
+        )
+        assert list(scratch.iterdir()) == []
     assert ran.exit_code == 0, ran.output
     assert outcome(tmp_path / "run") == outcome(here)
+    assert search.found == set()
+    assert search.looks >= (5 if store == "wire" else 1)
     for node in cluster.nodes:
         assert b"advcomp.tournament" not in (node.folder / "node.log").read_bytes()
         assert list((node.folder / "tmp").iterdir()) == [], "a node cleans up"
-        assert_nothing_is_told(node.files(), file.parent / "data", here / "key")
 
 
-def assert_nothing_is_told(files: Iterator[Path], data: Path, key: Path) -> None:
-    """No clean image, no label and no key is in any of the files."""
-    secrets = [path.read_bytes() for path in (data / "images").iterdir()]
-    secrets += [key.read_text().strip().encode(), bytes.fromhex(key.read_text())]
-    secrets += [b"img-0001"]
-    for file in files:
-        content = file.read_bytes()
-        assert not any(secret in content for secret in secrets), file
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+class Search:
+    """Looks for clean images, labels and the key on the disks of nodes, Dask's folders included.
+
+    Once in the end, and all the time from `begin` on. `found` are the files that had one.
+    """
+
+    def __init__(self, cluster: DaskCluster, data: Path, key: Path) -> None:
+        self.found: set[Path] = set()
+        self.looks = 0
+        self._cluster = cluster
+        self._secrets = [path.read_bytes() for path in (data / "images").iterdir()]
+        self._secrets += [key.read_text().strip().encode(), bytes.fromhex(key.read_text())]
+        self._secrets += [b"img-0001"]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Look as often as can be, until the end."""
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self._look()
+
+    def _look(self) -> None:
+        for node in self._cluster.nodes:
+            with suppress(FileNotFoundError):  # it was there a moment ago; the next look finds it
+                for file in node.files():
+                    content = file.read_bytes()
+                    if any(secret in content for secret in self._secrets):
+                        self.found.add(file)
+        self.looks += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._look()
 
 
 @pytest.fixture
