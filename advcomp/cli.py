@@ -381,11 +381,26 @@ def pull(file: Path, sandbox: str | None) -> None:
     "--format", "form", type=click.Choice(("text", "json")), default="text", show_default=True
 )
 @click.option("--packages", is_flag=True, help="List what python3 has in boxes without images.")
-def doctor(form: str, packages: bool) -> None:
+@click.option(
+    "--cluster", metavar="FILE|local", help="Say how the nodes of a cluster differ from here."
+)
+@click.option(
+    "--sandbox",
+    metavar="NAME",
+    type=_SandboxName(BACKENDS),
+    help="With --cluster: the sandbox of the tournament [default: bubblewrap].",
+)
+def doctor(form: str, packages: bool, cluster: str | None, sandbox: str | None) -> None:
     """Say which sandboxes and limits work on this machine, and how to get those that do not.
 
     Versions with known ways out are named by their CVE numbers.
     """
+    if cluster is not None:
+        from advcomp.terminal.cluster_doctor import examine_cluster
+
+        sys.exit(examine_cluster(cluster, sandbox or "auto", form))
+    if sandbox is not None:
+        raise click.UsageError("--sandbox says which one nodes are asked for: give --cluster, too")
     from advcomp.terminal.doctor import examine, print_packages
 
     if packages:

@@ -98,6 +98,7 @@ OBSTACLES: Mapping[str, Callable[[], str | None]] = {
     "slurm": _slurm_obstacle,
     "root": _root_obstacle,
     "namespaces": _namespaces_obstacle,
+    "sshd": lambda: _program_obstacle("sshd"),
 }
 
 

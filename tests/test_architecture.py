@@ -54,7 +54,7 @@ LEARNING = {
     *("onnx", "onnxscript", "onnxruntime", "tensorboard", "mpi4py"),
 }
 
-INPUTS = {"attacks", "defenses", "tournament", "docker", "benchmarks", "tests"}
+INPUTS = {"attacks", "defenses", "tournament", "docker", "cluster", "benchmarks", "tests"}
 """Folders beside the package; it is given paths into them."""
 
 PROCESS_STARTERS = (

@@ -58,6 +58,7 @@ def written(file: Path) -> list[str]:
 
 SURROUNDINGS = "tests/tournament/test_surroundings.py"
 BREAKS = "tests/tournament/test_cluster_breaks.py"
+KINDS = "tests/tournament/test_cluster_kinds.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,14 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         # Each starts a cluster of its own, and waits for what is dead to be noticed.
         f"{BREAKS}::test_the_scheduler_is_killed",
         f"{BREAKS}::test_the_referee_is_killed",
+        f"{BREAKS}::test_a_node_that_never_answers_is_named",
         f"{BREAKS}::test_a_node_without_room_gets_no_more_jobs",
         f"{BREAKS}::test_a_store_without_room_stops_the_run",
         f"{BREAKS}::test_machines_over_tls_one_of_which_is_cut_off",
         f"{BREAKS}::test_plain_tcp_to_another_machine_is_refused",
+        f"{KINDS}::test_processes_of_this_machine",
+        f"{KINDS}::test_ranks_of_mpi",
+        f"{KINDS}::test_machines_that_are_reached_by_ssh",
+        f"{KINDS}::test_a_machine_without_python_is_told_in_its_own_words",
+        f"{KINDS}::test_a_machine_that_refuses_the_key_is_told",
     }

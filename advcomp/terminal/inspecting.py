@@ -21,9 +21,12 @@ from advcomp.tournament.outcome.status import (
     remarks,
     status_of,
 )
+from advcomp.tournament.outcome.under_way import JobUnderWay
 from advcomp.tournament.store.state import load_state
 
 ENTRY_HEADINGS = {"entry": False, "type": False, "team": False, "done": True, "verdict": False}
+SLOW = 3
+"""Times its estimate a job may run before it is said to be slow."""
 JOB_HEADINGS = {
     "job": False,
     "verdict": False,
@@ -51,7 +54,7 @@ def print_status(run: Path) -> None:
     )
     show(table_of(ENTRY_HEADINGS, map(_entry_cells, status.entries)))
     for job in status.under_way:
-        print(printable(f"{job.job} runs on {job.node} for {duration(time.time() - job.since)}"))
+        print(printable(_running_line(job, status.estimates.get(job.job))))
     for entry in status.entries:
         for note in entry.entry.notes:
             print(f"{entry.entry.name}: {one_line(note)}")
@@ -134,6 +137,16 @@ def _progress(run: Path, status: RunStatus) -> str:
         return f"finished; {count(jobs, 'job')} done; results: {near(status.results)}"
     resume = resume_line(options_of(run))
     return f"not finished; {done:,} of {count(jobs, 'job')} done; to go on: {resume}"
+
+
+def _running_line(job: JobUnderWay, estimate_s: float | None) -> str:
+    """What a job is at; named as slow where it takes much longer than its entry's others did."""
+    runs_s = time.time() - job.since
+    line = f"{job.job} runs on {job.node} for {duration(runs_s)}"
+    if estimate_s is None or runs_s <= SLOW * estimate_s:
+        return line
+    times = f"{runs_s / estimate_s:.0f} times" if estimate_s else "longer than"
+    return f"{line}, {times} its estimate of {duration(estimate_s)}: is that node slow?"
 
 
 def _entry_cells(status: EntryStatus) -> tuple[str, ...]:

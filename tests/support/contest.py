@@ -15,6 +15,9 @@ from advcomp.tournament.store.job_results import JobResult
 
 IMAGES, HEIGHT, WIDTH = 6, 5, 7
 
+SMALL = '[limits]\nmemory = "512 MiB"\n'
+"""Limits that let a box fit wherever one runs."""
+
 COPY = 'cp "$1"/*.png "$2"'
 
 DARKER = """\

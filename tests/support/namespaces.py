@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,13 @@ class Network:
     def enter(self, name: str) -> Sequence[str]:
         """What starts a program there: the network is that machine's, all else is ours."""
         return ("nsenter", f"--net=/run/netns/{self.tag}-{name}")
+
+    def processes(self, name: str) -> list[str]:
+        """What runs there, by the names of the programs."""
+        asked = ["ip", "netns", "pids", f"{self.tag}-{name}"]
+        told = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        found = (Path("/proc", number, "comm") for number in told.split())
+        return [path.read_text().strip() for path in found if path.exists()]
 
     def cut(self, name: str) -> None:
         """Pull the plug."""

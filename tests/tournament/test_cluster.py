@@ -3,14 +3,19 @@
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
 
+import numpy as np
 import pytest
 from distributed import Client
 from support.command import advcomp
-from support.contest import BRIGHTNESS, COPY, DARKER, IMAGES, Contest, write_greys
+from support.contest import COPY, SMALL, Contest
 from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wait_until
 
 import advcomp as package
@@ -22,7 +27,6 @@ from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
 
 pytestmark = pytest.mark.slow
 
-SMALL = '[limits]\nmemory = "512 MiB"\n'
 SLOW = "sleep 4; " + COPY
 
 
@@ -30,18 +34,6 @@ SLOW = "sleep 4; " + COPY
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     with dask_cluster(tmp_path_factory.mktemp("dask") / "cluster", "one", "two") as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tournament file, and its run on this machine."""
-    folder = tmp_path_factory.mktemp("played")
-    write_greys(folder / "data", IMAGES)
-    contest = Contest(folder)
-    attacks = [contest.entry("noop", COPY), contest.entry("darker", DARKER)]
-    defenses = [contest.entry("brightness", BRIGHTNESS, "defense")]
-    file = contest.file(attacks, defenses, more=SMALL)
-    return file, contest.run(file).run
 
 
 @pytest.fixture(params=["local", "cluster"])
@@ -106,28 +98,75 @@ def test_a_node_gets_no_more_boxes_than_it_declares(
 def test_a_run_on_nodes_comes_to_the_same(
     cluster: DaskCluster, played: tuple[Path, Path], tmp_path: Path, store: str
 ) -> None:
+    """By message no clean image, label or key touches a disk of nodes with scratch in memory."""
     file, here = played
     spread = tmp_path / "cluster.toml"
-    spread.write_text(f'kind = "scheduler"\naddress = "{cluster.address}"\nstore = "{store}"\n')
-    ran = advcomp(
-        "run", file, "--out", tmp_path / "run", "--cluster", spread, "--key", here / "key"
-    )
+    with memory_folder() as scratch, Search(cluster, file.parent / "data", here / "key") as search:
+        lines = ['kind = "scheduler"', f'address = "{cluster.address}"', f'store = "{store}"']
+        if store == "wire":
+            lines += ["[node]", f'scratch = "{scratch}"']
+            search.begin()
+        spread.write_text("\n".join(lines))
+        ran = advcomp(
+            "run", file, "--out", tmp_path / "run", "--cluster", spread, "--key", here / "key"
+        )
+        assert list(scratch.iterdir()) == []
     assert ran.exit_code == 0, ran.output
     assert outcome(tmp_path / "run") == outcome(here)
+    assert search.found == set()
+    assert search.looks >= (5 if store == "wire" else 1)
     for node in cluster.nodes:
         assert b"advcomp.tournament" not in (node.folder / "node.log").read_bytes()
         assert list((node.folder / "tmp").iterdir()) == [], "a node cleans up"
-        assert_nothing_is_told(node.files(), file.parent / "data", here / "key")
 
 
-def assert_nothing_is_told(files: Iterator[Path], data: Path, key: Path) -> None:
-    """No clean image, no label and no key is in any of the files."""
-    secrets = [path.read_bytes() for path in (data / "images").iterdir()]
-    secrets += [key.read_text().strip().encode(), bytes.fromhex(key.read_text())]
-    secrets += [b"img-0001"]
-    for file in files:
-        content = file.read_bytes()
-        assert not any(secret in content for secret in secrets), file
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+class Search:
+    """Looks for clean images, labels and the key on the disks of nodes, Dask's folders included.
+
+    Once in the end, and all the time from `begin` on. `found` are the files that had one.
+    """
+
+    def __init__(self, cluster: DaskCluster, data: Path, key: Path) -> None:
+        self.found: set[Path] = set()
+        self.looks = 0
+        self._cluster = cluster
+        self._secrets = [path.read_bytes() for path in (data / "images").iterdir()]
+        self._secrets += [key.read_text().strip().encode(), bytes.fromhex(key.read_text())]
+        self._secrets += [b"img-0001"]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        """Look as often as can be, until the end."""
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self._look()
+
+    def _look(self) -> None:
+        for node in self._cluster.nodes:
+            with suppress(FileNotFoundError):  # it was there a moment ago; the next look finds it
+                for file in node.files():
+                    content = file.read_bytes()
+                    if any(secret in content for secret in self._secrets):
+                        self.found.add(file)
+        self.looks += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._look()
 
 
 @pytest.fixture
@@ -164,6 +203,39 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     assert "spilling (127.0.0.1): Dask's spilling to disk: expected off, got on" in said
     assert "undeclared (127.0.0.1): no box fits: one takes cpus=1" in said
     assert not list((tmp_path / "run" / "jobs").iterdir())
+    asked = advcomp("doctor", "--cluster", cluster_file(lone, tmp_path, "[nodes]\nleast = 4"))
+    assert asked.exit_code == ClusterError.exit_code
+    told = asked.output
+    assert "NO  older (127.0.0.1): 1 box of one processor at once; declares cpus=1, gpus=0" in told
+    assert f"    advcomp: expected {package.__version__}, got 0.0.9" in told
+    assert "    Dask's spilling to disk: expected off, got on" in told
+    assert "NO  undeclared (127.0.0.1): 0 boxes of one processor at once" in told
+    assert told.endswith("0 of 4 nodes can take jobs; 1 did not come in time\n")
+
+
+def test_the_nodes_of_a_cluster_show_what_they_are(cluster: DaskCluster, tmp_path: Path) -> None:
+    file = cluster_file(cluster, tmp_path)
+    asked = advcomp("doctor", "--cluster", file)
+    assert asked.exit_code == 0, asked.output
+    facts, one, two, last = asked.output.splitlines()
+    assert facts.startswith(
+        f"this machine, as every node must be: advcomp {package.__version__}, "
+    )
+    assert {one, two} == {
+        f"ok  {name} (127.0.0.1): 1 box of one processor at once; declares cpus=1, gpus=0"
+        for name in ("one", "two")
+    }
+    assert last == "2 of 2 nodes can take jobs"
+    told = json.loads(advcomp("doctor", "--cluster", file, "--format", "json").output)
+    assert [node["fingerprint"] for node in told["nodes"]] == [told["here"]] * 2
+    assert told["here"]["version of numpy"] == np.__version__
+
+
+def cluster_file(cluster: DaskCluster, folder: Path, more: str = "[nodes]\nleast = 2") -> Path:
+    file = folder / "nodes.toml"
+    wait = "wait_minutes = 0.1"
+    file.write_text(f'kind = "scheduler"\naddress = "{cluster.address}"\n{more}\n{wait}\n')
+    return file
 
 
 def test_how_long_a_job_runs_is_told_by_the_clock_of_its_file(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """What may break on a cluster: nothing finished is lost, and no entry is blamed."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Require
-from distributed.security import Security
-from support.contest import BRIGHTNESS, COPY, DARKER, Contest
+from support.contest import BRIGHTNESS, COPY, DARKER, SMALL, Contest
 from support.dask_cluster import (
     DaskCluster,
     dask_cluster,
@@ -22,7 +22,6 @@ from advcomp.tournament.outcome.under_way import load_under_way
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-SMALL = '[limits]\nmemory = "512 MiB"\n'
 ENDS_WITHIN_S = 60
 """How soon a box ends whose referee is dead."""
 
@@ -102,6 +101,23 @@ def test_the_referee_is_killed(cluster: DaskCluster, contest: Contest, tmp_path:
     assert "asleep-eps8-0 TIMED_OUT" in again.said
 
 
+def test_a_node_that_never_answers_is_named(
+    cluster: DaskCluster, contest: Contest, tmp_path: Path
+) -> None:
+    """As one whose address the scheduler cannot reach."""
+    wait_until(lambda: _workers(cluster) == 2, "both workers")
+    for node in cluster.nodes:
+        node.process.send_signal(signal.SIGSTOP)
+    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
+    spread = tmp_path / "cluster.toml"
+    spread.write_text(
+        f'kind = "scheduler"\naddress = "{cluster.address}"\n[nodes]\nwait_minutes = 0.02\n'
+    )
+    running = referee(file, tmp_path / "run", "--cluster", spread)
+    assert running.ends() == ClusterError.exit_code
+    assert "node one (127.0.0.1): it has not answered for 1 s; look whether" in running.said
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path, require: Require) -> Iterator[Path]:
     """A file system of 64 KiB."""
@@ -158,18 +174,6 @@ def far(require: Require) -> Iterator[Network]:
     require("namespaces")
     with network("scheduler", "one", "two") as made:
         yield made
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> dict[str, Path]:
-    """A certificate for all roles, as files."""
-    made = Security.temporary()
-    files = {"ca": made.tls_ca_file, "cert": made.tls_worker_cert, "key": made.tls_worker_key}
-    paths = {name: tmp_path / f"{name}.pem" for name in files}
-    for name, content in files.items():
-        paths[name].write_text(str(content))
-        paths[name].chmod(0o600)
-    return paths
 
 
 @pytest.mark.parametrize("store", ["shared", "wire"])

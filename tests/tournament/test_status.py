@@ -1,5 +1,6 @@
 """What a run folder tells about itself, at any moment."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from advcomp.terminal.inspecting import print_status
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.outcome.disclosure import TAIL_BYTES, tail
 from advcomp.tournament.outcome.status import is_busy, remarks, status_of
+from advcomp.tournament.outcome.under_way import FILE_NAME as UNDER_WAY
 from advcomp.tournament.runner import RunOptions, run_tournament
 from advcomp.tournament.store.job_results import JobResult, locked
 
@@ -54,6 +56,27 @@ def test_a_stopped_run_says_what_is_done_and_what_waits(contest: Contest, file: 
     assert by_name["three"].verdict is None
     assert status.results is None
     assert status.waves == 0
+
+
+@pytest.mark.parametrize(("times", "slow"), [(2.5, False), (4.5, True)])
+def test_a_job_that_takes_three_times_its_estimate_is_named(
+    contest: Contest, times: float, slow: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the entry's other jobs; where none has ended, nothing is estimated."""
+    watcher = StopsAfter(1)
+    out = contest.folder / "run"
+    attacks = [contest.entry("copy", f"sleep 1; {COPY}"), contest.entry("crash", "exit 1")]
+    file = contest.file(attacks, [])
+    run_tournament(RunOptions(file=file, out=out, jobs=1), watcher, watcher.stop)
+    (ended,) = (r for each in status_of(out).entries for r in each.results)
+    assert ended.submission == "copy"
+    names = "copy-eps8-0" if ended.max_epsilon == 32 else "copy-eps32-0", "crash-eps8-0"
+    told = [{"job": n, "node": "one", "seconds": times * ended.wall_seconds} for n in names]
+    (out / UNDER_WAY).write_text(json.dumps(told))
+    with locked(out):
+        print_status(out)
+    lines = [line for line in capsys.readouterr().out.splitlines() if " runs on one for " in line]
+    assert [" times its estimate of 1." in line for line in lines] == [slow, False]
 
 
 def test_a_finished_run_has_all_its_jobs_and_verdicts(contest: Contest, file: Path) -> None:

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     StringConstraints,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
@@ -40,6 +39,10 @@ class StoreKind(StrEnum):
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+TextOfPath = Annotated[
+    Text, AfterValidator(lambda path, info: str(beside_the_file(Path(path).expanduser(), info)))
+]
+"""Told from the cluster file, or from the user's home; as Dask and asyncssh take it."""
 TEXTS = "a list of texts that are not empty"
 
 
@@ -100,22 +103,19 @@ class SshTable(Table):
     )
     user: Text | None = Field(default=None, description="the name of a user")
     port: int = Field(default=22, ge=1, le=65535, description="a port, 1 to 65535")
-    key: Text | None = Field(default=None, description="the path of a private key")
-    known_hosts: Text | None = Field(default=None, description="the path of a file of known hosts")
+    key: TextOfPath | None = Field(default=None, description="the path of a private key")
+    known_hosts: TextOfPath | None = Field(
+        default=None, description="the path of a file of known hosts"
+    )
     python: Text | None = Field(default=None, description="the path of python3 on the hosts")
 
 
 class TlsTable(Table):
     """[tls]: PEM files, at the same path on every node."""
 
-    ca: Text = Field(description="the path of a file")
-    cert: Text = Field(description="the path of a file")
-    key: Text = Field(description="the path of a file")
-
-    @field_validator("ca", "cert", "key")
-    @classmethod
-    def _absolute(cls, value: str, info: ValidationInfo) -> str:
-        return str(beside_the_file(Path(value).expanduser(), info))
+    ca: TextOfPath = Field(description="the path of a file")
+    cert: TextOfPath = Field(description="the path of a file")
+    key: TextOfPath = Field(description="the path of a file")
 
 
 class ClusterFile(Table):

@@ -29,6 +29,8 @@ class Node:
         resources: What it declares.
         boxes: Jobs at once, at most.
         greeting: Its answer, while it is awaited.
+        asked: When it was asked, by the monotonic clock.
+        answer: What it said.
         given: What it was given beforehand.
         problems: Why it gets no jobs.
     """
@@ -38,6 +40,8 @@ class Node:
     resources: Mapping[str, float]
     boxes: int
     greeting: "Future[bytes] | None" = None
+    asked: float = field(default_factory=time.monotonic)
+    answer: object = None
     welcome: bool = False
     is_gone: bool = False
     busy: int = 0
@@ -96,10 +100,20 @@ class Roster:
         return sorted(ready, key=lambda node: -node.free / node.boxes)
 
     def muster(self) -> list[Node]:
-        """Look who has come, who has answered, and who is gone; those that are gone since.
+        """Look at the nodes, one of which must be there or come; those that are gone since.
 
         Raises:
             ClusterError: The scheduler does not answer, or no node is left and none comes.
+        """
+        gone = self.look()
+        self._require_hope()
+        return gone
+
+    def look(self) -> list[Node]:
+        """Look who has come, who has answered, and who is gone; those that are gone since.
+
+        Raises:
+            ClusterError: The scheduler does not answer.
         """
         require_scheduler(self._client)
         if time.monotonic() - self._looked < LOOK_S:
@@ -115,9 +129,8 @@ class Roster:
             if address not in self.nodes:
                 self._meet(address, told)
         for node in self.nodes.values():
-            if node.greeting is not None and node.greeting.done():
-                self._hear(node)
-        self._require_hope()
+            if node.greeting is not None:
+                self._listen_to(node)
         return gone
 
     def _workers(self) -> dict[str, Any]:
@@ -144,11 +157,22 @@ class Roster:
             return
         node.greeting = submit(self._client, node, pack(self._errands.greet(node.boxes)))
 
+    def _listen_to(self, node: Node) -> None:
+        """Take its answer, if there is one; it is refused if it takes too long."""
+        assert node.greeting is not None
+        if node.greeting.done():
+            self._hear(node)
+        elif time.monotonic() - node.asked > self._wait_s:
+            node.greeting = None
+            problem = f"it has not answered for {self._wait_s:.0f} s; look whether the scheduler"
+            self._refuse(node, [f"{problem} and this machine reach it at {node.address}"])
+
     def _hear(self, node: Node) -> None:
         assert node.greeting is not None
         greeting, node.greeting = node.greeting, None
         try:
-            refusals = self._errands.judge(unpack(greeting.result()))
+            node.answer = unpack(greeting.result())
+            refusals = self._errands.judge(node.answer)
         except Exception as error:  # whatever another version raises there, the node is refused
             logger.info("node %s", node.name, exc_info=True)
             refusals = [f"it cannot answer: {type(error).__name__}: {error}"]

@@ -200,7 +200,7 @@ class Greet:
         with _OPENING:
             leave(self.site.session)
             station = _STATIONS[self.site.session] = _Station(self.site, self.boxes)
-        return replace(station.greeting, fingerprint=_with_spilling(station.greeting.fingerprint))
+        return replace(station.greeting, fingerprint=with_spilling(station.greeting.fingerprint))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,7 +313,8 @@ def _images(site: Site) -> list[str]:
     return sorted({entry.image for entry in site.entries if entry.image is not None})
 
 
-def _with_spilling(found: Mapping[str, str]) -> dict[str, str]:
+def with_spilling(found: Mapping[str, str]) -> dict[str, str]:
+    """A fingerprint, and whether this worker may write what it is sent to its disk."""
     worker: Worker = get_worker()
     return {**found, SPILLING: OFF if isinstance(worker.data, dict) else "on"}
 

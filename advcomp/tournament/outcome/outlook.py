@@ -40,13 +40,12 @@ class Outlook:
         self.jobs: list[Job] = [*attacks, *_defense_jobs(run, state, store, attacks)]
         self.missing = [job for job in self.jobs if not store.is_done(job.id)]
         self.stored: list[JobResult] = []
-        self._seconds: dict[str, list[float]] = {}
+        self._ended: dict[str, list[JobResult]] = {}
         for job in self.jobs:
             result = store.load(job.id)
             if result is not None and result.verdict is not Verdict.INFRA:
                 self.stored.append(result)
-                seconds = 100 * result.wall_seconds / result.images
-                self._seconds.setdefault(job.entry.name, []).append(seconds)
+                self._ended.setdefault(job.entry.name, []).append(result)
 
     def limit_s(self, job: Job) -> float:
         """What a job may take."""
@@ -54,11 +53,11 @@ class Outlook:
 
     def is_measured(self, entry: EntryState) -> bool:
         """Whether anything of an entry has run before."""
-        return entry.name in self._seconds
+        return entry.name in self._ended
 
     def expected_s(self, job: Job) -> float:
         """What a job of a measured entry will take, if it is like the entry's others."""
-        return median(self._seconds[job.entry.name]) * images_of(job) / 100
+        return estimated_s(job, self._ended[job.entry.name])
 
     def starts(self, job: Job) -> int:
         """Sandboxes to start for a job: its own, and those that decode an attack's images."""
@@ -80,6 +79,11 @@ class Outlook:
         if not all(self.is_measured(job.entry) for job in self.missing):
             return None
         return self.wall_s(self.expected_s, workers)
+
+
+def estimated_s(job: Job, ended: Sequence[JobResult]) -> float:
+    """What a job will take, if it is like jobs of its entry that have ended; at least one has."""
+    return median(result.wall_seconds / result.images for result in ended) * images_of(job)
 
 
 def _defense_jobs(

@@ -1,7 +1,7 @@
 """What a run folder holds: how far the run is, and what its jobs printed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, RunConflict
@@ -12,6 +12,7 @@ from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
 from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.outcome.outlook import estimated_s
 from advcomp.tournament.outcome.under_way import JobUnderWay, load_under_way
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import (
@@ -54,6 +55,7 @@ class RunStatus:
         waves: How many waves are planned.
         busy: Whether a process works on it now.
         under_way: What runs on the nodes of a cluster now.
+        estimates: Names of those jobs -> what each will take, by the entry's others (seconds).
         results: The folder of its results, once it was finished.
     """
 
@@ -63,6 +65,7 @@ class RunStatus:
     busy: bool
     results: Path | None
     under_way: Sequence[JobUnderWay] = ()
+    estimates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +86,14 @@ def status_of(run: Path) -> RunStatus:
     jobs = list(planned_jobs(run, state))
     results = run / RESULTS
     busy = is_busy(run)
+    under_way = load_under_way(run) if busy else ()
     return RunStatus(
         state=state,
         entries=tuple(_entry_status(entry, jobs) for entry in (*state.attacks, *state.defenses)),
         waves=len(load_waves(run)),
         busy=busy,
-        under_way=load_under_way(run) if busy else (),
+        under_way=under_way,
+        estimates=_estimates(under_way, jobs),
         results=results if (results / "results.json").is_file() else None,
     )
 
@@ -192,6 +197,24 @@ def is_busy(run: Path) -> bool:
     return any(
         line.split()[5].endswith(f":{lock.stat().st_ino}") for line in held if "->" not in line
     )
+
+
+def _estimates(
+    under_way: Sequence[JobUnderWay], jobs: Sequence[tuple[Job, JobResult | None]]
+) -> dict[str, float]:
+    names = {each.job for each in under_way}
+    found = {}
+    for job in (job for job, _ in jobs if job.name in names):
+        ended = [
+            result
+            for other, result in jobs
+            if other.entry == job.entry
+            and result is not None
+            and result.verdict is not Verdict.INFRA
+        ]
+        if ended:
+            found[job.name] = estimated_s(job, ended)
+    return found
 
 
 def _entry_status(entry: EntryState, jobs: Sequence[tuple[Job, JobResult | None]]) -> EntryStatus:
