@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.leaderboard import Cell, LeaderboardRow
+from advcomp.scoring.report.wording import NOTHING, rate, signed
 from advcomp.scoring.standings import Standings
 from advcomp.scoring.tables import leaderboard_rows
 
@@ -18,7 +19,6 @@ MEASURES: Mapping[SubmissionType, str] = {
     SubmissionType.TARGETED_ATTACK: "share of answers that are the target class",
     SubmissionType.DEFENSE: "share of answers that are right",
 }
-NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +76,6 @@ class Board:
     def measure(self) -> str:
         """What the score counts."""
         return MEASURES[self.track]
-
-
-def rate(value: Cell) -> str:
-    """A rate with three decimals, a count with separators, nothing as a dash."""
-    if isinstance(value, float):
-        return f"{round(value, 3) + 0.0:.3f}"
-    return f"{value:,}" if isinstance(value, int) else NOTHING
-
-
-def signed(value: Cell) -> str:
-    """A difference of rates with its sign."""
-    return f"{round(value, 3) + 0.0:+.3f}" if isinstance(value, float) else NOTHING
 
 
 def percent(value: Cell) -> str:

@@ -244,7 +244,7 @@ def load_state(run: Path) -> RunState:
     path = run / FILE_NAME
     try:
         return RunState.model_validate(unseal(path.read_bytes()))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunConflict(
             f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
             "`advcomp run FILE` makes one"

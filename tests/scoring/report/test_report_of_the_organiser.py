@@ -13,12 +13,13 @@ import pytest
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
 from advcomp.scoring.report.axes import FLOOR
-from advcomp.scoring.report.boards import boards, percent, rate, signed
+from advcomp.scoring.report.boards import boards, percent
 from advcomp.scoring.report.heatmap import heatmaps
 from advcomp.scoring.report.lines import SERIES, lines
 from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import competitor_report, organiser_report
 from advcomp.scoring.report.scatter import scatter
+from advcomp.scoring.report.wording import rate, signed
 from advcomp.scoring.results import Results
 from advcomp.scoring.scores import Absence
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
