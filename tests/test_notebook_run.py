@@ -306,7 +306,7 @@ def test_an_interrupt_returns_the_run_as_far_as_it_is(contest: Contest) -> None:
     run = advcomp.run(file, out=out, jobs=1)
     assert signal.getsignal(signal.SIGINT) is before
     assert not run.is_finished
-    assert run.jobs()["submission"].tolist() == ["slow"]
+    assert "three" not in run.jobs()["submission"].tolist()
     assert advcomp.run(file, out=out, jobs=1).is_finished
 
 
