@@ -306,16 +306,34 @@ def rerun(run_folder: Path, names: tuple[str, ...], trusting: bool, jobs: int | 
 @RUN
 @click.option("--for", "name", metavar="NAME", help="What the competitor NAME may see.")
 @click.option(
+    "--for-all",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="What each competitor may see, as DIR/NAME.html.",
+)
+@click.option("--public", is_flag=True, help="What may be published: no image, no true label.")
+@click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to [default: RUN/results/report.html, or RUN/reports/NAME.html].",
+    help="Where to [default: report.html or public.html in RUN/results, or "
+    "RUN/reports/NAME.html].",
 )
-def report(run_folder: Path, name: str | None, out: Path | None) -> None:
-    """Write the report of RUN as one HTML file, for the organiser or for one competitor."""
-    from advcomp.terminal.reporting import report_in_terminal
+def report(
+    run_folder: Path, name: str | None, folder: Path | None, public: bool, out: Path | None
+) -> None:
+    """Write a report of RUN as one HTML file: the organiser's, a competitor's, or the public's."""
+    from advcomp.terminal.reporting import report_in_terminal, reports_in_terminal
 
-    report_in_terminal(run_folder, name, out)
+    if (name is not None) + (folder is not None) + public > 1:
+        raise click.UsageError("--for, --for-all, --public: expected one of them at most")
+    if folder is None:
+        report_in_terminal(run_folder, name, out, public=public)
+    elif out is not None:
+        raise click.UsageError("--for-all: its files go to DIR; take --out out")
+    else:
+        reports_in_terminal(run_folder, folder)
 
 
 @main.command()

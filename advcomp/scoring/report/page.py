@@ -25,8 +25,18 @@ from advcomp.scoring.report.gallery import Figure, figures
 from advcomp.scoring.report.heatmap import LEVELS, heatmaps
 from advcomp.scoring.report.lines import lines
 from advcomp.scoring.report.material import Material
+from advcomp.scoring.report.public import for_public
 from advcomp.scoring.report.scatter import scatter
-from advcomp.scoring.report.wording import NOTHING, breakable, content, gap, rate, setting
+from advcomp.scoring.report.wording import (
+    NOTHING,
+    amount,
+    breakable,
+    content,
+    gap,
+    labelled,
+    rate,
+    setting,
+)
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import EntryScore, Scores
 from advcomp.scoring.standings import Standings
@@ -76,6 +86,19 @@ def organiser_report(material: Material) -> str:
     )
 
 
+def public_report(material: Material) -> str:
+    """What may be published, as HTML: no image, no true label, no log; see `public.py`."""
+    shown = for_public(material)
+    return _render(
+        "public.html",
+        shown,
+        boards(shown.standings),
+        heatmaps=heatmaps(shown.standings),
+        expelled=_expelled(shown.standings),
+        failures=list(_failures(shown, FAILURES_SHOWN)),
+    )
+
+
 def competitor_report(material: Material, name: str) -> str:
     """What one competitor may see, as HTML.
 
@@ -117,9 +140,11 @@ def environment() -> Environment:
         "percent": percent,
         "seconds": seconds,
         "gibibytes": _gibibytes,
+        "amount": amount,
         "breakable": breakable,
         "content": content,
         "gap": gap,
+        "labelled": labelled,
         "setting": setting,
         "printable": printable,
     }

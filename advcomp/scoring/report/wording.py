@@ -1,9 +1,11 @@
 """Names and messages as the pages show them."""
 
 import re
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from advcomp.rules.printable import printable
 from advcomp.scoring.leaderboard import Cell
 from advcomp.scoring.paired import Difference
 from advcomp.scoring.results import Entry
@@ -59,3 +61,29 @@ def content(entry: Entry | None, name: str) -> str:
 def setting(value: str | None) -> str:
     """A setting's value; a dash where there is none."""
     return NOTHING if value is None else value
+
+
+_SIZES = ("memory", "output", "log")
+"""Settings that are numbers of bytes, as those whose name ends in _bytes."""
+
+
+def amount(value: object, key: str) -> str:
+    """A value of the manifest on one line; a number of bytes as a size."""
+    if isinstance(value, int) and (key in _SIZES or key.endswith("_bytes")):
+        return _size(value)
+    return " ".join(printable(str(value)).split())
+
+
+def _size(number: float) -> str:
+    units = iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while number >= 1024 and unit != "TiB":
+        number, unit = number / 1024, next(units)
+    return f"{number:.4g} {unit}"
+
+
+def labelled(label: int | None, names: Mapping[int, str]) -> str:
+    """A label with what it is, where that is known: `2 goldfish`."""
+    if label is None:
+        return ""
+    return f"{label} {names[label]}" if label in names else str(label)

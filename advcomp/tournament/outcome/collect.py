@@ -225,6 +225,8 @@ class _Arrays:
             ),
             projected_images=sum(result.projected_images for result in own),
             notes=entry.notes,
+            display=entry.display,
+            url=entry.url,
         )
 
 
