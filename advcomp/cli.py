@@ -19,7 +19,8 @@ BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor", "none")
 STARTERS = ("attack", "targeted-attack", "defense")
 TEMPLATES = ("numpy", "onnx")
 FORMATS = ("table", "csv", "json", "md")
-EXPORTS = ("pytorch", "onnx")
+NETWORKS = ("pytorch", "onnx")
+TABLES = ("parquet", "csv", "arrow")
 INTERRUPTED = 130
 
 _REFUSALS = {
@@ -305,16 +306,55 @@ def rerun(run_folder: Path, names: tuple[str, ...], trusting: bool, jobs: int | 
 @RUN
 @click.option("--for", "name", metavar="NAME", help="What the competitor NAME may see.")
 @click.option(
+    "--for-all",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="What each competitor may see, as DIR/NAME.html.",
+)
+@click.option("--public", is_flag=True, help="What may be published: no image, no true label.")
+@click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Where to [default: RUN/results/report.html, or RUN/reports/NAME.html].",
+    help="Where to [default: report.html or public.html in RUN/results, or "
+    "RUN/reports/NAME.html].",
 )
-def report(run_folder: Path, name: str | None, out: Path | None) -> None:
-    """Write the report of RUN as one HTML file, for the organiser or for one competitor."""
-    from advcomp.terminal.reporting import report_in_terminal
+def report(
+    run_folder: Path, name: str | None, folder: Path | None, public: bool, out: Path | None
+) -> None:
+    """Write a report of RUN as one HTML file: the organiser's, a competitor's, or the public's."""
+    from advcomp.terminal.reporting import report_in_terminal, reports_in_terminal
 
-    report_in_terminal(run_folder, name, out)
+    if (name is not None) + (folder is not None) + public > 1:
+        raise click.UsageError("--for, --for-all, --public: expected one of them at most")
+    if folder is None:
+        report_in_terminal(run_folder, name, out, public=public)
+    elif out is not None:
+        raise click.UsageError("--for-all: its files go to DIR; take --out out")
+    else:
+        reports_in_terminal(run_folder, folder)
+
+
+@main.command()
+@click.argument(
+    "runs", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option("--json", is_flag=True, help="As JSON.")
+@click.option(
+    "--page",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="As an HTML file, written there.",
+)
+def compare(runs: tuple[Path, ...], json: bool, page: Path | None) -> None:
+    """Say which settings, entries and scores of finished RUNs differ from the first one's.
+
+    Differences of scores are over the images that both have, with 95 % intervals over images.
+    """
+    from advcomp.terminal.comparing import compare_in_terminal
+
+    compare_in_terminal(runs, page, json=json)
 
 
 def _height_and_width(
@@ -493,17 +533,41 @@ def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
 
 
 @main.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@FOLDER
-@click.option("--format", "form", type=click.Choice(EXPORTS), default="pytorch", show_default=True)
-def export(checkpoint: Path, folder: Path, form: str) -> None:
-    """Write the network of CHECKPOINT to DIR, as a submission that is ready to play.
+@click.argument("path", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice((*TABLES, *NETWORKS)),
+    help="parquet, csv or arrow of a RUN [default: parquet]; pytorch or onnx of a CHECKPOINT"
+    " [default: pytorch].",
+)
+def export(path: Path, folder: Path | None, form: str | None) -> None:
+    """Write the tables of a RUN, or the attack network of a CHECKPOINT, for use elsewhere.
 
-    As pytorch it takes images of any size; as onnx, of the size that it was trained on.
+    Of a RUN (a folder of `advcomp run`, finished or not): leaderboard, budgets, cells, jobs and
+    all answers, to DIR [default: RUN/export], for pandas, DuckDB and others.
+
+    Of a CHECKPOINT (a file of `advcomp train`): a submission in DIR that is ready to play. As
+    pytorch it takes images of any size; as onnx, of the size that it was trained on.
     """
+    if form in TABLES or (form is None and path.is_dir()):
+        from advcomp.terminal.extras import extra_at_hand
+
+        with extra_at_hand("frames"):
+            from advcomp.notebook.export import export_run_in_terminal
+        export_run_in_terminal(path, folder, form or TABLES[0])
+        return
     from advcomp.terminal.training import export_in_terminal
 
-    export_in_terminal(checkpoint, folder, form)
+    if path.is_dir():
+        raise click.UsageError(
+            f"--format {form}: expected a checkpoint's file; {path} is a folder, and the tables "
+            f"of a run are written as {', '.join(TABLES)}"
+        )
+    if folder is None:
+        raise click.UsageError(f"{path}: a checkpoint is exported to a DIR; name one")
+    export_in_terminal(path, folder, form or NETWORKS[0])
 
 
 @main.group()

@@ -1,17 +1,24 @@
 """A run in a notebook: frames against the result files, images against the store."""
 
 import csv
+import json
+import os
+import signal
+import time
 from pathlib import Path
+from threading import Thread
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from conftest import Require
 from support.contest import BRIGHTNESS, CONSTANT, COPY, DARKER, Contest, write_greys
 
 import advcomp
+from advcomp.cli import main
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.notebook.frames import ANSWERS, answer_batches
 
@@ -19,19 +26,38 @@ IMAGES = 6
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory, require: Require) -> advcomp.Run:
+def contest(tmp_path_factory: pytest.TempPathFactory, require: Require) -> Contest:
     require("bubblewrap")
     folder: Path = tmp_path_factory.mktemp("played")
     write_greys(folder / "data", IMAGES)
     contest = Contest(folder)
+    contest.entry("noop", COPY)
+    contest.entry("darker", DARKER)
+    contest.entry("brightness", BRIGHTNESS, "defense")
+    contest.entry("three", CONSTANT, "defense")
+    return contest
+
+
+@pytest.fixture(scope="module")
+def played(contest: Contest) -> advcomp.Run:
+    place = contest.folder / "entries_of_the_test"
     file = contest.file(
-        [contest.entry("noop", COPY), contest.entry("darker", DARKER)],
-        [
-            contest.entry("brightness", BRIGHTNESS, "defense"),
-            contest.entry("three", CONSTANT, "defense"),
-        ],
+        [place / "noop", place / "darker"], [place / "brightness", place / "three"]
     )
-    return advcomp.run(file, out=folder / "runs" / "contest", jobs=2)
+    return advcomp.run(file, out=contest.folder / "runs" / "contest", jobs=2)
+
+
+@pytest.fixture(scope="module")
+def other(contest: Contest) -> advcomp.Run:
+    """The same without `noop` and one budget, under another name, and `darker` renamed."""
+    place = contest.folder / "entries_of_the_test"
+    file = contest.file(
+        [{"path": str(place / "darker"), "name": "dimmer"}],
+        [place / "brightness", place / "three"],
+        max_epsilons=(32,),
+        name="other",
+    )
+    return advcomp.run(file, out=contest.folder / "runs" / "other", jobs=2)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -125,6 +151,163 @@ def test_a_run_is_loaded_by_its_folder(played: advcomp.Run, tmp_path: Path) -> N
     assert "<table" in again._repr_html_()
     with pytest.raises(RunConflict, match="expected the folder of a run"):
         advcomp.load_run(tmp_path)
+
+
+def test_budgets_and_cells_are_the_counts_of_the_files(played: advcomp.Run) -> None:
+    budgets = played.budgets("attack")
+    assert budgets["max_epsilon"].tolist() == [8, 32] * 2
+    by_entry = budgets.groupby("submission")["score"].mean()  # as many images at each
+    board = played.leaderboard("attack").set_index("submission")["score"]
+    assert by_entry.to_dict() == pytest.approx(board.to_dict())
+    cells = played.cells()
+    for budget in (8, 32):
+        for column, name in {"correct": "accuracy", "hit": "hit_target_class"}.items():
+            for row in rows(played.folder / "results" / f"eps-{budget}" / f"{name}_matrix.csv"):
+                defense = row.pop("")
+                own = cells[(cells.max_epsilon == budget) & (cells.defense == defense)]
+                stored = {attack: int(n) for attack, n in row.items()}
+                assert dict(zip(own["attack"], own[column], strict=True)) == stored
+    assert cells["answers"].eq(IMAGES).all()
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
+def test_exported_tables_are_read_by_pandas_and_duckdb(
+    played: advcomp.Run, tmp_path: Path, form: str
+) -> None:
+    done = CliRunner().invoke(
+        main, ["export", str(played.folder), str(tmp_path), "--format", form]
+    )
+    assert done.exit_code == 0, done.stderr
+    names = ["leaderboard", "budgets", "cells", "jobs", "answers"]
+    assert done.stdout.split() == [str(tmp_path / f"{name}.{form}") for name in names]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{form}" for name in names}
+    board = read(tmp_path / f"leaderboard.{form}")
+    assert board["score"].tolist() == pytest.approx(played.leaderboard()["score"].tolist())
+    answers = read(tmp_path / f"answers.{form}")
+    expected = played.answers(clean=True)
+    for column in ("image", "true_label", "defense", "max_epsilon", "label"):
+        assert answers[column].tolist() == expected[column].tolist()
+    assert answers["attack"].isna().tolist() == expected["attack"].isna().tolist()
+    # DuckDB reads Arrow files by way of memory.
+    source = "answers" if form == "arrow" else f"'{tmp_path / f'answers.{form}'}'"
+    counted = duckdb.sql(f"select defense, count(*) from {source} group by defense")
+    assert counted is not None
+    assert dict(counted.fetchall()) == {"brightness": 5 * IMAGES, "three": 5 * IMAGES}
+
+
+def read(path: Path) -> pd.DataFrame:
+    match path.suffix:
+        case ".parquet":
+            return pd.read_parquet(path)
+        case ".csv":
+            return pd.read_csv(path)
+        case _:
+            return pd.read_feather(path)
+
+
+def test_export_tells_a_run_from_a_checkpoint(played: advcomp.Run, tmp_path: Path) -> None:
+    file = tmp_path / "step-00000001.pt"
+    file.write_bytes(b"")
+    for words, told in {
+        (str(file), "--format", "csv"): "expected the folder of a run",
+        (str(file),): "a checkpoint is exported to a DIR; name one",
+        (
+            str(played.folder),
+            str(tmp_path / "x"),
+            "--format",
+            "onnx",
+        ): "expected a checkpoint's file",
+    }.items():
+        done = CliRunner().invoke(main, ["export", *words])
+        assert done.exit_code in (1, 2)
+        assert told in done.stderr
+
+
+def test_figures_show_what_the_frames_hold(played: advcomp.Run) -> None:
+    figure = played.plot.heatmap("misclassification", max_epsilon=32)
+    axes = figure.axes[0]
+    rates = played.matrix(max_epsilon=32)
+    columns = [label.get_text() for label in axes.get_xticklabels()]
+    lines = [label.get_text() for label in axes.get_yticklabels()]
+    order = played.leaderboard()["submission"].tolist()
+    assert (columns, lines) == ([n for n in order if n in rates], order[2:])
+    assert np.array_equal(np.asarray(axes.images[0].get_array()), rates.loc[lines, columns])
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+    board = played.leaderboard("attack")
+    (points,) = (c for c in played.plot.cost().axes[0].collections)
+    drawn = np.asarray(points.get_offsets())
+    assert drawn[:, 0].tolist() == board["median_seconds_per_100_images"].tolist()
+    assert drawn[:, 1].tolist() == board["score"].tolist()
+
+    for name, line in zip(board["submission"], played.plot.budget().axes[0].lines, strict=True):
+        scores = played.budgets("attack").query(f"submission == '{name}'")["score"]
+        assert line.get_label() == name
+        assert np.asarray(line.get_ydata()).tolist() == scores.tolist()
+    with pytest.raises(InvalidConfig, match="track: expected one of attack"):
+        played.plot.budget("x")
+
+
+def test_runs_are_compared(played: advcomp.Run, other: advcomp.Run, tmp_path: Path) -> None:
+    command = ["compare", str(played.folder), str(other.folder)]
+    told = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
+    assert told["runs"] == command[1:]
+    assert {row["key"]: row["values"] for row in told["settings"]} == {
+        "tournament": ['"contest"', '"other"'],
+        "threat.max_epsilons": ["[8, 32]", "[32]"],
+    }
+    assert [row["name"] for row in told["entries"]] == ["darker", "noop"]
+    assert [e and e["name"] for e in told["entries"][0]["in_runs"]] == ["darker", "dimmer"]
+    assert told["entries"][1]["in_runs"][1] is None
+    scores = {row["submission"]: row for row in told["scores"]}
+    assert scores["noop"]["differences"] == [None]
+    for name, now in (("darker", "dimmer"), ("three", "three")):
+        (difference,) = scores[name]["differences"]
+        before = played.leaderboard().set_index("submission")["score"][name]
+        after = other.leaderboard().set_index("submission")["score"][now]
+        assert scores[name]["scores"] == pytest.approx([before, after])
+        assert difference["images"] == IMAGES
+        assert difference["difference"] == pytest.approx(after - before)
+        assert difference["low"] <= difference["difference"] <= difference["high"]
+    table = CliRunner().invoke(main, command).stdout
+    assert "threat.max_epsilons" in table
+    assert ", as dimmer" in table
+    page = tmp_path / "page.html"
+    CliRunner().invoke(main, [*command, "--page", str(page)])
+    assert ", as dimmer" in page.read_text()
+    frame = played.compare(other).set_index("submission")
+    assert list(frame.index) == ["brightness", "three"]  # by name
+    (told_of_three,) = scores["three"]["differences"]
+    assert frame.loc["three", "low"] == pytest.approx(told_of_three["low"])
+
+
+def test_a_run_alone_is_not_compared(played: advcomp.Run) -> None:
+    done = CliRunner().invoke(main, ["compare", str(played.folder)])
+    assert done.exit_code == 1
+    assert "expected the folders of two runs or more" in done.stderr
+
+
+def test_an_interrupt_returns_the_run_as_far_as_it_is(contest: Contest) -> None:
+    slow = contest.entry("slow", f"sleep 1\n{COPY}")
+    place = contest.folder / "entries_of_the_test"
+    file = contest.file([slow], [place / "three"], max_epsilons=(8,), name="stopped")
+    out = contest.folder / "runs" / "stopped"
+
+    def interrupt() -> None:
+        while (
+            not list(out.glob("referee.log"))
+            or "1 jobs to run" not in (out / "referee.log").read_text()
+        ):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    Thread(target=interrupt, daemon=True).start()
+    run = advcomp.run(file, out=out, jobs=1)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not run.is_finished
+    assert "three" not in run.jobs()["submission"].tolist()
+    assert advcomp.run(file, out=out, jobs=1).is_finished
 
 
 def test_jobs_are_those_of_verdicts_csv(played: advcomp.Run) -> None:

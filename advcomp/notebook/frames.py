@@ -3,7 +3,7 @@
 Columns are those of the result files where these have them; what is missing is NA.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
 
@@ -15,9 +15,15 @@ from numpy.typing import NDArray
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.leaderboard import LeaderboardRow
+from advcomp.scoring.paired import Difference
 from advcomp.scoring.results import MISSING, JobRecord, Results
+from advcomp.scoring.standings import Standings
+from advcomp.scoring.tables import leaderboard_rows
 
-__all__ = ["ANSWERS", "Quantity", "answer_batches", "answers", "jobs", "leaderboard", "matrix"]
+__all__ = [
+    *("ANSWERS", "Quantity", "answer_batches", "answers", "budgets", "cells", "differences"),
+    *("jobs", "leaderboard", "matrix"),
+]
 
 ANSWERS = pa.schema(
     [
@@ -33,7 +39,7 @@ ANSWERS = pa.schema(
 """One row an answer: `attack` is null and `max_epsilon` 0 where the image was clean; `label` is
 null where the defense gave none."""
 
-_INTEGERS = {"rank", "rank_low", "rank_high", "images", "projected_images"}
+_INTEGERS = {"rank", "rank_low", "rank_high", "images", "projected_images", "max_epsilon"}
 _TEXTS = {"track", "submission", "verdict"}
 
 
@@ -56,17 +62,64 @@ def leaderboard(rows: Sequence[LeaderboardRow], track: str | None = None) -> pd.
     Raises:
         InvalidConfig: There is no such track.
     """
-    tracks = [kind.value for kind in SubmissionType]
-    if track is not None and track not in tracks:
-        raise InvalidConfig(f"track: expected one of {', '.join(tracks)}; got {track!r}")
+    _refuse_unknown(track)
     chosen = [row for row in rows if track in (None, row.track)]
-    columns = {}
-    for field in fields(LeaderboardRow):
-        values = [getattr(row, field.name) for row in chosen]
-        kind = "Int64" if field.name in _INTEGERS else "Float64"
-        kind = "string" if field.name in _TEXTS else kind
-        columns[field.name] = pd.Series(values, dtype="bool" if field.name == "baseline" else kind)
-    return pd.DataFrame(columns)
+    names = [field.name for field in fields(LeaderboardRow)]
+    return _typed({name: [getattr(row, name) for row in chosen] for name in names})
+
+
+def budgets(standings: Standings, track: str | None = None) -> pd.DataFrame:
+    """Score and worst case of every ranked entry at each budget: one row each, best first.
+
+    Raises:
+        InvalidConfig: There is no such track.
+    """
+    _refuse_unknown(track)
+    by_name = {score.entry.name: score for score in standings.scores.entries}
+    rows = [
+        (row.track, row.submission, at.max_epsilon, plain(at.score), worst)
+        for row in leaderboard_rows(standings)
+        if track in (None, row.track) and row.rank is not None
+        for plain in [standings.options.absence.plain]
+        for at in by_name[row.submission].epsilons
+        for worst in [None if at.worst_case is None else float(at.worst_case)]
+    ]
+    columns = ("track", "submission", "max_epsilon", "score", "worst_case")
+    return _typed({name: [row[i] for row in rows] for i, name in enumerate(columns)})
+
+
+def cells(standings: Standings) -> pd.DataFrame:
+    """What every defense answered to every attack at each budget: counts, one row a cell.
+
+    `answers` are those that there are; `correct` have the true label, `hit` the target class
+    (NA without target classes).
+    """
+    tallies, results = standings.scores.tallies, standings.results
+    counts = tallies.all_labels
+    epsilon, defense, attack = (axis.ravel() for axis in np.indices(counts.correct.shape))
+    frame = pd.DataFrame(
+        {
+            "attack": np.array([entry.name for entry in results.attacks])[attack],
+            "max_epsilon": tallies.max_epsilons[epsilon],
+            "defense": np.array([entry.name for entry in results.defenses])[defense],
+            "answers": (counts.correct + counts.error).ravel(),
+            "correct": counts.correct.ravel(),
+            "hit": pd.array(counts.hit.ravel(), dtype="Int64"),
+        }
+    ).astype({"attack": "string", "defense": "string"})
+    if results.target_classes is None:
+        frame["hit"] = pd.array([None] * len(frame), dtype="Int64")
+    return frame
+
+
+def differences(found: Sequence[Difference]) -> pd.DataFrame:
+    """How scores of two runs differ on the images of both, one row an entry.
+
+    The columns are the fields of `Difference`: scores in both runs, the difference and its
+    95 % interval over images.
+    """
+    names = [field.name for field in fields(Difference)]
+    return _typed({name: [getattr(row, name) for row in found] for name in names})
 
 
 def jobs(records: Sequence[JobRecord]) -> pd.DataFrame:
@@ -165,6 +218,25 @@ def answer_batches(results: Results, *, clean: bool = False) -> Iterator[pa.Reco
         if clean:
             nobody, zero = pa.nulls(len(every), pa.int32()), np.zeros(len(every), np.int16)
             yield batch(defense, every, results.clean_predictions[defense], nobody, zero)
+
+
+def _refuse_unknown(track: str | None) -> None:
+    tracks = [kind.value for kind in SubmissionType]
+    if track is not None and track not in tracks:
+        raise InvalidConfig(f"track: expected one of {', '.join(tracks)}; got {track!r}")
+
+
+def _typed(columns: Mapping[str, Sequence[object]]) -> pd.DataFrame:
+    """Columns by name, each of the type that its name has everywhere; figures are Float64."""
+
+    def kind(name: str) -> str:
+        if name == "baseline":
+            return "bool"
+        return "Int64" if name in _INTEGERS else "string" if name in _TEXTS else "Float64"
+
+    return pd.DataFrame(
+        {name: pd.Series(list(values), dtype=kind(name)) for name, values in columns.items()}
+    )
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:

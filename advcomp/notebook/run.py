@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 from advcomp.errors import InvalidConfig
 from advcomp.notebook import frames
 from advcomp.rules.images import decode_png
+from advcomp.scoring.paired import paired_differences
 from advcomp.scoring.results import Results
 from advcomp.scoring.standings import Standings, judge
 from advcomp.scoring.tables import leaderboard_rows
+from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.run_progress import display_on
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.job.executors import LOCAL, Stop
@@ -27,10 +30,13 @@ from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import attack_jobs
 from advcomp.tournament.job.waves import load_waves
 from advcomp.tournament.opening import folder_of
-from advcomp.tournament.outcome.collect import Collected, collect
+from advcomp.tournament.outcome.collect import Collected, all_planned, collect
 from advcomp.tournament.runner import RunOptions, run_tournament
 from advcomp.tournament.store.job_results import Store
 from advcomp.tournament.store.state import KEY_FILE, RunState, load_state
+
+if TYPE_CHECKING:
+    from advcomp.notebook.plots import Plots
 
 __all__ = ["Run", "load_run", "run"]
 
@@ -52,8 +58,9 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no job lacks a result."""
-        return not self._collected.unfinished
+        """Whether every attack has made its images, and every defense has met them all."""
+        planned = all_planned(self.state, Store(self.folder), load_waves(self.folder))
+        return planned and not self._collected.unfinished
 
     @property
     def results(self) -> Results:
@@ -80,6 +87,29 @@ class Run:
     def answers(self, *, clean: bool = False) -> pd.DataFrame:
         """Every answer, one row each; see `frames.answers`."""
         return frames.answers(self.results, clean=clean)
+
+    def budgets(self, track: str | None = None) -> pd.DataFrame:
+        """The score of every entry at each budget alone; see `frames.budgets`."""
+        return frames.budgets(self._standings, track)
+
+    def cells(self) -> pd.DataFrame:
+        """Counts of answers, one row for each attack, defense and budget; see `frames.cells`."""
+        return frames.cells(self._standings)
+
+    @property
+    def plot(self) -> "Plots":
+        """The run's figures: `plot.heatmap()`, `plot.cost()`, `plot.budget()`.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+        """
+        with extra_at_hand("frames"):
+            from advcomp.notebook.plots import Plots
+        return Plots(self)
+
+    def compare(self, other: "Run") -> pd.DataFrame:
+        """How the scores of another run differ from this one's; see `frames.differences`."""
+        return frames.differences(paired_differences(self._standings, other._standings))
 
     def jobs(self) -> pd.DataFrame:
         """Every run of a submission: verdicts, times, memory."""

@@ -68,7 +68,7 @@ def bootstrap(results: Results, scores: Scores, *, rounds: int, seed: int) -> tu
     """
     if not rounds or not scores.tallies.scored.any():
         return tuple(Interval() for _ in scores.entries)
-    sample = _sample(results, scores)
+    sample = sample_of(results, scores)
     resampled = sample.resampled(rounds, np.random.default_rng(seed))
     ranks = _ranks(scores.entries, resampled)
     return tuple(
@@ -78,10 +78,11 @@ def bootstrap(results: Results, scores: Scores, *, rounds: int, seed: int) -> tu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Sample:
+class Sample:
     """What n entries scored on N images, and could have.
 
     Args:
+        images: intp (N,), which of the tournament's images these are.
         points: float64 (n, N), whole numbers: weight of the pairs won, over all opponents.
         pairs: float64 (N,), whole numbers above 0: scored pairs of the image.
         opponents: float64 (n,), weight of the opponents that an entry is scored on.
@@ -90,6 +91,7 @@ class _Sample:
         own: What adds the own pairs that are estimated.
     """
 
+    images: NDArray[np.intp]
     points: Matrix
     pairs: Matrix
     opponents: Matrix
@@ -99,18 +101,12 @@ class _Sample:
 
     def resampled(self, rounds: int, generator: np.random.Generator) -> Matrix:
         """The scores in every resample, (rounds, n); NaN without opponents."""
-        images = len(self.pairs)
-        batches = []
-        for start in range(0, rounds, BATCH):
-            drawn = [
-                np.bincount(generator.integers(images, size=images), minlength=images)
-                for _ in range(start, min(start + BATCH, rounds))
-            ]
-            batches.append(self._scores(np.array(drawn, dtype=np.float64)))
-        return np.concatenate(batches)
+        return np.concatenate(
+            [self.scores(drawn) for drawn in draws(len(self.pairs), rounds, generator)]
+        )
 
-    def _scores(self, drawn: Matrix) -> Matrix:
-        """Scores with image k taken drawn[:, k] times."""
+    def scores(self, drawn: Matrix) -> Matrix:
+        """Scores with image k taken drawn[:, k] times, (rounds, n); NaN without opponents."""
         points = drawn @ self.points.T
         for own in self.own:
             points[:, own.rows] += own.points(drawn)
@@ -174,6 +170,16 @@ class _OwnPairs:
             own = np.where(self.estimated, np.round(rates, DECIMALS), 0.0) @ self.weights
             added += own * (drawn @ pairs)[:, None]
         return added
+
+
+def draws(images: int, rounds: int, generator: np.random.Generator) -> Iterator[Matrix]:
+    """How often each image is drawn, (rounds, images) a few rounds at a time."""
+    for start in range(0, rounds, BATCH):
+        counts = [
+            np.bincount(generator.integers(images, size=images), minlength=images)
+            for _ in range(start, min(start + BATCH, rounds))
+        ]
+        yield np.array(counts, dtype=np.float64)
 
 
 def _own_pairs(
@@ -243,7 +249,8 @@ def _won(results: Results, scores: Scores, *, is_attack: bool, row: int) -> NDAr
     return wrong
 
 
-def _sample(results: Results, scores: Scores) -> _Sample:
+def sample_of(results: Results, scores: Scores) -> Sample:
+    """What every entry scored on each image, attacks first."""
     points = np.concatenate(_points(results, scores)) * scores.tallies.scored
     pairs: Matrix = np.bincount(results.pair_image, weights=scores.tallies.scored).astype(
         np.float64
@@ -255,7 +262,8 @@ def _sample(results: Results, scores: Scores) -> _Sample:
     sides = scores.attack_side, scores.defense_side
     opponents = [(side.opponents | side.estimated) @ side.weights for side in sides]
     scale = [np.full(len(side.opponents), side.scale) for side in sides]
-    return _Sample(
+    return Sample(
+        images=np.flatnonzero(pairs),
         points=np.array(by_image, dtype=np.float64).reshape(len(points), (pairs > 0).sum()),
         pairs=pairs[pairs > 0],
         opponents=np.concatenate(opponents).astype(np.float64),
@@ -292,7 +300,7 @@ def _ranks(entries: tuple[EntryScore, ...], resampled: Matrix) -> Matrix:
     return ranks
 
 
-def _interval(sample: _Sample, entry: int, resampled: Matrix, ranks: Matrix) -> Interval:
+def _interval(sample: Sample, entry: int, resampled: Matrix, ranks: Matrix) -> Interval:
     low, high = sample.score_bounds(entry, resampled)
     interval = Interval(score_low=low, score_high=high)
     if sample.counts:

@@ -26,6 +26,8 @@ class Entry:
         run_times: Start-up and time for an image apart, where its runs tell.
         projected_images: Images in which the projection changed a pixel (attacks only).
         notes: What the organiser should know, e.g. why it was REJECTED.
+        display: What the public is shown in place of its name.
+        url: Where its paper or code is.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Entry:
     run_times: RunTimes | None = None
     projected_images: int = 0
     notes: tuple[str, ...] = ()
+    display: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

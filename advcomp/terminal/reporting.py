@@ -1,17 +1,36 @@
-"""`advcomp report`: write a report, and say where it is."""
+"""`advcomp report`: write reports, and say where they are."""
 
 from pathlib import Path
 
 from advcomp.terminal.run_command import near
-from advcomp.tournament.outcome.reports import write_competitor_report, write_report
+from advcomp.terminal.text import count
+from advcomp.tournament.outcome.reports import (
+    write_all_competitor_reports,
+    write_competitor_report,
+    write_public_report,
+    write_report,
+)
 
 
-def report_in_terminal(run: Path, name: str | None, out: Path | None) -> None:
-    """Write the organiser's report of a run, or one competitor's.
+def report_in_terminal(run: Path, name: str | None, out: Path | None, *, public: bool) -> None:
+    """Write the organiser's report of a run, one competitor's, or what may be published.
 
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
         InvalidConfig: It has no entry of this name.
     """
-    path = write_report(run, out) if name is None else write_competitor_report(run, name, out)
+    if public:
+        path = write_public_report(run, out)
+    else:
+        path = write_report(run, out) if name is None else write_competitor_report(run, name, out)
     print(f"report: {near(path)}")
+
+
+def reports_in_terminal(run: Path, folder: Path) -> None:
+    """Write the report of every competitor of a run.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+    """
+    paths = write_all_competitor_reports(run, folder)
+    print(f"{count(len(paths), 'report')}: {near(folder)}")

@@ -5,7 +5,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from advcomp.errors import InvalidConfig, MissingExtra
+from advcomp.errors import InvalidConfig
+from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, duration, one_line
@@ -46,7 +46,7 @@ def train_in_terminal(file: Path, options: TrainOptions) -> int:
     train = {"classifier": _train_players, "denoiser": _train_players}.get(
         kind := _kind_of(file), _train_network
     )
-    with display, _extra_at_hand():
+    with display, extra_at_hand("train"):
         finished = train(kind, file, options, display)
     if not finished:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -108,7 +108,7 @@ def export_in_terminal(checkpoint: Path, folder: Path, form: str) -> None:
     Raises:
         AdvcompError: See `export_checkpoint`.
     """
-    with _extra_at_hand():
+    with extra_at_hand("train"):
         from advcomp.attacknet.export import Format, export_checkpoint
     exported = export_checkpoint(checkpoint, folder, Format(form))
     for path in exported.files:
@@ -116,18 +116,6 @@ def export_in_terminal(checkpoint: Path, folder: Path, form: str) -> None:
     # As onnx it takes images of one size only.
     size = "" if form != Format.ONNX else " --size {}x{}".format(*exported.image_size)
     print(f"next: advcomp validate{size} {shlex.quote(str(near(folder.resolve())))}")
-
-
-@contextmanager
-def _extra_at_hand() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        if error.name is None or error.name.partition(".")[0] == "advcomp":
-            raise
-        raise MissingExtra(
-            f"{error.name} is not installed; install it with: pip install 'advcomp[train]'"
-        ) from error
 
 
 class Display:

@@ -40,11 +40,13 @@ from advcomp.tournament.sizes import parse_size
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
 TEAM_RULE = "a team's name of 1 to 64 characters"
+DISPLAY_RULE = "what the public is shown in place of the name, 1 to 64 characters on one line"
+URL_RULE = "an address of a page that begins with https:// or http://"
 IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 IMAGE_RULE = 'names of container images such as "debian:12"'
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, files = { inside = outside } }"
+    " or a table { path, name, team, baseline, display, url, files = { inside = outside } }"
 )
 
 
@@ -100,6 +102,8 @@ def _no_file_is_a_folder(files: dict[str, str]) -> dict[str, str]:
 
 TeamName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Display = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,64}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s<>\"'\\]{1,500}$")]
 Files = Annotated[
     dict[Annotated[str, AfterValidator(_inside_the_entry)], Text],
     AfterValidator(_no_file_is_a_folder),
@@ -162,6 +166,8 @@ class EntryItem(Table):
     name: Name | None = Field(default=None, description=NAME_RULE)
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     baseline: bool = Field(default=False, description="true or false")
+    display: Display | None = Field(default=None, description=DISPLAY_RULE)
+    url: Url | None = Field(default=None, description=URL_RULE)
     files: Files = Field(
         default_factory=dict, description="a table of paths: inside the entry = on this machine"
     )
@@ -255,6 +261,21 @@ class LogsTable(Table):
     show: LogPolicy = Field(default=LogPolicy.SMOKE, strict=False, description=one_of(LogPolicy))
 
 
+class ReportTable(Table):
+    """[report]: what people are shown; nothing is scored by it."""
+
+    class_names: Path | None = Field(
+        default=None, description="the path of a CSV of lines label,name such as 2,goldfish"
+    )
+
+    @field_validator("class_names", mode="plain")
+    @classmethod
+    def _beside_the_file(cls, value: object, info: ValidationInfo) -> Path | None:
+        if value is None or (isinstance(value, str) and value):
+            return None if value is None else beside_the_file(value, info)
+        raise ValueError("not a path")
+
+
 class Tournament(Table):
     """A whole tournament file, checked; every path in it is absolute."""
 
@@ -267,6 +288,7 @@ class Tournament(Table):
     defense: DefenseTable = Field(default=DefenseTable(), description=TABLE)
     scoring: ScoringTable = Field(default=ScoringTable(), description=TABLE)
     logs: LogsTable = Field(default=LogsTable(), description=TABLE)
+    report: ReportTable = Field(default=ReportTable(), description=TABLE)
     _path: Path = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:

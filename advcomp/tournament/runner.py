@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -174,6 +175,7 @@ def _run(
                 key_digest=key.digest,
                 images=images,
                 page_cache=_page_cache(run),
+                began=_began(run),
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             if elsewhere is not None and elsewhere.is_insecure:
@@ -281,6 +283,12 @@ def take_out(run: Path, submission: str) -> int:
 def _page_cache(run: Path) -> tuple[CacheState, ...]:
     """How far the page cache was kept in one state for the jobs that a run has done already."""
     return load_state(run).page_cache if (run / FILE_NAME).exists() else ()
+
+
+def _began(run: Path) -> str:
+    """The day of a run's first start, which is today where there was none."""
+    known = load_state(run).began if (run / FILE_NAME).exists() else ""
+    return known or datetime.now(UTC).date().isoformat()
 
 
 def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:

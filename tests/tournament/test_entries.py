@@ -215,6 +215,23 @@ def test_files_to_lay_over_have_to_exist(
 
 
 @pytest.mark.parametrize(
+    ("attacks", "display"),
+    [
+        ('{ path = "../../x/a", display = "?" }, { path = "../../y/b", display = "?" }', "?"),
+        ('{ path = "../../x/a", display = "b" }, "../../y/b"', "b"),
+    ],
+)
+def test_the_public_sees_every_name_once(
+    problems: Callable[..., list[str]], tmp_path: Path, attacks: str, display: str
+) -> None:
+    folder(tmp_path / "x/a"), folder(tmp_path / "y/b")
+    assert problems(attacks) == [
+        f'rounds/one/t.toml: expected the public to see every name once; got "{display}" for x/a'
+        " and for y/b; give one of them another `display`"
+    ]
+
+
+@pytest.mark.parametrize(
     ("attacks", "defenses"),
     [
         ('"../../x/same", "../../y/same.zip"', ""),

@@ -1,5 +1,6 @@
 """Reports of real runs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,10 +23,13 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Contest:
     """A finished run of a fine attack, one that crashes, and a defense."""
     contest = Contest(tmp_path_factory.mktemp("once"))
     write_greys(contest.folder / "data", IMAGES)
+    (contest.folder / "classes.csv").write_text("".join(f"{k},grey-{k}\n" for k in range(8)))
+    noop = {"path": str(contest.entry("noop", COPY)), "display": "Nobody 1"}
     contest.run(
         contest.file(
-            [contest.entry("noop", COPY), contest.entry("crashing", CRASHING)],
+            [noop, contest.entry("crashing", CRASHING)],
             [contest.entry("brightness", BRIGHTNESS, "defense")],
+            more='[report]\nclass_names = "classes.csv"\n',
         )
     )
     return contest
@@ -105,6 +109,29 @@ def test_the_command_writes_where_it_says(run: Path) -> None:
     nobody = CliRunner().invoke(main, ["report", str(run), "--for", "nobody"])
     assert nobody.exit_code == 1
     assert 'got "nobody"; there are crashing, noop, brightness' in nobody.output
+
+
+def test_the_page_has_its_day_and_names_of_classes(run: Path) -> None:
+    page = (run / "results" / "report.html").read_text()
+    assert f"begun on {load_state(run).began}." in page
+    assert re.search(r"label (\d) grey-\1<", page)
+
+
+def test_reports_for_all_and_for_the_public(run: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["report", str(run), "--for-all", str(tmp_path / "all")])
+    assert (done.exit_code, done.output) == (0, f"3 reports: {tmp_path}/all\n")
+    for name in ("noop", "crashing", "brightness"):
+        own = write_competitor_report(run, name, tmp_path / "own.html")
+        assert (tmp_path / "all" / f"{name}.html").read_bytes() == own.read_bytes()
+    public = CliRunner().invoke(main, ["report", str(run), "--public"])
+    assert public.output == f"report: {run}/results/public.html\n"
+    page = (run / "results" / "public.html").read_text()
+    assert "Nobody 1" in page
+    assert "noop" not in page
+    assert "<img" not in page
+    both = CliRunner().invoke(main, ["report", str(run), "--public", "--for", "noop"])
+    assert both.exit_code == 2
+    assert "expected one of them at most" in both.stderr
 
 
 def test_an_unfinished_run_has_no_report(run: Path) -> None:

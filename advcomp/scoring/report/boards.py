@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.scoring.leaderboard import Cell, LeaderboardRow
+from advcomp.scoring.leaderboard import Cell, LeaderboardRow, as_csv
+from advcomp.scoring.report.wording import NOTHING, rate, signed
+from advcomp.scoring.scores import EntryScore
 from advcomp.scoring.standings import Standings
 from advcomp.scoring.tables import leaderboard_rows
 
@@ -13,12 +15,12 @@ TITLES: Mapping[SubmissionType, str] = {
     SubmissionType.TARGETED_ATTACK: "Targeted attacks",
     SubmissionType.DEFENSE: "Defenses",
 }
-MEASURES: Mapping[SubmissionType, str] = {
-    SubmissionType.ATTACK: "share of answers that are wrong",
-    SubmissionType.TARGETED_ATTACK: "share of answers that are the target class",
-    SubmissionType.DEFENSE: "share of answers that are right",
+ANSWERS: Mapping[SubmissionType, str] = {
+    SubmissionType.ATTACK: "answers that are wrong",
+    SubmissionType.TARGETED_ATTACK: "answers that are the target class",
+    SubmissionType.DEFENSE: "answers that are right",
 }
-NOTHING = "\N{EN DASH}"
+"""What a score is a share or, under some rules for what is missing, a number of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class BoardRow:
     interval: str
     ranks: str
     bar: ScoreBar | None
+    url: str | None
+    team: str | None
     cells: tuple[tuple[Cell, str], ...]
 
 
@@ -64,6 +68,7 @@ class Board:
     """The leaderboard of one track."""
 
     track: SubmissionType
+    counts: bool
     columns: tuple[BoardColumn, ...]
     rows: tuple[BoardRow, ...]
 
@@ -75,19 +80,18 @@ class Board:
     @property
     def measure(self) -> str:
         """What the score counts."""
-        return MEASURES[self.track]
+        return f"{'number' if self.counts else 'share'} of {ANSWERS[self.track]}"
 
+    @property
+    def best(self) -> tuple[BoardRow, ...]:
+        """Who leads, all of them where several tie; a baseline leads nobody."""
+        ranked = [row for row in self.rows if row.row.rank and not row.row.baseline]
+        return tuple(row for row in ranked if row.row.rank == ranked[0].row.rank)
 
-def rate(value: Cell) -> str:
-    """A rate with three decimals, a count with separators, nothing as a dash."""
-    if isinstance(value, float):
-        return f"{round(value, 3) + 0.0:.3f}"
-    return f"{value:,}" if isinstance(value, int) else NOTHING
-
-
-def signed(value: Cell) -> str:
-    """A difference of rates with its sign."""
-    return f"{round(value, 3) + 0.0:+.3f}" if isinstance(value, float) else NOTHING
+    @property
+    def csv(self) -> str:
+        """The rows as leaderboard.csv has them."""
+        return as_csv([row.row for row in self.rows])
 
 
 def percent(value: Cell) -> str:
@@ -179,9 +183,15 @@ def boards(standings: Standings, own: str | None = None) -> tuple[Board, ...]:
         own: The name of the entry that the page is for.
     """
     rows = leaderboard_rows(standings)
-    complete = {score.entry.name: score.complete for score in standings.scores.entries}
+    scores = {score.entry.name: score for score in standings.scores.entries}
     return tuple(
-        _board(track, [row for row in rows if row.track == track], complete, own)
+        _board(
+            track,
+            [row for row in rows if row.track == track],
+            scores,
+            own,
+            counts=standings.options.absence.counts,
+        )
         for track in SubmissionType
         if any(row.track == track for row in rows)
     )
@@ -200,8 +210,10 @@ def scale_of(rows: list[LeaderboardRow]) -> float:
 def _board(
     track: SubmissionType,
     rows: list[LeaderboardRow],
-    complete: Mapping[str, bool],
+    scores: Mapping[str, EntryScore],
     own: str | None,
+    *,
+    counts: bool,
 ) -> Board:
     columns = tuple(
         column
@@ -212,16 +224,19 @@ def _board(
     scale = scale_of(rows)
     return Board(
         track=track,
+        counts=counts,
         columns=columns,
         rows=tuple(
             BoardRow(
                 row=row,
-                complete=complete[row.submission],
+                complete=scores[row.submission].complete,
                 own=row.submission == own,
                 score=rate(row.score),
                 interval=_range(rate(row.score_low), rate(row.score_high)),
                 ranks=_range(rate(row.rank_low), rate(row.rank_high)),
                 bar=_bar(row, scale),
+                url=scores[row.submission].entry.url,
+                team=scores[row.submission].entry.team,
                 cells=tuple(_cell(row, column) for column in columns),
             )
             for row in rows

@@ -51,13 +51,13 @@ def for_competitor(material: Material, name: str) -> Material:
     entries = _anonymous(standings.scores, name)
     return replace(
         material,
-        standings=_renamed(standings, entries),
+        standings=renamed(standings, entries),
         jobs=[
             replace(job, note=material.reasons.get(job.job, ""))
             for job in material.jobs
             if job.submission == name
         ],
-        manifest=_shown(material.manifest),
+        manifest=shown_manifest(material.manifest),
         logs={
             job.job: without_host_paths(printable(material.logs[job.job])).encode()
             for job in material.jobs
@@ -65,6 +65,7 @@ def for_competitor(material: Material, name: str) -> Material:
         },
         samples=(),
         without_samples="",
+        class_names={},
     )
 
 
@@ -84,6 +85,8 @@ def _anonymous(scores: Scores, name: str) -> dict[str, Entry]:
                     digest="",
                     team=None,
                     notes=(),
+                    display=None,
+                    url=None,
                 )
             )
     return entries
@@ -94,7 +97,8 @@ def _place(score: EntryScore) -> tuple[float, str]:
     return score.rank or float("inf"), sha256(secret.encode()).hexdigest()
 
 
-def _renamed(standings: Standings, entries: Mapping[str, Entry]) -> Standings:
+def renamed(standings: Standings, entries: Mapping[str, Entry]) -> Standings:
+    """Standings with other entries in place of those of these names."""
     results, scores = standings.results, standings.scores
     return replace(
         standings,
@@ -112,7 +116,8 @@ def _renamed(standings: Standings, entries: Mapping[str, Entry]) -> Standings:
     )
 
 
-def _shown(manifest: Mapping[str, object]) -> dict[str, object]:
+def shown_manifest(manifest: Mapping[str, object]) -> dict[str, object]:
+    """What of the manifest others than the organiser may see."""
     shown: dict[str, object] = {}
     for key, inner in _MANIFEST.items():
         value = manifest.get(key)

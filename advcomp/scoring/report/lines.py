@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.report.axes import FLOOR, LEFT, WIDTH, Label, Scale, Tick, score_axis, short
-from advcomp.scoring.report.boards import Board, BoardRow, rate
+from advcomp.scoring.report.boards import Board, BoardRow
+from advcomp.scoring.report.wording import rate
 from advcomp.scoring.standings import Standings
 
 SERIES = 7

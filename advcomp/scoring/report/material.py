@@ -23,6 +23,7 @@ class Facts:
         weak_limits: Whether that is too weak to rely on.
         official: Whether view and limits are sound enough to call the results official.
         cpus: Processors that the limits allow to a run.
+        began: The day of its first start, as 2026-01-31; empty where it is not known.
     """
 
     tournament: str
@@ -33,6 +34,7 @@ class Facts:
     weak_limits: bool
     official: bool
     cpus: float
+    began: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +63,7 @@ class Material:
         manifest: What made the results, of JSON's types only.
         samples: The gallery's images, in the order in which they are shown.
         without_samples: Why there are none, where there could have been.
+        class_names: Label -> what it is, for people.
     """
 
     facts: Facts
@@ -71,3 +74,4 @@ class Material:
     reasons: Mapping[str, str] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
     without_samples: str = ""
+    class_names: Mapping[int, str] = field(default_factory=dict)

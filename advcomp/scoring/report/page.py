@@ -19,14 +19,24 @@ from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.processors import scarcity
 from advcomp.scoring.report import axes
-from advcomp.scoring.report.boards import NOTHING, Board, boards, percent, rate, seconds
+from advcomp.scoring.report.boards import Board, boards, percent, seconds
 from advcomp.scoring.report.competitor import for_competitor
 from advcomp.scoring.report.gallery import Figure, figures
 from advcomp.scoring.report.heatmap import LEVELS, heatmaps
 from advcomp.scoring.report.lines import lines
 from advcomp.scoring.report.material import Material
+from advcomp.scoring.report.public import for_public
 from advcomp.scoring.report.scatter import scatter
-from advcomp.scoring.report.wording import breakable
+from advcomp.scoring.report.wording import (
+    NOTHING,
+    amount,
+    breakable,
+    content,
+    gap,
+    labelled,
+    rate,
+    setting,
+)
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import EntryScore, Scores
 from advcomp.scoring.standings import Standings
@@ -76,6 +86,19 @@ def organiser_report(material: Material) -> str:
     )
 
 
+def public_report(material: Material) -> str:
+    """What may be published, as HTML: no image, no true label, no log; see `public.py`."""
+    shown = for_public(material)
+    return _render(
+        "public.html",
+        shown,
+        boards(shown.standings),
+        heatmaps=heatmaps(shown.standings),
+        expelled=_expelled(shown.standings),
+        failures=list(_failures(shown, FAILURES_SHOWN)),
+    )
+
+
 def competitor_report(material: Material, name: str) -> str:
     """What one competitor may see, as HTML.
 
@@ -103,7 +126,8 @@ def competitor_report(material: Material, name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The template engine, with what the pages say in common."""
     environment = Environment(
         loader=PackageLoader("advcomp.scoring.report"),
         autoescape=True,
@@ -116,7 +140,12 @@ def _environment() -> Environment:
         "percent": percent,
         "seconds": seconds,
         "gibibytes": _gibibytes,
+        "amount": amount,
         "breakable": breakable,
+        "content": content,
+        "gap": gap,
+        "labelled": labelled,
+        "setting": setting,
         "printable": printable,
     }
     environment.globals |= {
@@ -129,23 +158,31 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(template: str, material: Material, shown: Sequence[Board], **more: object) -> str:
-    environment = _environment()
+def parts() -> dict[str, object]:
+    """What every page needs: its policy."""
     sources = {
-        kind: environment.get_template(name).render()
+        kind: environment().get_template(name).render()
         for kind, name in (("style", "style.css"), ("script", "script.js"))
     }
-    return environment.get_template(template).render(
-        material=material,
-        facts=material.facts,
-        standings=material.standings,
-        results=material.standings.results,
-        boards=shown,
-        scatters=[scatter(board) for board in shown],
-        lines=[lines(material.standings, board) for board in shown],
-        policy=_policy(sources),
-        scarce=scarcity(material.jobs, material.facts.cpus),
-        **more,
+    return {"policy": _policy(sources)}
+
+
+def _render(template: str, material: Material, shown: Sequence[Board], **more: object) -> str:
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            material=material,
+            facts=material.facts,
+            standings=material.standings,
+            results=material.standings.results,
+            boards=shown,
+            scatters=[scatter(board) for board in shown],
+            lines=[lines(material.standings, board) for board in shown],
+            scarce=scarcity(material.jobs, material.facts.cpus),
+            **parts(),
+            **more,
+        )
     )
 
 

@@ -27,7 +27,8 @@ class Point:
 
     Args:
         told: All that the point says, in words.
-        front: Whether everybody who is at least as fast has a lower score.
+        front: Whether everybody who is at least as fast has a lower score; only complete
+            entries, and attacks that add to the errors on clean images.
     """
 
     x: float
@@ -79,7 +80,7 @@ class _Box:
 def scatter(board: Board) -> Scatter:
     """Place the entries of a track; names stand where they have room, the front's first."""
     placed = [row for row in board.rows if row.row.score is not None and _time(row)]
-    front = _front(placed)
+    front = _front([row for row in placed if row.complete and _adds(row)])
     x, x_ticks = time_axis(_time(row) for row in placed)
     y, y_ticks = score_axis(max(row.row.score or 0, row.row.score_high or 0) for row in placed)
     points = [
@@ -109,6 +110,12 @@ def scatter(board: Board) -> Scatter:
 
 def _time(row: BoardRow) -> float:
     return row.row.median_seconds_per_100_images or 0.0
+
+
+def _adds(row: BoardRow) -> bool:
+    """Whether an attack does more than show the clean images; a defense always does."""
+    gain = row.row.gain_over_clean
+    return gain is None or gain > 0
 
 
 def _front(rows: Sequence[BoardRow]) -> set[str]:

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Annotated
 
@@ -62,6 +62,8 @@ class EntrySource:
         files: Path inside the entry -> absolute path of the file that is laid over it.
         digest: What the submission's digest was when it was submitted, else None.
         kind: What it said it was when it was submitted, else None.
+        display: What the public is shown in place of its name.
+        url: Where its paper or code is.
     """
 
     path: Path
@@ -72,6 +74,8 @@ class EntrySource:
     files: Mapping[str, Path] = field(default_factory=dict)
     digest: str | None = None
     kind: SubmissionType | None = None
+    display: str | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +202,8 @@ class _Search:
                     role=role,
                     team=item.team,
                     baseline=item.baseline,
+                    display=item.display,
+                    url=item.url,
                     files=files,
                 )
 
@@ -208,6 +214,16 @@ class _Search:
             f" and for {other.path}; give one of them another name"
             for one, other in combinations(sources, 2)
             if one.name == other.name
+        )
+        self.problems.extend(
+            f'{self.file}: expected the public to see every name once; got "{one.display}" for'
+            f" {one.path} and for {other.path}; give one of them another `display`"
+            for one, other in permutations(sources, 2)
+            if one.display is not None
+            and (
+                one.display == other.name
+                or (one.display == other.display and one.name < other.name)
+            )
         )
 
     def _written_down(self, file: Path) -> tuple[SubmittedEntry, ...]:

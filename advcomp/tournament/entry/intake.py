@@ -90,6 +90,8 @@ def take_entry(
             source=str(source.path),
             team=source.team,
             baseline=source.baseline,
+            display=source.display,
+            url=source.url,
             rejected=True,
             notes=error.problems,
         )
@@ -101,6 +103,8 @@ def take_entry(
         source=str(source.path),
         team=source.team,
         baseline=source.baseline,
+        display=source.display,
+        url=source.url,
         digest=taken.digest,
         entry_point=taken.metadata.entry_point,
         container=None if taken.container is None else taken.container.name,

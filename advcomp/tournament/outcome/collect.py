@@ -1,10 +1,11 @@
 """From the store to the arrays that are scored; runs nothing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
@@ -75,6 +76,11 @@ def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> C
     )
 
 
+def all_planned(state: RunState, store: Store, waves: Sequence[Wave]) -> bool:
+    """Whether these waves hold all images that there are, so that no defense has more to see."""
+    return plan_waves(waves, current_columns(state, store)) == waves
+
+
 def collect_finished(run: Path) -> tuple[RunState, Collected]:
     """The state and the results of a run in which nothing is left to do.
 
@@ -89,7 +95,7 @@ def collect_finished(run: Path) -> tuple[RunState, Collected]:
             f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
             f"result; `advcomp run {state.file} --out {run}` runs them"
         )
-    if plan_waves(waves, current_columns(state, store)) != waves:
+    if not all_planned(state, store, waves):
         raise RunConflict(
             f"{run}: expected a finished run; there are images that no defense was shown yet; "
             f"`advcomp run {state.file} --out {run}` goes on"
@@ -111,25 +117,35 @@ class _Arrays:
         self.clean_predictions = np.full((defenses, images), MISSING, np.int16)
         self.infra_pairs = np.zeros(pairs, np.bool_)
         self.infra_images = np.zeros(images, np.bool_)
-        self.cells = dict(self._live_cells(waves))
         self.wave_of: dict[str, int] = {}
-        for (wave, _, _), (attack, _) in self.cells.items():
-            name = state.attacks[attack].name
-            self.wave_of[name] = max(wave + 1, self.wave_of.get(name, 0))
+        live = set(current_columns(state, store))
+        self.columns = [self._columns(number, wave, live) for number, wave in enumerate(waves)]
+        self.shards: dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
 
-    def _live_cells(
-        self, waves: Sequence[Wave]
-    ) -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
-        """(wave, column, image) -> (attack, pair), for the columns that count today."""
-        live = set(current_columns(self.state, self.store))
-        for number, wave in enumerate(waves):
-            for index, column in enumerate(wave.columns):
-                if column in live:
-                    attack = self.attack_index[column.attack]
-                    for source in column.sources:
-                        for image in source.images:
-                            pair = self.state.pair_index[image, source.max_epsilon]
-                            yield (number, index, image), (attack, pair)
+    def _columns(
+        self, number: int, wave: Wave, live: Collection[Column]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Of M columns and N images: attacks (M,) and pairs (M, N), -1 where none counts."""
+        attacks = np.zeros(len(wave.columns), np.intp)
+        pairs = np.full((len(wave.columns), len(self.state.dataset.image_ids)), -1, np.intp)
+        for index, column in enumerate(wave.columns):
+            if column not in live:
+                continue
+            attacks[index] = self.attack_index[column.attack]
+            self.wave_of[column.attack] = number + 1
+            for source in column.sources:
+                pairs[index, list(source.images)] = [
+                    self.state.pair_index[image, source.max_epsilon] for image in source.images
+                ]
+        return attacks, pairs
+
+    def _shard(self, job: DefenseJob) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Images and columns of a job's items; every defense has the same shards."""
+        key = job.wave, job.shard
+        if key not in self.shards:
+            image = np.array([item.image for item in job.items], np.intp)
+            self.shards[key] = image, np.array([item.column for item in job.items], np.intp)
+        return self.shards[key]
 
     def fill(
         self,
@@ -170,16 +186,19 @@ class _Arrays:
         defense = self.defense_index[job.entry.name]
         self.wave_of.setdefault(job.entry.name, job.wave + 1)  # jobs come wave by wave
         failed = result.verdict is Verdict.INFRA
-        labels = [MISSING] * len(job.items) if failed else self.store.labels(job.id).tolist()
-        for item, label in zip(job.items, labels, strict=True):
-            cell = self.cells.get((job.wave, item.column, item.image))
-            if cell is not None:
-                attack, pair = cell
-                self.predictions[defense, attack, pair] = label
-                self.infra_pairs[pair] |= failed
-            elif item.column == CLEAN and job.wave == 0:
-                self.clean_predictions[defense, item.image] = label
-                self.infra_images[item.image] |= failed
+        image, column = self._shard(job)
+        labels = np.full(len(image), MISSING) if failed else self.store.labels(job.id)
+        assert labels.shape == image.shape, f"{job.name}: {len(labels)} labels of {len(image)}"
+        clean = column == CLEAN
+        attacks, pairs = self.columns[job.wave]
+        pair = np.full(len(image), -1)
+        pair[~clean] = pairs[column[~clean], image[~clean]]
+        counts = pair >= 0
+        self.predictions[defense, attacks[column[counts]], pair[counts]] = labels[counts]
+        self.infra_pairs[pair[counts]] |= failed
+        if job.wave == 0:
+            self.clean_predictions[defense, image[clean]] = labels[clean]
+            self.infra_images[image[clean]] |= failed
 
     def _entry(self, entry: EntryState, done: Iterable[JobResult]) -> Entry:
         own = [result for result in done if result.submission == entry.name]
@@ -206,6 +225,8 @@ class _Arrays:
             ),
             projected_images=sum(result.projected_images for result in own),
             notes=entry.notes,
+            display=entry.display,
+            url=entry.url,
         )
 
 

@@ -12,7 +12,7 @@ from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import LimitTier
 from advcomp.scoring.report.gallery import choose_samples
 from advcomp.scoring.report.material import Facts, Material, Sample
-from advcomp.scoring.report.page import competitor_report, organiser_report
+from advcomp.scoring.report.page import competitor_report, organiser_report, public_report
 from advcomp.scoring.standings import Standings, judge
 from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
 from advcomp.tournament.job.waves import load_waves
@@ -27,7 +27,7 @@ from advcomp.tournament.store.job_results import Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.state import RESULTS, RunState
 
-REPORT, REPORTS = "report.html", "reports"
+REPORT, REPORTS, PUBLIC = "report.html", "reports", "public.html"
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -58,8 +58,22 @@ def publish_report(
         logs={job.name: tail(store.log(job.id)) for job in _failed(run, state)},
         samples=samples,
         without_samples=without_samples,
+        class_names=state.class_names,
     )
     _write(path, organiser_report(material))
+
+
+def write_public_report(run: Path, out: Path | None = None) -> Path:
+    """Write what may be published of a finished run, by default among its results.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+    """
+    with locked(run):
+        html = public_report(_material(run))
+    path = out or run / RESULTS / PUBLIC
+    _write(path, html)
+    return path
 
 
 def write_competitor_report(run: Path, name: str, out: Path | None = None) -> Path:
@@ -70,30 +84,45 @@ def write_competitor_report(run: Path, name: str, out: Path | None = None) -> Pa
         InvalidConfig: It has no entry of this name.
     """
     with locked(run):
-        state, collected = collect_finished(run)
-        store = Store(run)
-        logs = {
-            job.name: for_competitor(store.log(job.id), state.logs.show)
-            for job in _failed(run, state)
-            if job.entry.name == name
-        }
-        reasons = {
-            result.job: reasons_for_competitor(result)
-            for job, result in planned_jobs(run, state)
-            if result is not None and job.entry.name == name
-        }
-        material = Material(
-            facts=_facts(state),
-            standings=judge(collected.results, state.scoring_options),
-            jobs=collected.jobs,
-            manifest=manifest_of(state, load_waves(run)),
-            logs={job: log for job, log in logs.items() if log is not None},
-            reasons=reasons,
-        )
-        html = competitor_report(material, name)
+        html = competitor_report(_material(run), name)
     path = out or run / REPORTS / f"{name}.html"
     _write(path, html)
     return path
+
+
+def write_all_competitor_reports(run: Path, folder: Path) -> tuple[Path, ...]:
+    """Write what each competitor may see of a finished run, as `NAME.html` in a folder.
+
+    Raises:
+        RunConflict: The folder is no run, is in use, or its run is not finished.
+    """
+    with locked(run):
+        material = _material(run)
+        names = [score.entry.name for score in material.standings.scores.entries]
+        for name in names:
+            _write(folder / f"{name}.html", competitor_report(material, name))
+    return tuple(folder / f"{name}.html" for name in names)
+
+
+def _material(run: Path) -> Material:
+    """What others than the organiser are told from: logs and notes are what each may read."""
+    state, collected = collect_finished(run)
+    store = Store(run)
+    logs = {
+        job.name: for_competitor(store.log(job.id), state.logs.show) for job in _failed(run, state)
+    }
+    return Material(
+        facts=_facts(state),
+        standings=judge(collected.results, state.scoring_options),
+        jobs=collected.jobs,
+        manifest=manifest_of(state, load_waves(run)),
+        logs={job: log for job, log in logs.items() if log is not None},
+        reasons={
+            result.job: reasons_for_competitor(result)
+            for _, result in planned_jobs(run, state)
+            if result is not None
+        },
+    )
 
 
 def _facts(state: RunState) -> Facts:
@@ -106,6 +135,7 @@ def _facts(state: RunState) -> Facts:
         weak_limits=state.sandbox.limit_tier is LimitTier.WEAK,
         official=state.official,
         cpus=state.limits.cpus,
+        began=state.began,
     )
 
 

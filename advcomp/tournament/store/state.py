@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from advcomp import __version__
 from advcomp.errors import RunConflict
+from advcomp.rules.class_names import read_class_names
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.durable import write_durably
 from advcomp.rules.submission_type import SubmissionType
@@ -44,6 +45,7 @@ class EntryState(_Frozen):
         source: Where it was taken from; for the organiser's eyes.
         container, image: What it runs in, where containers are used: the image's name in the
             tournament file (or image.tar), and its ID.
+        display, url: What the public is shown in place of the name; where its paper or code is.
         rejected: It breaks the contract (`notes` say how); it has no copy and no digest.
     """
 
@@ -52,6 +54,8 @@ class EntryState(_Frozen):
     source: str
     team: str | None = None
     baseline: bool = False
+    display: str | None = None
+    url: str | None = None
     digest: str = ""
     entry_point: str = ""
     container: str | None = None
@@ -112,6 +116,8 @@ class RunState(_Frozen):
     Args:
         images: Name in the tournament file -> ID of the image that it has meant from the start.
         page_cache: How far the page cache was kept in one state while jobs ran, each once.
+        class_names: Label -> what it is, for people.
+        began: The day of the first start, in UTC, as 2026-01-31.
     """
 
     format: Literal[1] = 1
@@ -133,6 +139,8 @@ class RunState(_Frozen):
     advcomp_version: str
     machine: dict[str, str | int]
     page_cache: tuple[CacheState, ...] = ()
+    class_names: dict[int, str] = {}
+    began: str = ""
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
@@ -204,8 +212,14 @@ def state_of(
     key_digest: str,
     images: Mapping[str, str] | None = None,
     page_cache: Sequence[CacheState] = (),
+    began: str = "",
 ) -> RunState:
-    """The state of a run that begins, or goes on, now and here."""
+    """The state of a run that begins, or goes on, now and here.
+
+    Raises:
+        InvalidConfig: The file of the classes' names is wrong.
+    """
+    names = tournament.report.class_names
     return RunState.model_validate(
         {
             "name": tournament.name,
@@ -226,6 +240,8 @@ def state_of(
             "advcomp_version": __version__,
             "machine": machine_facts(),
             "page_cache": tuple(page_cache),
+            "class_names": read_class_names(names) if names else {},
+            "began": began,
         }
     )
 
@@ -244,7 +260,7 @@ def load_state(run: Path) -> RunState:
     path = run / FILE_NAME
     try:
         return RunState.model_validate(unseal(path.read_bytes()))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise RunConflict(
             f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
             "`advcomp run FILE` makes one"

@@ -7,18 +7,20 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from urllib.parse import unquote
 
 import pytest
 
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.leaderboard import COLUMNS
+from advcomp.scoring.leaderboard import COLUMNS, as_csv
 from advcomp.scoring.report.axes import FLOOR
-from advcomp.scoring.report.boards import boards, percent, rate, signed
+from advcomp.scoring.report.boards import boards, percent
 from advcomp.scoring.report.heatmap import heatmaps
 from advcomp.scoring.report.lines import SERIES, lines
 from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import competitor_report, organiser_report
 from advcomp.scoring.report.scatter import scatter
+from advcomp.scoring.report.wording import rate, signed
 from advcomp.scoring.results import Results
 from advcomp.scoring.scores import Absence
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
@@ -144,8 +146,10 @@ def test_the_heat_map_is_counted_as_by_hand(results: Results, standings: Standin
 
 def test_the_pareto_front_is_who_beats_all_that_are_as_fast(standings: Standings) -> None:
     chart = scatter(boards(standings)[0])
-    assert [point.name for point in chart.front] == ["noop", "attack_network", "momentum_ensemble"]
-    rows = [row.row for row in boards(standings)[0].rows]
+    assert [point.name for point in chart.front] == ["attack_network", "momentum_ensemble"]
+    able = [row for row in boards(standings)[0].rows if row.complete]
+    rows = [row.row for row in able if (row.row.gain_over_clean or 0) > 0]
+    assert {"noop", "slow_and_unfinished"}.isdisjoint(row.submission for row in rows)
     for row in rows:
         beaten = any(
             other.median_seconds_per_100_images <= row.median_seconds_per_100_images  # type: ignore[operator]
@@ -161,7 +165,7 @@ def test_who_is_as_good_but_slower_is_not_on_the_front(standings: Standings) -> 
     tied = replace(
         board, rows=tuple(replace(r, row=replace(r.row, score=0.5)) for r in board.rows)
     )
-    assert [point.name for point in scatter(tied).front] == ["noop"]
+    assert [point.name for point in scatter(tied).front] == ["attack_network"]
 
 
 def test_run_times_ascend_to_the_right_and_scores_upwards(standings: Standings) -> None:
@@ -243,6 +247,63 @@ def test_failures_come_with_verdict_and_log(page: str) -> None:
     assert "It printed nothing." in text
     assert "And 6 more of its runs; verdicts.csv lists them all." in text
     assert "fgsm-eps16-0" not in text
+
+
+def test_all_who_tie_lead_and_no_baseline_does(material: Material, standings: Standings) -> None:
+    text = text_of(organiser_report(material)).split("Leaderboards")[0]
+    assert "Best attack momentum_ensemble" in text
+    attacks = tuple(
+        replace(s, rank=1) if s.entry.name in ("fgsm", "iterative_fgsm", "attack_network") else s
+        for s in standings.scores.attacks
+    )  # `fgsm` is a baseline
+    tied = replace(standings, scores=replace(standings.scores, attacks=attacks))
+    text = text_of(organiser_report(replace(material, standings=tied))).split("Leaderboards")[0]
+    assert "Best attacks, 3 tied attack_network, iterative_fgsm, momentum_ensemble" in text
+
+
+def test_counts_are_not_called_shares(material: Material, results: Results) -> None:
+    counted = judge(results, ScoringOptions(absence=Absence.EVAL_INFRA, bootstrap=10))
+    assert "Score: number of answers that are wrong" in text_of(
+        organiser_report(replace(material, standings=counted))
+    )
+    assert "Score: share of answers that are wrong" in text_of(organiser_report(material))
+
+
+def test_the_page_tells_its_day_its_columns_classes_and_links(
+    material: Material, standings: Standings
+) -> None:
+    attacks = tuple(
+        replace(s, entry=replace(s.entry, url="https://example.org/paper"))
+        if s.entry.name == "iterative_fgsm"
+        else s
+        for s in standings.scores.attacks
+    )
+    page = organiser_report(
+        replace(
+            material,
+            facts=replace(material.facts, began="2026-01-31"),
+            standings=replace(standings, scores=replace(standings.scores, attacks=attacks)),
+            class_names={label: f"digit<{label}>" for label in range(10)},
+        )
+    )
+    text = text_of(page)
+    assert "begun on 2026-01-31" in text
+    assert "NashNash averaging" in text
+    assert re.search(r"label (\d) digit<\1>", text)
+    assert page.count('href="https://example.org/paper" rel="noopener noreferrer nofollow"') == 1
+    (data,) = re.findall(r'download="attack.csv" href="data:text/csv;charset=utf-8,([^"]*)"', page)
+    rows = [row for row in leaderboard_rows(standings) if row.track == "attack"]
+    assert unquote(data) == as_csv(rows)
+
+
+def test_the_manifest_has_sizes_and_no_empty_card(material: Material) -> None:
+    more = {"images": {}, "note": "one\ntwo"}
+    page = organiser_report(replace(material, manifest={**material.manifest, **more}))
+    text = text_of(page)
+    assert "memory4 GiB" in text
+    assert "note one two" in text
+    assert "<h3>dataset</h3>" in page
+    assert "<h3>images</h3>" not in page
 
 
 def test_strangers_markup_is_escaped(page: str) -> None:
