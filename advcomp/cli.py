@@ -517,6 +517,12 @@ def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
     type=click.IntRange(min=1),
     help="Ranks that split an attack network's target classifiers [default: the recipe's].",
 )
+@click.option(
+    "--init",
+    metavar="WEIGHTS",
+    type=click.Path(path_type=Path),
+    help="First weights of an attack network: a checkpoint's, or an export's network.safetensors.",
+)
 @click.option("--evaluate", is_flag=True, help="Train nothing; try the weights that are there.")
 def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
     """Train what the recipe FILE says, or go on where training stopped.

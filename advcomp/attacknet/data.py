@@ -29,6 +29,7 @@ class AttackBatch:
         labels: (n,).
         eps: (n,).
         targets: Target labels (n,); None where the network does not aim.
+        places: Of each the place of its kept gradients (`place_of`); empty where none are kept.
     """
 
     positions: tuple[int, ...]
@@ -36,6 +37,7 @@ class AttackBatch:
     labels: Tensor
     eps: Tensor
     targets: Tensor | None
+    places: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -71,7 +73,17 @@ class AttackBatch:
             labels=self.labels[rows],
             eps=self.eps[rows],
             targets=None if self.targets is None else self.targets[rows],
+            places=self.places[rows],
         )
+
+    def at(self, rows: Tensor) -> "AttackBatch":
+        """Those at some places, (m,) on the CPU."""
+        own = replace(
+            self,
+            positions=tuple(self.positions[row] for row in rows.tolist()),
+            places=tuple(self.places[row] for row in rows.tolist()) if self.places else (),
+        )
+        return own._each(lambda x: x[rows.to(x.device, non_blocking=True)])
 
 
 def load_images(table: DataTable) -> tuple[TrainingImages, TrainingImages]:
@@ -118,7 +130,43 @@ def batch_of(
         targets=_targets(images.classes, labels, [draw.target for draw in drawn])
         if recipe.threat.targeted
         else None,
+        places=tuple(
+            place_of(recipe, index, draw.mirrored, draw.max_epsilon)
+            for index, draw in zip(indices, drawn, strict=True)
+        )
+        if recipe.gradients.keep
+        else (),
     )
+
+
+def place_of(recipe: AttackNetworkRecipe, index: int, mirrored: bool, max_epsilon: int) -> int:
+    """Where the gradients of an image are kept, of all that `places_of` counts.
+
+    A first gradient does not depend on epsilon, the others do.
+    """
+    levels = recipe.threat.max_epsilons if recipe.gradients.count > 1 else (max_epsilon,)
+    shown = index * (1 + recipe.data.flip) + mirrored
+    return shown * len(levels) + levels.index(max_epsilon)
+
+
+def places_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> int:
+    """How many places there are."""
+    last = recipe.threat.max_epsilons[-1]
+    return 1 + place_of(recipe, len(images) - 1, recipe.data.flip, last)
+
+
+def drawn_targets(seed: int, positions: Sequence[int], count: int, each: int) -> Tensor:
+    """Which of `count` target classifiers the images at some positions meet: `each` of them.
+
+    Returns:
+        Bool (images, count).
+    """
+    met = torch.ones(len(positions), count, dtype=torch.bool)
+    if each < count:
+        for row, position in zip(met, positions, strict=True):
+            left_out = torch.randperm(count, generator=generator_of(seed, "targets", position))
+            row[left_out[each:]] = False
+    return met
 
 
 def validation_batch(

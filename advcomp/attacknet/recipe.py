@@ -171,6 +171,10 @@ class GradientsTable(Table):
         default=(), strict=False, description="paths of classifiers' weights, fused in logits"
     )
     labels: LabelKind = Field(default=LabelKind.SOFT, strict=False, description=one_of(LabelKind))
+    keep: bool = Field(
+        default=False,
+        description=f"{FLAG}: find those of each image once, and keep them in the run's folder",
+    )
 
     @model_validator(mode="after")
     def _surrogates_where_gradients_are_asked(self) -> Self:
@@ -179,8 +183,9 @@ class GradientsTable(Table):
                 "surrogates: go only with count above 0, which needs one or more; "
                 f"count is {self.count}, surrogates are {len(self.surrogates)}"
             )
-        if "labels" in self.model_fields_set and not self.count:
-            raise problem("labels: goes only with count above 0; it is 0")
+        for name in ("labels", "keep"):
+            if name in self.model_fields_set and not self.count:
+                raise problem(f"{name}: goes only with count above 0; it is 0")
         return self
 
 
@@ -276,8 +281,19 @@ class TrainingTable(Table):
     steps: int = Field(
         default=1000, ge=1, lt=10**8, description="a number of steps, at least 1, below 10^8"
     )
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="minutes, above 0, after which training ends with however few steps",
+    )
     batch_size: int = Field(
         default=32, ge=1, description="images of a step over all ranks, at least 1"
+    )
+    targets_per_image: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many of [[targets]] each image meets in a step, drawn anew, at least 1;"
+        " all where it is not there",
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="a number above 0")
     warm_up_steps: int = Field(default=50, ge=0, description="a number of steps, at least 0")
@@ -333,6 +349,7 @@ class AttackNetworkRecipe(Table):
         return Plan(
             seed=self.seed,
             steps=training.steps,
+            minutes=training.minutes,
             batch_size=training.batch_size,
             learning_rate=training.learning_rate,
             warm_up_steps=training.warm_up_steps,
@@ -392,6 +409,11 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             "[gradients] labels: goes only with [threat] targeted = false; a targeted network's"
             " gradients lead to its target classes"
         )
+    if recipe.gradients.keep and (recipe.data.shift or recipe.threat.targeted):
+        yield (
+            "[gradients] keep: goes only with [data] shift = 0 and [threat] targeted = false:"
+            " an image has other gradients wherever it is moved and whatever it is led to"
+        )
     if recipe.network.output is OutputForm.RESIDUAL and recipe.hint.mode is HintMode.RECURRENT:
         yield (
             '[network] output: "residual" has no second pass: set [hint] mode to "one" or "none",'
@@ -413,6 +435,12 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
         yield (
             f"[parallel] model_ranks: expected at most as many as [[targets]],"
             f" {len(targets)}; got {recipe.parallel.model_ranks}"
+        )
+    drawn = recipe.training.targets_per_image
+    if targets and drawn is not None and drawn > len(targets):
+        yield (
+            "[training] targets_per_image: expected at most as many as [[targets]],"
+            f" {len(targets)}; got {drawn}"
         )
     if recipe.training.warm_up_steps >= recipe.training.steps:
         yield (

@@ -3,7 +3,9 @@
     own images -> network -> adversarial -> all-gather in the group
         -> own classifiers' losses on the group's images, / B
 
-J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the global batch.
+J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the global batch. Where
+each image meets only m of the n classifiers, drawn anew, its sum counts n/m times: J is the same
+in the mean, and a step costs m/n of the classifiers' passes.
 """
 
 import copy
@@ -22,8 +24,9 @@ from advcomp.attacknet.assembly import (
     refuse_one_class,
     target_classifiers,
 )
-from advcomp.attacknet.data import AttackBatch, batch_of
+from advcomp.attacknet.data import AttackBatch, batch_of, drawn_targets
 from advcomp.attacknet.evaluation import evaluate
+from advcomp.attacknet.kept_gradients import KeptGradients
 from advcomp.attacknet.network.flops import Costs, costs_of
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.model import AttackNetwork
@@ -51,6 +54,7 @@ class AttackNetworkTask:
         targets: This rank's target classifiers, by their number in the recipe.
         judges: Classifiers that it is only evaluated on, by name.
         rivals: What it is compared with there; None where there are no judges.
+        kept: Where training images' gradients by the pixel are kept; None to find them anew.
     """
 
     recipe: AttackNetworkRecipe
@@ -62,6 +66,7 @@ class AttackNetworkTask:
     targets: Mapping[int, TargetClassifier]
     judges: Mapping[str, Classifier]
     rivals: Rivals | None
+    kept: KeptGradients | None = None
 
     def batch(self, step: int) -> AttackBatch:
         """The group's images of a step, on the CPU."""
@@ -129,10 +134,11 @@ class AttackNetworkTask:
         size = self.recipe.training.batch_size
         own, first = self.ranks.share(size), self.ranks.group_rows(size)
         mine = batch.rows(slice(own.start - first.start, own.stop - first.start))
+        gradients = None if self.kept is None else self.kept(mine)
         recurrent = self.recipe.hint.mode is HintMode.RECURRENT
         try:
             adversarial: Tensor = self.generator(
-                mine.clean, mine.eps, mine.targets, 1 + step % 2 if recurrent else None
+                mine.clean, mine.eps, mine.targets, 1 + step % 2 if recurrent else None, gradients
             )
         except torch._dynamo.exc.BackendCompilerFailed as error:
             reason = str(error).partition("\n")[0]
@@ -144,14 +150,20 @@ class AttackNetworkTask:
 
     def _own_share_of_loss(self, batch: AttackBatch, adversarial: Tensor) -> Tensor:
         """The losses of this rank's classifiers on the group's images, over the global batch."""
-        recipe = self.recipe
-        total = adversarial.new_zeros(())
+        recipe, count = self.recipe, len(self.recipe.targets)
+        each = recipe.training.targets_per_image or count
+        met = drawn_targets(recipe.seed, batch.positions, count, each)
+        total = adversarial[:0].sum()  # of the graph, also where no image meets a target here
         for number, target in self.targets.items():
-            keys = [key_of(recipe.seed, "transform", at, number) for at in batch.positions]
+            rows = met[:, number].nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            own = batch if each == count else batch.at(rows)
+            keys = [key_of(recipe.seed, "transform", at, number) for at in own.positions]
             losses = target.losses(
-                adversarial,
-                batch.clean,
-                batch.labels if batch.targets is None else batch.targets,
+                adversarial if each == count else adversarial[rows.to(adversarial.device)],
+                own.clean,
+                own.labels if own.targets is None else own.targets,
                 table=recipe.loss,
                 targeted=recipe.threat.targeted,
                 transforms=recipe.transforms,
@@ -159,7 +171,7 @@ class AttackNetworkTask:
                 round_to_levels=recipe.training.round_to_levels,
             )
             total = total + losses.sum()
-        return total / recipe.training.batch_size
+        return total * (count / each) / recipe.training.batch_size
 
 
 def attack_network_task(

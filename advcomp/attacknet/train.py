@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
-from advcomp.attacknet.data import load_images
+from advcomp.attacknet.data import load_images, places_of
+from advcomp.attacknet.first_weights import first_weights
+from advcomp.attacknet.kept_gradients import KeptGradients
 from advcomp.attacknet.network.flops import described
 from advcomp.attacknet.recipe import FREE, AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.attacknet.trained import TrainedNetwork
 from advcomp.errors import InvalidConfig
-from advcomp.training.checkpoint import identity_of, unsaid_in
+from advcomp.training.checkpoint import content_of, identity_of, unsaid_in
 from advcomp.training.launch import Launch, launched
 from advcomp.training.loop import Origin, Trained, TrainingRun, train
 from advcomp.training.progress import SilentObserver, TrainingObserver
 from advcomp.training.ranks import Ranks, abort_together, joined_ranks
+
+KEPT = "gradients"
 
 
 def train_attack_network(
@@ -21,6 +25,7 @@ def train_attack_network(
     *,
     out: Path | None = None,
     model_ranks: int | None = None,
+    init: Path | None = None,
     launch: Launch | None = None,
 ) -> Trained:
     """Train what a recipe says, or go on where a run stopped.
@@ -29,6 +34,8 @@ def train_attack_network(
         file: The recipe.
         out: The run's folder; `runs/NAME` where not given.
         model_ranks: Instead of the recipe's.
+        init: Whose weights are the first ones: a checkpoint, of any recipe with such a network, or
+            an export's network.safetensors.
         launch: What the launcher says that started this process; asked where not given.
 
     Raises:
@@ -47,21 +54,36 @@ def train_attack_network(
         ) as ranks:
             shown = observer if ranks.is_first else SilentObserver()
             folder = Path("runs", recipe.name) if out is None else out
-            return _train(recipe, file.read_text(encoding="utf-8-sig"), ranks, folder, shown)
+            text = file.read_text(encoding="utf-8-sig")
+            return _train(recipe, text, ranks, folder, shown, init)
 
 
 def _train(
-    recipe: AttackNetworkRecipe, text: str, ranks: Ranks, folder: Path, observer: TrainingObserver
+    recipe: AttackNetworkRecipe,
+    text: str,
+    ranks: Ranks,
+    folder: Path,
+    observer: TrainingObserver,
+    init: Path | None,
 ) -> Trained:
     images, held_out = load_images(recipe.data)
     task = attack_network_task(recipe, ranks, images, held_out)
+    identity = identity_of(recipe, FREE)
+    if init is not None:
+        task.module.load_state_dict(first_weights(init, task.module))
+        identity["--init"] = content_of(str(init.resolve()))
+    if recipe.gradients.keep and task.generator.gradients is not None:
+        file = folder / KEPT / f"rank-{ranks.rank}.bin"
+        task.kept = KeptGradients(file, task.generator.gradients)
+        size = task.kept.size_of(task.images.size, places_of(recipe, images))
+        observer.note(f"gradients are kept in {file}, of {size / 2**30:.2f} GiB when it is full")
     for line in described(task.costs()):
         observer.note(line)
     if not task.judges:
         observer.note("no [[validation]] classifiers: only pictures are made")
     origin = Origin(
         name=recipe.name,
-        identity=identity_of(recipe, FREE),
+        identity=identity,
         unsaid=unsaid_in(recipe, FREE),
         recipe=text,
         trained=_trained(task).model_dump(mode="json"),

@@ -33,6 +33,7 @@ class TrainOptions:
     source: Path | None
     device: str | None
     model_ranks: int | None
+    init: Path | None
     evaluate: bool
 
 
@@ -72,7 +73,9 @@ def _train_network(_kind: str, file: Path, options: TrainOptions, display: "Disp
         NAME=options.names,
         **{"--source": options.source, "--device": options.device, "--evaluate": options.evaluate},
     )
-    trained = train_attack_network(file, display, out=options.out, model_ranks=options.model_ranks)
+    trained = train_attack_network(
+        file, display, out=options.out, model_ranks=options.model_ranks, init=options.init
+    )
     if display.shown and not trained.interrupted:
         print(f"checkpoint: {near(trained.checkpoint)}")
         print(f"next: advcomp export {shlex.quote(str(near(trained.checkpoint)))} DIR")
@@ -84,7 +87,7 @@ def _train_players(kind: str, file: Path, options: TrainOptions, display: "Displ
     from advcomp.players.defense.train_denoiser import train_denoisers
     from advcomp.players.fitting.order import Order
 
-    _refuse(file, f"a {kind}", **{"--model-ranks": options.model_ranks})
+    _refuse(file, f"a {kind}", **{"--model-ranks": options.model_ranks, "--init": options.init})
     order = Order(
         recipe=file,
         names=options.names,

@@ -45,6 +45,7 @@ class About(Table):
     Args:
         step: How many steps are done.
         skipped, in_a_row: How many of them gave no finite loss, in all and as the last ones.
+        spent_s: Seconds that all of them took, and what was done between them.
         identity: Of the recipe: what may not differ when the run goes on, by key.
         recipe: The recipe's text.
         trained: What else whoever trained it wants to know, such as the module's specification.
@@ -53,6 +54,7 @@ class About(Table):
     step: int
     skipped: int
     in_a_row: int
+    spent_s: float = 0.0
     identity: dict[str, str]
     recipe: str
     trained: dict[str, Any]
@@ -74,7 +76,7 @@ class Checkpoint:
 def identity_of(recipe: Table, free: Free) -> dict[str, str]:
     """What may not differ when a run goes on: `training.steps` to its value, files by content."""
     tables = recipe.model_dump(mode="json", exclude=dict(free))
-    return {key: _content(value) for key, value in _flat("", tables)}
+    return {key: content_of(value) for key, value in _flat("", tables)}
 
 
 def unsaid_in(recipe: Table, free: Free) -> frozenset[str]:
@@ -209,7 +211,7 @@ def _flat(prefix: str, value: object) -> list[tuple[str, object]]:
     return [item for key, each in pairs for item in _flat(key, each)]
 
 
-def _content(value: object) -> str:
+def content_of(value: object) -> str:
     """A value as text; of a file the digest of what is in it, of a folder the name."""
     path = Path(value) if isinstance(value, str) else None
     if path is None or not path.is_absolute():

@@ -10,6 +10,7 @@ the host never waits for a GPU; it reads what steps gave when they are shown.
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ class TrainingRun(Generic[Batch]):
     Args:
         average: Exponential average of the module's weights, by name.
         done: Steps that are done.
+        spent_s: Seconds they took by the first rank's clock, when it was last looked at.
         stop: Set, on any rank, to end after a step that all ranks agree on.
         stopped: Whether they have.
         whole: Held while weights, average and moments go from one step to the next.
@@ -131,6 +133,8 @@ class TrainingRun(Generic[Batch]):
         )
         self.average = {name: value.clone() for name, value in module.state_dict().items()}
         self.done = 0
+        self.spent_s = 0.0
+        self._began_s = time.monotonic()
         self.stop = threading.Event()
         self.stopped = False
         self.whole = threading.Lock()
@@ -151,16 +155,17 @@ class TrainingRun(Generic[Batch]):
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._trained, plan.clip_norm)
         finite = torch.isfinite(told[0]) & torch.isfinite(norm)
-        rate = learning_rate(plan.learning_rate, step, plan.steps, warm_up=plan.warm_up_steps)
+        rate = learning_rate(plan.learning_rate, self._at, plan.steps, warm_up=plan.warm_up_steps)
         with self.whole:
             self._take(rate, finite)
             self._note(rate, told, norm, finite)
             self.done += 1
 
     def _told_by_all(self, share: Tensor) -> Tensor:
-        """J, and how many ranks want to stop."""
-        told = torch.zeros(2, dtype=torch.float64)
+        """J, how many ranks want to stop, and the seconds that the first rank has counted."""
+        told = torch.zeros(3, dtype=torch.float64)
         told[1] = float(self.stop.is_set())
+        told[2] = time.monotonic() - self._began_s if self.ranks.is_first else 0.0
         told = told.to(self.ranks.device, non_blocking=True)
         told[0] = share.detach()
         self.ranks.all_reduce([told])
@@ -184,6 +189,19 @@ class TrainingRun(Generic[Batch]):
         self._pending.append((self.done, rate, row))
 
     @property
+    def _at(self) -> float:
+        """Where the schedule is, in steps: by their number or by time, what is further."""
+        if self.plan.minutes is None:
+            return self.done
+        in_time = self.plan.steps * self.spent_s / (60 * self.plan.minutes)
+        return min(max(self.done, in_time), self.plan.steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done, or all time is spent; all ranks agree."""
+        return self._at >= self.plan.steps
+
+    @property
     def is_shown(self) -> bool:
         """Whether it is time to look at what steps gave; a CPU makes nobody wait."""
         most = min(_READ_EVERY, self.plan.max_skipped)
@@ -196,7 +214,7 @@ class TrainingRun(Generic[Batch]):
 
     def is_due(self, every: int) -> bool:
         """Whether something is, that is done every so many steps and at the end."""
-        return self.done % every == 0 or self.done == self.plan.steps
+        return self.done % every == 0 or self.is_over
 
     def read(self) -> list[StepReport]:
         """What the steps gave since the last time."""
@@ -204,9 +222,10 @@ class TrainingRun(Generic[Batch]):
             return []
         rows = torch.stack([row for _, _, row in self._pending]).tolist()
         reports = []
-        for (step, rate, _), (loss, stop, norm, skipped, in_a_row) in zip(
+        for (step, rate, _), (loss, stop, spent_s, norm, skipped, in_a_row) in zip(
             self._pending, rows, strict=True
         ):
+            self.spent_s = spent_s
             self.stopped = self.stopped or stop > 0
             report = StepReport(
                 step=step,
@@ -234,7 +253,7 @@ class TrainingRun(Generic[Batch]):
         """
         if all(bool(value.isfinite().all()) for value in self.task.module.state_dict().values()):
             return True
-        if self.done == self.plan.steps:
+        if self.is_over:
             raise AdvcompError(
                 f"step {self.done - 1}: expected finite weights after the last step; training has "
                 "driven some to infinity; try a smaller learning_rate; the last checkpoint is "
@@ -249,6 +268,7 @@ class TrainingRun(Generic[Batch]):
             step=self.done,
             skipped=skipped,
             in_a_row=in_a_row,
+            spent_s=self.spent_s,
             identity=origin.identity,
             recipe=origin.recipe,
             trained=origin.trained,
@@ -273,14 +293,15 @@ class TrainingRun(Generic[Batch]):
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(dict(checkpoint.states["scaler"]))
         about = checkpoint.about
-        self.done = about.step
+        self.done, self.spent_s = about.step, about.spent_s
+        self._began_s = time.monotonic() - about.spent_s
         self._counts.copy_(torch.tensor([about.skipped, about.in_a_row]))
 
 
 def train(
     run: TrainingRun[Batch], origin: Origin, folder: Path, observer: TrainingObserver
 ) -> Trained:
-    """Take all steps that are left, from the last checkpoint in the run's folder.
+    """Take the steps that steps and time are left for, from the last checkpoint in the folder.
 
     SIGINT and SIGTERM end it after a step, with a checkpoint, and have the step before kept at
     once, for those who do not wait; a second one ends it at once.
@@ -300,13 +321,13 @@ def train(
             stack.enter_context(locked(folder))
         _go_on(run, folder, origin, observer)
         observer.started(origin.name, run.done, plan.steps, plan.batch_size)
-        records = ranks.is_first and run.done < plan.steps
+        records = ranks.is_first and not run.is_over
         recorder = stack.enter_context(Recorder(folder, run.done)) if records else None
         stack.enter_context(stopping(run.stop, lambda: _keep_at_once(run, origin, folder)))
         run.task.module.train()
         for batch in batches(
             run.task.batch,
-            range(run.done, plan.steps),
+            range(run.done, run.done if run.is_over else plan.steps),
             workers=plan.workers,
             pinned=ranks.device.type == "cuda",
         ):
@@ -317,11 +338,11 @@ def train(
                 _evaluate(run, folder, observer, recorder)
             if run.is_due(plan.checkpoint_every) or run.stopped:
                 _keep(run, origin, folder)
-            if run.stopped:
+            if run.stopped or run.is_over:
                 break
     ranks.barrier()
     last = latest_checkpoint(folder) or path_of_step(folder, run.done)
-    return Trained(checkpoint=last, interrupted=run.done < plan.steps)
+    return Trained(checkpoint=last, interrupted=not run.is_over)
 
 
 def _show(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def learning_rate(peak: float, at: int, of: int, *, warm_up: int = 0) -> float:
+def learning_rate(peak: float, at: float, of: int, *, warm_up: int = 0) -> float:
     """A linear warm-up to `peak`, and half a cosine that falls to 0 at the end.
 
     Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5, without restarts; the warm-up as in
@@ -14,7 +14,7 @@ def learning_rate(peak: float, at: int, of: int, *, warm_up: int = 0) -> float:
 
     Args:
         peak: The largest rate.
-        at: Which step, counted from 0.
+        at: Which step, counted from 0; between two of them where time counts.
         of: How many there are.
         warm_up: How many of them warm up, in equal parts from `peak / (warm_up + 1)`.
     """

@@ -109,6 +109,8 @@ class Plan:
     Args:
         seed: All draws are functions of it.
         steps: How many.
+        minutes: After how many, of the clock, training ends however few steps it has taken; the
+            rate then falls in time. None for no end but the last step.
         batch_size: Images of a step over all ranks.
         learning_rate: The peak of `learning_rate`.
         warm_up_steps: How many steps come to it.
@@ -138,6 +140,7 @@ class Plan:
     evaluate_every: int
     checkpoint_every: int
     keep: int
+    minutes: float | None = None
 
     @property
     def layout(self) -> torch.memory_format:

@@ -81,6 +81,14 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
             f"{MINIMAL}[training]\nsteps = 50\n",
             ["[training] warm_up_steps: expected fewer than steps, 50; got 50"],
         ),
+        (
+            f"{MINIMAL}[training]\ntargets_per_image = 2\nminutes = 0\n",
+            [":10: [training] minutes: expected minutes, above 0, after which training ends"],
+        ),
+        (
+            f"{MINIMAL}[training]\ntargets_per_image = 2\n",
+            ["[training] targets_per_image: expected at most as many as [[targets]], 1; got 2"],
+        ),
         (f'{MINIMAL}[hint]\nlayers = ["x"]\n', [":8: hint: layers: goes only with mode = "]),
         (f'{MINIMAL}[device]\nname = "gpu"\n', ["name: expected one of auto, cpu, cuda"]),
         (f"{MINIMAL}[parallel]\ntimeout_s = 1e300\n", ["seconds that ranks wait for each other"]),
@@ -106,6 +114,11 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
         (
             f'{MINIMAL}[gradients]\nlabels = "hard"\n',
             [":8: gradients: labels: goes only with count above 0; it is 0"],
+        ),
+        (
+            f"{MINIMAL}[threat]\ntargeted = true\n[gradients]\ncount = 1\n"
+            'surrogates = ["a.safetensors"]\nkeep = true\n',
+            ["[gradients] keep: goes only with [data] shift = 0 and [threat] targeted = false"],
         ),
         (
             f'{MINIMAL}[threat]\ntargeted = true\n[network]\noutput = "residual"\n[gradients]\n'

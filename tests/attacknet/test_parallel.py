@@ -123,6 +123,7 @@ def test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps(
             '[gradients]\ncount = 2\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
         ),
         ("[network]\n", '[network]\noutput = "residual"\n'),
+        ("batch_size = 8", "batch_size = 8\ntargets_per_image = 1"),
     )
     (alone,) = steps(recipe)
     assert len({loss for loss, _, _ in alone}) == 4

@@ -1,11 +1,13 @@
 """Training: it learns, goes on after a kill as if nothing had happened, and says what is wrong."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from advcomp.attacknet.assembly import names_of
-from advcomp.attacknet.data import AttackBatch, load_images, validation_batch
+from advcomp.attacknet.data import AttackBatch, drawn_targets, load_images, validation_batch
 from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
 from advcomp.attacknet.train import train_attack_network
@@ -224,6 +226,78 @@ def test_a_run_that_goes_on_alone_is_bit_equal(toy: Toy, tmp_path: Path) -> None
     train_attack_network(recipe, watcher, out=out / "run")
     assert watcher.first == 2
     assert losses(out / "run") == before
+
+
+def test_an_image_meets_as_many_targets_as_the_recipe_says() -> None:
+    """Each of them as often, and the same ones in whatever batch the image is."""
+    met = drawn_targets(3, range(4000), 5, 2)
+    assert (met.sum(1) == 2).all()
+    assert (met.float().mean(0) - 2 / 5).abs().max() < 0.03
+    assert torch.equal(drawn_targets(3, range(7, 9), 5, 2), met[7:9])
+    assert drawn_targets(3, range(3), 5, 5).all()
+
+
+@pytest.mark.slow
+def test_a_drawn_target_counts_for_those_that_were_not_drawn(toy: Toy) -> None:
+    """One of four, four times; so the loss is that of all four in the mean over draws."""
+    few = ("batch_size = 8", "batch_size = 8\ntargets_per_image = 1")
+    still = [
+        ('name = "block_shuffle"\nprobability = 0.5', 'name = "scale"\nlow = 1.0'),
+        ('name = "diverse_inputs"', 'name = "scale"\nlow = 1.0'),
+    ]
+    (whole, _), (drawn, _) = (begun(load_network_recipe(toy(*still, *m))) for m in ([], [few]))
+    batch = whole.batch(0)
+    adversarial = batch.clean.flip(3)
+    met = drawn_targets(3, batch.positions, 4, 1)
+    assert met.sum(0).count_nonzero() > 1
+    expected = sum(
+        replace(whole, targets={number: target})._own_share_of_loss(
+            batch.at(torch.tensor([row])), adversarial[row : row + 1]
+        )
+        for number, target in whole.targets.items()
+        for row in met[:, number].nonzero().flatten().tolist()
+    )
+    assert isinstance(expected, torch.Tensor)
+    torch.testing.assert_close(drawn._own_share_of_loss(batch, adversarial), 4 * expected)
+
+
+@pytest.mark.slow
+def test_a_run_ends_when_its_time_is_spent_and_slows_down_for_it(toy: Toy, tmp_path: Path) -> None:
+    steps = ("steps = 4", "steps = 4000\nminutes = 0.02")
+    recipe, out, watcher = toy(steps), tmp_path / "run", Watcher()
+    trained = train_attack_network(recipe, watcher, out=out)
+    about = load_checkpoint(trained.checkpoint).about
+    assert not trained.interrupted
+    assert 2 < about.step == len(watcher.steps) < 4000
+    assert about.spent_s >= 1.2
+    assert len(watcher.evaluations) >= 1
+    assert watcher.steps[-1].learning_rate < 0.5 * max(s.learning_rate for s in watcher.steps)
+    again = Watcher()
+    assert train_attack_network(recipe, again, out=out).checkpoint == trained.checkpoint
+    assert not again.steps
+
+
+@pytest.mark.slow
+def test_a_changed_recipe_goes_on_with_the_weights_of_another(toy: Toy, tmp_path: Path) -> None:
+    old = train_attack_network(toy(), SilentObserver(), out=tmp_path / "old").checkpoint
+    begun_with = load_checkpoint(old).states["average"]
+    recipe = toy(
+        ('name = "toy"', 'name = "toy_2"'),
+        ("learning_rate = 0.01", "learning_rate = 1e-30"),
+        ("margin = 1.0", "margin = 2.0"),
+    )
+    new = train_attack_network(recipe, SilentObserver(), out=tmp_path / "new", init=old)
+    kept = load_checkpoint(new.checkpoint)
+    assert kept.about.step == 4
+    for state in ("module", "average"):
+        for name, value in kept.states[state].items():
+            torch.testing.assert_close(value, begun_with[name])
+    with pytest.raises(InvalidConfig, match="other values of --init; undo"):
+        train_attack_network(recipe, SilentObserver(), out=tmp_path / "new")
+    wider = toy(("widths = [8, 8]", "widths = [16, 8]"))
+    misfit = f"{old}: stem.bias: expected (16,), as the recipe's network has it; got (8,); "
+    with pytest.raises(InvalidConfig, match=re.escape(misfit)):
+        train_attack_network(wider, SilentObserver(), out=tmp_path / "wider", init=old)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_by_key(toy: Toy, tmp_path: Path) -> None:

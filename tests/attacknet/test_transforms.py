@@ -1,10 +1,12 @@
 """Transforms: drawn by key, differentiable, and each what its name says."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from advcomp.attacknet.objective.transforms import transformed
+from advcomp.attacknet.objective.transforms import _TRANSFORMS, transformed
 from advcomp.attacknet.recipe import TransformItem, TransformName
 from advcomp.training.draws import generator_of, integer, key_of, uniform
 
@@ -44,6 +46,24 @@ def test_probability_says_how_often(name: TransformName) -> None:
     assert torch.equal(never, x)
     often = transformed(x, [TransformItem(name=name, probability=0.3)], keys)
     assert 35 <= int((often != x).any((1, 2, 3)).sum()) <= 85
+
+
+def test_only_the_images_drawn_are_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody sees costs nothing, and changes no draw of the others."""
+    whole, seen = _TRANSFORMS[TransformName.SCALE], []
+
+    def counted(x: Tensor, item: TransformItem, own: Sequence[Generator]) -> Tensor:
+        seen.append(len(x))
+        return whole(x, item, own)
+
+    monkeypatch.setitem(_TRANSFORMS, TransformName.SCALE, counted)
+    x, item = images(40), TransformItem(name=TransformName.SCALE, probability=0.5)
+    out = transformed(x, [item], range(40))
+    changed = (out != x).any((1, 2, 3))
+    assert seen == [int(changed.sum())]
+    assert 0 < seen[0] < 40
+    for row in (0, 7, 39):
+        torch.testing.assert_close(transformed(x[row : row + 1], [item], [row])[0], out[row])
 
 
 def test_block_shuffle_without_a_turn_only_moves_pixels() -> None:

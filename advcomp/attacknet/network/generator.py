@@ -40,16 +40,23 @@ class AdversarialGenerator(nn.Module):
         return type(self)(network, self.hint, self.mode, self.gradients)
 
     def forward(
-        self, x: Tensor, eps: Tensor, targets: Tensor | None = None, passes: int | None = None
+        self,
+        x: Tensor,
+        eps: Tensor,
+        targets: Tensor | None = None,
+        passes: int | None = None,
+        gradients: Tensor | None = None,
     ) -> Tensor:
         """Adversarial images within eps of x and within [0, 1].
 
         Args:
             targets: Target labels (N,) of a targeted network.
             passes: Instead of all of them; training takes one and all in turn.
+            gradients: Those of x by the pixel, where somebody has kept them.
         """
         radius = eps.view(-1, 1, 1, 1)
-        gradients = None if self.gradients is None else self.gradients(x, eps, targets)
+        if gradients is None and self.gradients is not None:
+            gradients = self.gradients(x, eps, targets)
         adversarial, p = x, None
         for _ in range(passes or self.passes):
             hints = () if self.hint is None else self.hint(adversarial, targets)

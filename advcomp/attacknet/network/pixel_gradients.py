@@ -29,6 +29,11 @@ class PixelGradients(nn.Module):
         self.count = count
         self.labels = labels
 
+    @property
+    def told(self) -> int:
+        """How many gradients an image has."""
+        return self.count
+
     def forward(self, x: Tensor, eps: Tensor, targets: Tensor | None = None) -> Tensor:
         """Up the cross-entropy at the surrogates' own answer, or down at target labels (N,)."""
         with torch.autocast(x.device.type, enabled=False):

@@ -25,9 +25,11 @@ def transformed(x: Tensor, items: Sequence[TransformItem], keys: Sequence[int]) 
     """
     for place, item in enumerate(items):
         generators = [generator_of(key, place) for key in keys]
-        chosen = [uniform(generator) < item.probability for generator in generators]
-        changed = _TRANSFORMS[item.name](x, item, generators)
-        x = torch.where(torch.tensor(chosen, device=x.device).view(-1, 1, 1, 1), changed, x)
+        drawn = [row for row, own in enumerate(generators) if uniform(own) < item.probability]
+        if drawn:
+            rows = torch.tensor(drawn, device=x.device)
+            own = [generators[row] for row in drawn]
+            x = x.index_copy(0, rows, _TRANSFORMS[item.name](x[rows], item, own))
     return x
 
 
