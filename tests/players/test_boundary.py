@@ -113,6 +113,8 @@ def test_labels_may_be_integers_of_any_kind(name: str, kind: torch.dtype) -> Non
         (torch.tensor([0.0, 1.0, 0.0, 1.0]), r"got float32 \(4,\)"),
         (torch.tensor([0, 1, 0]), r"got int64 \(3,\)"),
         (torch.eye(4, CLASSES, dtype=torch.int64), r"got int64 \(4, 5\)"),
+        (torch.full((4, CLASSES), 0.3), r"rows are at least 0 and sum to 1"),
+        (torch.tensor([[1.5, -0.5, 0, 0, 0]]).repeat(4, 1), r"rows are at least 0 and sum to 1"),
         ([0, 1, 0, 1], r"got list; torch.as_tensor"),
         (np.array([0, 1, 0, 1]), r"got ndarray; torch.as_tensor"),
     ],
