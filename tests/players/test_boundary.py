@@ -25,6 +25,7 @@ from advcomp.players.classifier.answers import CheckedModel
 from advcomp.players.classifiers import Classifier
 from advcomp.players.defense.smoothing import certify, predict
 from advcomp.players.defense_catalogue import DEFENSES, LibraryDefense
+from advcomp.players.defenses import bit_depth, jpeg, median_filter, total_variation, wavelet
 from advcomp.players.ensemble import Ensemble, Fusion
 
 LABELS = torch.tensor([0, 1, 0, 1])
@@ -113,6 +114,8 @@ def test_labels_may_be_integers_of_any_kind(name: str, kind: torch.dtype) -> Non
         (torch.tensor([0.0, 1.0, 0.0, 1.0]), r"got float32 \(4,\)"),
         (torch.tensor([0, 1, 0]), r"got int64 \(3,\)"),
         (torch.eye(4, CLASSES, dtype=torch.int64), r"got int64 \(4, 5\)"),
+        (torch.full((4, CLASSES), 0.3), r"rows are at least 0 and sum to 1"),
+        (torch.tensor([[1.5, -0.5, 0, 0, 0]]).repeat(4, 1), r"rows are at least 0 and sum to 1"),
         ([0, 1, 0, 1], r"got list; torch.as_tensor"),
         (np.array([0, 1, 0, 1]), r"got ndarray; torch.as_tensor"),
     ],
@@ -155,6 +158,19 @@ def test_an_attack_refuses_what_are_no_images(name: str, clean: Any, got: str) -
 def test_a_defense_refuses_what_are_no_images(name: str, clean: Any, got: str) -> None:
     with pytest.raises(ValueError, match=rf"^images: expected .*\[0, 1\].*{got}"):
         DEFENSES[name](brightness, clean)
+
+
+@pytest.mark.parametrize(("clean", "got"), NO_IMAGES)
+@pytest.mark.parametrize(
+    "function",
+    [bit_depth, median_filter, jpeg, total_variation, wavelet],
+    ids=lambda f: f.__name__,
+)
+def test_a_filter_alone_refuses_what_are_no_images(
+    function: Callable[[Tensor], Tensor], clean: Any, got: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^images: expected .*\[0, 1\].*{got}"):
+        function(clean)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
