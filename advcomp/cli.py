@@ -257,14 +257,17 @@ def leaderboard(run_folder: Path, form: str) -> None:
 @FILE
 @OUT
 @JOBS
-def plan(file: Path, out: Path | None, jobs: int | None) -> None:
+@click.option(
+    "--cluster", metavar="FILE|local", help="On the nodes that FILE names, once all are there."
+)
+def plan(file: Path, out: Path | None, jobs: int | None, cluster: str | None) -> None:
     """Say what a run of FILE will take: jobs, starts, time and disk.
 
     No submission is run.
     """
     from advcomp.terminal.forecasting import print_forecast
 
-    print_forecast(file, out, jobs)
+    print_forecast(file, out, jobs, cluster)
 
 
 @main.command()

@@ -19,13 +19,15 @@ HEADINGS = {
 }
 
 
-def print_forecast(file: Path, out: Path | None, workers: int | None) -> None:
-    """Print what a run of a tournament file would take.
+def print_forecast(
+    file: Path, out: Path | None, workers: int | None, cluster: str | None = None
+) -> None:
+    """Print what a run of a tournament file would take, on the nodes of a cluster if one is named.
 
     Raises:
         AdvcompError: See `forecast`.
     """
-    outlook = forecast(file, out, workers)
+    outlook = forecast(file, out, workers, cluster)
     for note in outlook.notes:
         print(f"note: {one_line(note)}")
     for name in outlook.rejected:

@@ -231,6 +231,16 @@ def test_the_nodes_of_a_cluster_show_what_they_are(cluster: DaskCluster, tmp_pat
     assert told["here"]["version of numpy"] == np.__version__
 
 
+def test_a_plan_counts_the_boxes_of_a_scheduler(
+    cluster: DaskCluster, played: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, _ = played
+    where = ("--out", tmp_path / "run", "--cluster", cluster_file(cluster, tmp_path))
+    planned = advcomp("plan", file, *where)
+    assert planned.exit_code == 0, planned.output
+    assert "time, with 2 sandboxes at once: unknown until" in planned.output
+
+
 def cluster_file(cluster: DaskCluster, folder: Path, more: str = "[nodes]\nleast = 2") -> Path:
     file = folder / "nodes.toml"
     wait = "wait_minutes = 0.1"

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from support.contest import COPY, DARKER, Contest, write_greys
+from support.contest import COPY, DARKER, SMALL, Contest, write_greys
 
-from advcomp.errors import RunConflict
+from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.terminal.forecasting import print_forecast
 from advcomp.tournament.outcome.forecast import Forecast, forecast
 from advcomp.tournament.outcome.outlook import makespan
@@ -39,6 +39,34 @@ def told(contest: Contest) -> dict[str, tuple[int, int]]:
     return {
         title.removesuffix("s"): (run, stored) for title, run, stored in contest.watcher.stages
     }
+
+
+@pytest.mark.parametrize(
+    ("node", "jobs", "at_once"),
+    [
+        ('cpus = 4\nmemory = "64 GiB"', None, 12),
+        ('cpus = 4\nmemory = "1100 MiB"', None, 6),
+        ('cpus = 4\nmemory = "64 GiB"', 5, 5),
+        ('cpus = 4\nmemory = "64 GiB"', 99, 12),
+    ],
+)
+def test_a_cluster_takes_as_many_boxes_as_fit_on_its_nodes(
+    contest: Contest, node: str, jobs: int | None, at_once: int
+) -> None:
+    """Nothing is submitted: one plans where there is no Slurm."""
+    file = contest.file([contest.entry("copy", COPY)], [], more=SMALL)
+    cluster = contest.folder / "cluster.toml"
+    cluster.write_text(f'kind = "slurm"\n[node]\n{node}\n[nodes]\nmost = 3\n')
+    outlook = forecast(file, contest.folder / "run", jobs, str(cluster))
+    assert outlook.workers == at_once
+
+
+def test_a_cluster_whose_nodes_are_too_small_is_refused(contest: Contest) -> None:
+    file = contest.file([contest.entry("copy", COPY)], [], more=SMALL)
+    cluster = contest.folder / "cluster.toml"
+    cluster.write_text('kind = "slurm"\n[node]\ncpus = 4\nmemory = "100 MiB"\n')
+    with pytest.raises(InvalidConfig, match="one takes cpus=1, memory=5"):
+        forecast(file, contest.folder / "run", None, str(cluster))
 
 
 @pytest.mark.slow

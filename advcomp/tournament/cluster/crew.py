@@ -16,6 +16,7 @@ from advcomp.tournament.cluster.cluster_file import ClusterFile, StoreKind
 from advcomp.tournament.cluster.errands import Remote
 from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
 from advcomp.tournament.cluster.fingerprint import Fingerprint, differences, fingerprint_of
+from advcomp.tournament.cluster.roster import needs_of
 from advcomp.tournament.cluster.station import (
     OFF,
     SPILLING,
@@ -184,12 +185,7 @@ def opened_crew(
         scratch=file.node.scratch,
     )
     images = sorted({entry.image for entry in state.entries if entry.image is not None})
-    needs = {
-        "cpus": limits.cpus,
-        "memory": float(limits.memory_bytes),
-        "gpus": float(limits.gpus),
-    }
-    errands = RunErrands(site, fingerprint_of(sandbox, images), needs)
+    errands = RunErrands(site, fingerprint_of(sandbox, images), needs_of(limits))
     try:
         with ClusterExecutor(
             client,

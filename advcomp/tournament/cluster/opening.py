@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from advcomp.errors import ClusterError, InvalidConfig
-from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind
+from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, NodeTable
 from advcomp.tournament.cluster.dask_settings import CONFIG, HTTP, ORPHAN_S, security_of
 from advcomp.tournament.machine import cores
 
@@ -78,17 +78,26 @@ def _connect(file: ClusterFile, held: ExitStack) -> tuple[str, Security | None]:
     return file.address, security_of(file)
 
 
-def _start_local(file: ClusterFile, held: ExitStack) -> tuple[str, Security | None]:
+def node_of_this_machine(file: ClusterFile) -> NodeTable:
+    """What each of the workers that are processes of this machine has.
+
+    Raises:
+        InvalidConfig: All together they would have more than there is.
+    """
     cpus = file.node.cpus or max(1, cores() // file.nodes.most)
     if cpus * file.nodes.most > cores():
         raise InvalidConfig(
             f'kind = "local": expected [nodes] most x [node] cpus of at most {cores()}, the '
             f"processors of this machine; got {file.nodes.most} x {cpus}"
         )
-    node = file.node.model_copy(update={"cpus": cpus})
+    return file.node.model_copy(update={"cpus": cpus})
+
+
+def _start_local(file: ClusterFile, held: ExitStack) -> tuple[str, Security | None]:
+    node = node_of_this_machine(file)
     cluster = LocalCluster(
         n_workers=file.nodes.most,
-        threads_per_worker=cpus,
+        threads_per_worker=node.cpus,
         memory_limit=0,
         host="127.0.0.1",
         dashboard_address=HTTP,

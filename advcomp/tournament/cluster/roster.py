@@ -9,6 +9,7 @@ from typing import Any
 from distributed import Client, Future
 
 from advcomp.errors import ClusterError
+from advcomp.sandbox.base import Limits
 from advcomp.tournament.cluster.errands import Errands, call, pack, unpack
 
 logger = logging.getLogger(__name__)
@@ -211,6 +212,15 @@ class Roster:
         )
         for node in self.nodes.values():
             yield from (f"  node {node.name}: {problem}" for problem in node.problems)
+
+
+def needs_of(limits: Limits) -> dict[str, float]:
+    """What a box takes of a node, in the terms in which a worker declares what it has."""
+    return {
+        "cpus": limits.cpus,
+        "memory": float(limits.memory_bytes),
+        "gpus": float(limits.gpus),
+    }
 
 
 def boxes_of(resources: Mapping[str, float], threads: int, needs: Mapping[str, float]) -> int:

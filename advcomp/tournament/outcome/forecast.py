@@ -15,6 +15,7 @@ from advcomp.rules.submission import is_archive
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.sandbox.base import LimitTier
 from advcomp.scoring.processors import scarcity
+from advcomp.tournament.cluster.extra import require_extra
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.entries import EntrySource, Role, load_entries
 from advcomp.tournament.job.plan import AttackJob, images_of
@@ -108,26 +109,28 @@ class Forecast:
     scarce: str | None = None
 
 
-def forecast(file: Path, out: Path | None, workers: int | None) -> Forecast:
+def forecast(
+    file: Path, out: Path | None, workers: int | None, cluster: str | None = None
+) -> Forecast:
     """Count what a run of a tournament file would do; runs no submission.
 
     Args:
         out: The run folder, as for a run.
         workers: Sandboxes at once, as for a run.
+        cluster: A cluster file, as for a run: the nodes that it names take the jobs.
 
     Raises:
-        InvalidConfig: The file, or an entry's place, is wrong.
+        InvalidConfig: The file, an entry's place or the cluster file is wrong.
         InvalidDataset: The dataset is wrong.
         RunConflict: The run folder is of another tournament.
     """
     tournament = load_tournament(file)
-    check_machine(tournament, cores())
+    workers = _workers(tournament, workers, cluster)
     listed = load_entries(tournament)
     dataset = open_dataset(tournament)
     run = folder_of(tournament, out)
     state = _state(tournament, dataset, listed.sources, run)
     outlook = Outlook(run, state)
-    workers = workers or default_jobs(tournament)
     return Forecast(
         run=run,
         known=(run / FILE_NAME).exists(),
@@ -141,6 +144,18 @@ def forecast(file: Path, out: Path | None, workers: int | None) -> Forecast:
         notes=listed.notes,
         scarce=scarcity(outlook.stored, state.limits.cpus),
     )
+
+
+def _workers(tournament: Tournament, workers: int | None, cluster: str | None) -> int:
+    """Sandboxes at once: on the nodes of the cluster, or on this machine."""
+    if cluster is None:
+        check_machine(tournament, cores())
+        return workers or default_jobs(tournament)
+    require_extra()
+    from advcomp.tournament.cluster.room import boxes_on
+
+    boxes = boxes_on(cluster, tournament.limits.for_images(1))
+    return boxes if workers is None else min(workers, boxes)
 
 
 def _state(
