@@ -22,6 +22,12 @@ from advcomp.scoring.scores import Scores
 MOST_PIXELS = 1_000_000
 """Pixels of all pictures together, which bounds their share of the file to 4 MB."""
 
+MOST_PIXELS_BESIDE_MANY = 120_000
+"""The same beside many answers, so that the file stays below 2 MB."""
+
+MANY_ANSWERS = 1_000
+"""Attacks times defenses."""
+
 MOST_SAMPLES = 72
 MOST_PER_ATTACK = 4
 _PICTURES = 3
@@ -73,7 +79,9 @@ def choose_samples(
     """The (attack, pair) of every sample, attacks by track and rank: as many as are affordable."""
     longer = max(height, width)
     shown = height * width * min(1, MOST_SIDE / longer) ** 2
-    affordable = min(MOST_SAMPLES, int(MOST_PIXELS / (_PICTURES * shown)))
+    many = len(results.attacks) * len(results.defenses) > MANY_ANSWERS
+    pixels = MOST_PIXELS_BESIDE_MANY if many else MOST_PIXELS
+    affordable = min(MOST_SAMPLES, int(pixels / (_PICTURES * shown)))
     attacks = [a for a in _by_rank(scores) if results.exists[a].any()][:affordable]
     if not attacks:
         return

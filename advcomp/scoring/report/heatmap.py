@@ -15,6 +15,10 @@ LEVELS = 20
 """Steps of the colour scale between never and always."""
 
 
+MOST_COLUMNS, MOST_ROWS = 24, 40
+"""Of a map that has numbers in its cells and a table for each budget; a larger one is dense."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
     """An entry at the head of a row or a column."""
@@ -23,6 +27,7 @@ class Heading:
     targeted: bool
     complete: bool
     own: bool
+    team: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,17 @@ class Heatmap:
     max_epsilon: int | None
     attacks: tuple[Heading, ...]
     rows: tuple[HeatRow, ...]
+
+    @property
+    def dense(self) -> bool:
+        """Whether it is too large for numbers, and for a table of its own at every budget."""
+        return len(self.attacks) > MOST_COLUMNS or len(self.rows) > MOST_ROWS
+
+    @property
+    def figures(self) -> str:
+        """The percents of all cells, row after row, as the page's script reads them."""
+        percents = (cell.percent for row in self.rows for cell in row.cells)
+        return ",".join("" if percent is None else str(percent) for percent in percents)
 
 
 def heatmaps(standings: Standings, own: str | None = None) -> tuple[Heatmap, ...]:
@@ -132,6 +148,7 @@ def _heading(score: EntryScore, own: str | None) -> Heading:
         name=score.entry.name,
         targeted=_is_targeted(score),
         complete=score.complete,
+        team=score.entry.team,
         own=score.entry.name == own,
     )
 
