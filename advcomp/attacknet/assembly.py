@@ -9,7 +9,7 @@ from torch import Tensor
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.hint import GradientHint, layer_of
 from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
-from advcomp.attacknet.network.pixel_gradients import PixelGradients
+from advcomp.attacknet.network.pixel_gradients import PixelGradients, told
 from advcomp.attacknet.objective.losses import TargetClassifier
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
 from advcomp.errors import InvalidConfig
@@ -121,7 +121,9 @@ def gradients_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> PixelGr
     if not table.count:
         return None
     surrogates = fitting_classifiers(table.surrogates, images)
-    return PixelGradients(fused(surrogates), count=table.count, labels=table.labels)
+    return PixelGradients(
+        fused(surrogates), count=table.count, labels=table.labels, apart=table.apart
+    )
 
 
 def fused(surrogates: Sequence[Classifier]) -> Ensemble:
@@ -159,7 +161,11 @@ def spec_of(
         max_epsilons=recipe.threat.max_epsilons,
         target_labels=images.classes if recipe.threat.targeted else None,
         hint=() if hint is None else hint.spec(images.size, strides),
-        gradients=recipe.gradients.count,
+        gradients=told(
+            recipe.gradients.count,
+            len(recipe.gradients.surrogates),
+            apart=recipe.gradients.apart,
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from advcomp.attacknet.player import (
     GRADIENT_LABELS,
     GRADIENT_SURROGATE,
     GRADIENT_SURROGATES,
+    GRADIENTS_APART,
     HINT_LAYERS,
     HINT_MODE,
     NETWORK,
@@ -106,7 +107,10 @@ def _fill(
     _write(folder / RECIPE, about.recipe)
     if form is Format.ONNX:
         surrogates = gradients_of(
-            _gradient_surrogates(about, trained), trained.spec.gradients, trained.gradient_labels
+            _gradient_surrogates(about, trained),
+            trained.spec.gradients,
+            trained.gradient_labels,
+            apart=trained.gradients_apart,
         )
         mode = HintMode(trained.hint_mode)
         generator = filled(trained.spec, weights, _hint(about, trained), mode, surrogates)
@@ -141,6 +145,7 @@ def _write_pytorch(
         HINT_LAYERS: json.dumps(trained.hint_layers),
         GRADIENT_SURROGATES: json.dumps(len(trained.gradient_surrogates)),
         GRADIENT_LABELS: trained.gradient_labels.value,
+        GRADIENTS_APART: json.dumps(trained.gradients_apart),
     }
     (folder / NETWORK).write_bytes(save(halves, metadata))
     if trained.surrogate is not None:

@@ -26,6 +26,7 @@ GRADIENT_SURROGATE = "gradient_surrogate_{}.safetensors"
 SPEC, HINT_MODE, HINT_LAYERS = "spec", "hint_mode", "hint_layers"
 GRADIENT_SURROGATES, GRADIENT_LABELS = "gradient_surrogates", "gradient_labels"
 _SHOWN = 5
+GRADIENTS_APART = "gradients_apart"
 
 
 def load_attack(folder: Path) -> Attack:
@@ -121,6 +122,7 @@ def load_generator(folder: Path) -> AdversarialGenerator:
         mode, layers = HintMode(metadata[HINT_MODE]), json.loads(metadata[HINT_LAYERS])
         surrogates = json.loads(metadata.get(GRADIENT_SURROGATES, "0"))
         labels = LabelKind(metadata.get(GRADIENT_LABELS, LabelKind.SOFT))
+        apart = bool(json.loads(metadata.get(GRADIENTS_APART, "false")))
     except ValueError as error:
         raise InvalidConfig(f"{path}: expected a network of `advcomp export`: {error}") from error
     network, hint = AttackNetwork(spec), None
@@ -128,16 +130,19 @@ def load_generator(folder: Path) -> AdversarialGenerator:
     if mode is not HintMode.NONE:
         hint = GradientHint(load_classifier(folder / SURROGATE), layers)
     paths = [folder / GRADIENT_SURROGATE.format(number + 1) for number in range(surrogates)]
-    gradients = gradients_of(paths, spec.gradients, labels)
+    gradients = gradients_of(paths, spec.gradients, labels, apart=apart)
     return AdversarialGenerator(network, hint, mode, gradients).eval().requires_grad_(False)
 
 
-def gradients_of(paths: Sequence[Path], count: int, labels: LabelKind) -> PixelGradients | None:
-    """Gradients of the surrogates in some files, fused; None where there are no files."""
+def gradients_of(
+    paths: Sequence[Path], told: int, labels: LabelKind, *, apart: bool
+) -> PixelGradients | None:
+    """So many gradients of the surrogates in some files; None where there are no files."""
     if not paths:
         return None
     surrogates = Ensemble([load_classifier(path) for path in paths])
-    return PixelGradients(surrogates, count=count, labels=labels)
+    count = told // len(paths) if apart else told
+    return PixelGradients(surrogates, count=count, labels=labels, apart=apart)
 
 
 def filled(

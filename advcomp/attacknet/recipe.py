@@ -171,6 +171,9 @@ class GradientsTable(Table):
         default=(), strict=False, description="paths of classifiers' weights, fused in logits"
     )
     labels: LabelKind = Field(default=LabelKind.SOFT, strict=False, description=one_of(LabelKind))
+    apart: bool = Field(
+        default=False, description=f"{FLAG}: tell those of each surrogate, not of all fused"
+    )
     keep: bool = Field(
         default=False,
         description=f"{FLAG}: find those of each image once, and keep them in the run's folder",
@@ -183,7 +186,7 @@ class GradientsTable(Table):
                 "surrogates: go only with count above 0, which needs one or more; "
                 f"count is {self.count}, surrogates are {len(self.surrogates)}"
             )
-        for name in ("labels", "keep"):
+        for name in ("labels", "apart", "keep"):
             if name in self.model_fields_set and not self.count:
                 raise problem(f"{name}: goes only with count above 0; it is 0")
         return self

@@ -100,6 +100,7 @@ def _trained(task: AttackNetworkTask) -> TrainedNetwork:
         surrogate=None if hint.surrogate is None else str(hint.surrogate.resolve()),
         gradient_surrogates=tuple(str(path.resolve()) for path in gradients.surrogates),
         gradient_labels=gradients.labels,
+        gradients_apart=gradients.apart,
         image_size=task.images.size,
     )
 

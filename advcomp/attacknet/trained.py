@@ -18,6 +18,7 @@ class TrainedNetwork(Table):
         surrogate: The path of the hint's surrogate.
         gradient_surrogates: Those of the surrogates whose gradients it is told by the pixel.
         gradient_labels: What these lead away from.
+        gradients_apart: Whether it is told them surrogate by surrogate.
         image_size: Height and width of the training images.
     """
 
@@ -27,6 +28,7 @@ class TrainedNetwork(Table):
     surrogate: str | None
     gradient_surrogates: tuple[str, ...] = Field(default=(), strict=False)
     gradient_labels: LabelKind = Field(default=LabelKind.SOFT, strict=False)
+    gradients_apart: bool = False
     image_size: tuple[int, int] = Field(strict=False)
 
 

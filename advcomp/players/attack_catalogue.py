@@ -2,7 +2,7 @@
 
 ```toml
 attack = "vmi_fgsm"        # a key of ATTACKS
-fusion = "logits"          # of several surrogates: logits | probabilities | losses
+fusion = "logits"          # of several surrogates: logits | probabilities | losses | gradients
 batch_size = 8             # images at once; where not given, what the box's memory is good for
 labels = "hard"            # what an untargeted attack leads away from: hard | soft (objectives.py)
 labels_from = "predictor.safetensors"   # beside this file: a classifier that tells the labels

@@ -4,22 +4,30 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
+from advcomp.players.attack.hooks import l1_normalised
 from advcomp.players.attack.objectives import Loss
 from advcomp.players.classifier.answers import logits_of
 from advcomp.players.classifiers import load_classifier
 
 
 class Fusion(StrEnum):
-    """Where the members meet (Dong et al. 2018, arXiv 1710.06081, section 3.4)."""
+    """Where the members meet (Dong et al. 2018, arXiv 1710.06081, section 3.4); or in gradients.
+
+    In gradients each member's, of its own loss, is over its mean absolute value, so that a plain
+    network with its steep losses does not drown a robust one's. Source: this project's
+    measurements (docs/attack-network.md).
+    """
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
     LOSSES = "losses"
+    GRADIENTS = "gradients"
 
 
 class Ensemble(nn.Module):
@@ -28,7 +36,8 @@ class Ensemble(nn.Module):
     Args:
         members: Modules that give logits (N, classes), or an answer that calls them so.
         weights: One for each, not negative; divided by their sum. Equal where not given.
-        fusion: What is averaged. In losses, the logits are fused in probabilities.
+        fusion: What is averaged. In losses, the logits are fused in probabilities; in gradients,
+            in logits.
 
     Raises:
         ValueError: No member, weights that do not fit them, or members of which some have other
@@ -64,13 +73,13 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes) of images (N, 3, H, W); a softmax of them gives the fused answer."""
-        return self._fuse(self._logits(x))
+        return self.fused(self._logits(x))
 
     def loss_and_logits(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """The loss of every image, (N,): of the fused logits, or the members' averaged; logits."""
-        members = self._logits(x)
-        fused = self._fuse(members)
-        if self.fusion is not Fusion.LOSSES:
+        members = self._levelled_logits(x) if self.fusion is Fusion.GRADIENTS else self._logits(x)
+        fused = self.fused(members)
+        if self.fusion not in (Fusion.LOSSES, Fusion.GRADIENTS):
             return loss(fused, labels), fused
         losses = torch.stack([loss(logits, labels) for logits in members])
         return torch.einsum("m,mn->n", self.weights, losses), fused
@@ -83,14 +92,41 @@ class Ensemble(nn.Module):
         """The classes of labels (N,)."""
         return labels - self.label_offset
 
-    def _fuse(self, logits: Tensor) -> Tensor:
-        if self.fusion is Fusion.LOGITS:
+    def fused(self, answers: Sequence[Tensor]) -> Tensor:
+        """One answer of the members', (N, classes) each."""
+        logits = torch.stack(list(answers))
+        if self.fusion in (Fusion.LOGITS, Fusion.GRADIENTS):
             return torch.einsum("m,mnc->nc", self.weights, logits)
         log_weights = self.weights.log().view(-1, 1, 1)
         return (logits.log_softmax(2) + log_weights).logsumexp(0)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return torch.stack([logits_of(member(x), len(x)) for member in self.members])
+    def _logits(self, x: Tensor) -> list[Tensor]:
+        return [logits_of(member(x), len(x)) for member in self.members]
+
+    def _levelled_logits(self, x: Tensor) -> list[Tensor]:
+        """Each member sees the images through what gives its gradient the size of its weight."""
+        return [
+            logits_of(member(_levelled(x, weight)), len(x))
+            for member, weight in zip(self.members, self.weights.tolist(), strict=True)
+        ]
+
+
+class _Levelled(torch.autograd.Function):
+    """The images; on the way back the gradient over its mean absolute value, times a weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.weight * l1_normalised(gradients[0]), None
+
+
+def _levelled(x: Tensor, weight: float) -> Tensor:
+    levelled: Tensor = _Levelled.apply(x, weight)
+    return levelled
 
 
 def load_ensemble(

@@ -15,6 +15,7 @@ from advcomp.attacknet.network.model import AttackNetwork
 from advcomp.attacknet.player import load_generator
 from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.task import attack_network_task
+from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.training.launch import launched
@@ -90,6 +91,33 @@ def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialG
         largest = moved(x, generator(x, torch.full((4,), levels / 255)))
         assert (largest <= levels + 1e-3).all()
         assert (largest >= 0.9 * levels).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "gradients"), [("no_gradient", 0), ("one_gradient", 1), ("two_gradients", 2)]
+)
+def test_a_recipe_of_three_classes_learns_from_targets_and_is_chosen_by_others(
+    name: str, gradients: int, tmp_path: Path
+) -> None:
+    """Of what classifiers.toml trains; nothing is held out that it has seen."""
+    place = ROOT / "tournament" / "cifar10" / "attack_network"
+    trained = read_classifier_recipes(place / "classifiers.toml").classifier
+    (tmp_path / "own" / "weights").mkdir(parents=True)
+    (tmp_path / "cifar10_jpeg.npz").touch()
+    for classifier in trained:
+        (tmp_path / "own" / "weights" / f"{classifier}.safetensors").touch()
+    recipe = load_network_recipe(Path(shutil.copy(place / f"{name}.toml", tmp_path / "own")))
+    assert recipe.name == f"attack_network_{name}"
+    assert recipe.gradients.count == gradients
+    met = {item.weights.stem for item in recipe.targets}
+    assert met == {one for one in trained if one.startswith("target_")}
+    assert {path.stem for path in recipe.gradients.surrogates} <= met
+    judges = {item.weights.stem for item in recipe.validation}
+    assert judges == {one for one in trained if one.startswith("validation_")}
+    assert (
+        recipe.data.validation_images
+        == read_classifier_recipes(place / "classifiers.toml").held_back
+    )
 
 
 @pytest.mark.slow

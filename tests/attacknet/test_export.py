@@ -33,7 +33,7 @@ FLOAT32 = ('precision = "float64"', 'precision = "float32"')
 ONE_STEP = ("steps = 4\nbatch_size = 8", "steps = 3\nbatch_size = 8")
 BY_THE_PIXEL = (
     NO_HINT[0],
-    '[gradients]\ncount = 2\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
+    '[gradients]\ncount = 2\napart = true\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
 )
 RESIDUAL = ("[network]\n", '[network]\noutput = "residual"\n')
 AIMED = ("[threat]\n", "[threat]\ntargeted = true\n")

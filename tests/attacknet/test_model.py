@@ -12,7 +12,7 @@ from advcomp.attacknet.network.model import AttackNetwork, HintLayer, NetworkSpe
 from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import EpsilonInput, HintMode, NetworkTable, OutputForm
 from advcomp.players.attack.labels import LabelKind
-from advcomp.players.attack.objectives import soft_labels
+from advcomp.players.attack.objectives import cross_entropy, soft_labels
 from advcomp.players.attack.transfer import da_fgsm
 from advcomp.players.classifiers import Classifier
 from advcomp.players.ensemble import Ensemble
@@ -230,6 +230,24 @@ def test_gradients_by_the_pixel_are_those_of_dual_averaging(count: int, labels: 
         rows = slice(i, i + 1)
         expected = da_fgsm(surrogates, x[rows], seen[rows], eps=radius, steps=count)
         torch.testing.assert_close(found[rows], expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_told_apart_are_each_surrogate_s_own(count: int) -> None:
+    """Each in its own size; the next ones where the sum of all leads."""
+    surrogates, x = two_surrogates(), images(3, 32, 32).double()
+    eps = torch.full((3,), 8 / 255).double()
+    told = PixelGradients(surrogates, count=count, labels=LabelKind.SOFT, apart=True)
+    found = told(x, eps)
+    assert found.shape == (3, told.told, 3, 32, 32) == (3, 2 * count, 3, 32, 32)
+    answer, at = soft_labels(surrogates, x), x
+    for step in range(count):
+        for number, member in enumerate(surrogates.members):
+            seen = at.clone().requires_grad_(True)
+            (g,) = torch.autograd.grad(cross_entropy(member(seen), answer).sum(), seen)
+            expected = g / g.abs().mean((1, 2, 3), keepdim=True)
+            torch.testing.assert_close(found[:, 2 * step + number], expected)
+        at = (x + 8 / 255 * found[:, : 2 * step + 2].sum(1).sign()).clamp(0, 1)
 
 
 def test_gradients_of_a_targeted_network_lead_to_its_target_labels() -> None:

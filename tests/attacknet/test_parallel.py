@@ -112,6 +112,7 @@ def test_every_grid_takes_the_steps_of_one_process(
 
 @pytest.mark.mpi
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps(
     toy: Toy, require: Require
 ) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -534,11 +535,16 @@ def test_16_bits_channels_last_and_recomputation_train(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)]
+)
 def test_a_compiled_network_takes_the_same_steps(
-    toy: Toy, require: Require, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, toy: Toy, require: Require, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Kernels of its own, which take a minute to build, or torch's for the same compiled graph."""
     require("compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     reports = []
     for compiles in (False, True):
         recipe = load_network_recipe(

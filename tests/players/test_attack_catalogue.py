@@ -160,7 +160,7 @@ def test_all_that_is_wrong_is_told_at_once(folder: Path) -> None:
     [
         ('attack = "fgsm"\n[parameters]\nsteps = 3', 'parameter of "fgsm": it has none'),
         ('attack = "fgsm"\nfusions = "logits"', 'the nearest known one is "fusion"'),
-        ('attack = "fgsm"\nfusion = "mean"', "logits, probabilities, losses"),
+        ('attack = "fgsm"\nfusion = "mean"', "logits, probabilities, losses, gradients"),
         ('attack = "fgsm"\nlabels = "true"', "labels: expected one of hard, soft"),
         ("fusion = 'logits'", "missing; expected one of fgsm"),
         ('attack = "universal"', 'universal": perturbations; got none'),

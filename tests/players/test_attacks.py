@@ -279,7 +279,13 @@ def test_a_budget_in_pixel_levels_is_refused(name: str, eps: float) -> None:
         attack(name, two_way())(images(), LABELS, eps=eps)
 
 
-@pytest.mark.parametrize("fusion", list(Fusion))
+FUSIONS = [
+    *(Fusion.LOGITS, Fusion.PROBABILITIES, Fusion.LOSSES),
+    pytest.param(Fusion.GRADIENTS, marks=pytest.mark.long),  # tests/players/test_ensemble.py
+]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("name", EVERY)
 def test_an_ensemble_of_one_is_that_one(name: str, fusion: Fusion) -> None:
     classifier, clean, labels = network().double(), images(2, 32).double(), torch.arange(2)
@@ -291,7 +297,7 @@ def test_an_ensemble_of_one_is_that_one(name: str, fusion: Fusion) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fusion", list(Fusion))
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("name", EVERY)
 def test_weights_of_an_ensemble_decide_whom_an_attack_fools(name: str, fusion: Fusion) -> None:
     """A member of weight 0 changes nothing; weights that differ give other images.

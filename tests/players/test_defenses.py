@@ -297,7 +297,8 @@ def test_fusions_are_what_they_are_called(images: Tensor, members: list[Classifi
     labels = torch.arange(6)
     weights = [1.0, 3.0]
     logits, probabilities, losses = (
-        Ensemble(members, weights=weights, fusion=fusion) for fusion in Fusion
+        Ensemble(members, weights=weights, fusion=fusion)
+        for fusion in (Fusion.LOGITS, Fusion.PROBABILITIES, Fusion.LOSSES)
     )
     torch.testing.assert_close(logits(images), 0.25 * first + 0.75 * second)
     mean = 0.25 * first.softmax(1) + 0.75 * second.softmax(1)

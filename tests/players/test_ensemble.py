@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from advcomp.players.attack.objectives import Loss, cross_entropy, margin
+from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.ensemble import Ensemble, Fusion
 
 WEIGHTS = [3.0, 1.0, 0.0]
@@ -63,6 +64,41 @@ def test_losses_are_averaged_by_weight(
         losses, 0.75 * loss(logits[0], labels) + 0.25 * loss(logits[1], labels)
     )
     assert torch.equal(answer, fused(logits, Fusion.PROBABILITIES)(torch.zeros(4)))
+
+
+def linear(gain: float, seed: int) -> nn.Module:
+    """A classifier of images of 2x2 whose logits are `gain` times as steep."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(gain)
+    return network.requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm", "autopgd_ce"])
+def test_gradients_are_averaged_by_weight_whatever_their_size(name: str) -> None:
+    """A member's gradient counts by its weight, not by how steep its losses are."""
+    x = torch.rand(4, 3, 2, 2, generator=torch.Generator().manual_seed(1)).double()
+    labels = torch.tensor([0, 1, 2, 0])
+    members = [linear(0.01, 1), linear(3.0, 2)]
+    ensemble = Ensemble(members, weights=[3.0, 1.0], fusion=Fusion.GRADIENTS).double()
+    seen = x.clone().requires_grad_(True)
+    losses, answer = ensemble.loss_and_logits(seen, labels, cross_entropy)
+    (found,) = torch.autograd.grad(losses.sum(), seen)
+    expected = torch.zeros_like(x)
+    for member, weight in zip(members, (0.75, 0.25), strict=True):
+        own = x.clone().requires_grad_(True)
+        (g,) = torch.autograd.grad(cross_entropy(member(own), labels).sum(), own)
+        expected += weight * g / g.abs().mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(answer, 0.75 * members[0](x) + 0.25 * members[1](x))
+    adversarial = ATTACKS[name](ensemble, x, labels, eps=0.01)
+    one_step = (x + 0.01 * expected.sign()).clamp(0, 1)
+    assert (adversarial == one_step).double().mean() > 0.8
+    fused = ATTACKS[name](Ensemble(members, weights=[3.0, 1.0]).double(), x, labels, eps=0.01)
+    assert (adversarial != fused).any()
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])

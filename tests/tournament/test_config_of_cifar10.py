@@ -1,10 +1,16 @@
-"""CIFAR-10's tournament, as far as it goes without CIFAR-10: entries, weights, plan, tables."""
+"""CIFAR-10's tournament, as far as it goes without CIFAR-10: entries, weights, plan, tables;
+and the figure that benchmarks/frontier.py makes of them.
+"""
 
 import csv
+import runpy
 import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CIFAR10 = ROOT / "tournament" / "cifar10"
 WEIGHTS = {path.stem: path for path in (CIFAR10 / "weights").glob("*.safetensors")}
 MEGABYTES = 3.5
+FRONTIER: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "frontier.py"))
 
 
 def greys() -> Iterator[LabelledImage]:
@@ -110,3 +117,42 @@ def test_the_stored_tables_are_those_of_the_entries(table: Path, tournament: Tou
         rows = list(csv.DictReader(file))
     assert {row[""] for row in rows} | rows[0].keys() - {""} == names
     assert all(0 <= int(cell) <= 250 for row in rows for name, cell in row.items() if name)
+
+
+def test_gradients_are_those_that_an_attack_asks_for(tournament: Tournament) -> None:
+    """Its paper's: each of ten steps looks at five copies, too."""
+    sources = {source.name: source for source in load_entries(tournament).sources}
+    asked = {"noop": 0, "attack_network": 1, "fgsm": 1, "da_fgsm": 2, "mi_fgsm": 10, "si_fgsm": 50}
+    assert {name: FRONTIER["counted"](sources[name]) for name in asked} == asked
+    assert FRONTIER["counted"](sources["tsail_2017"]) is None
+
+
+def test_the_frontier_holds_what_the_stored_tables_say(
+    prepared: Path, tournament: Tournament, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [source.name for source in load_entries(tournament).sources]
+    told = [f"--gradients={name}={number}" for number, name in enumerate(names)]
+    panels = ["--panel=two=fgsm_trained,trades_*", "--panel=all=*"]
+    out, tables = tmp_path / "frontier", CIFAR10 / "expected"
+    line = ["frontier.py", str(prepared), str(tables), "--out", str(out), *panels, *told]
+    monkeypatch.setattr(sys, "argv", line)
+    FRONTIER["main"]()
+    with out.with_suffix(".csv").open(newline="") as file:
+        rows = {row["attack"]: row for row in csv.DictReader(file)}
+    with (tables / "error_matrix.csv").open(newline="") as file:
+        errors = {row[""]: row for row in csv.DictReader(file)}
+    assert "targeted_fgsm" not in rows
+    assert rows["fgsm"]["gradients"] == str(names.index("fgsm"))
+    two = sum(int(errors[name]["fgsm"]) for name in ("fgsm_trained", "trades_trained")) / 500
+    everybody = sum(int(row["fgsm"]) for row in errors.values()) / (250 * len(errors))
+    assert float(rows["fgsm"]["two"]) == pytest.approx(two, abs=1e-4)
+    assert float(rows["fgsm"]["all"]) == pytest.approx(everybody, abs=1e-4)
+    drawn = ElementTree.parse(out.with_suffix(".svg"))
+    assert len(drawn.findall(".//{http://www.w3.org/2000/svg}circle")) == 2 * len(rows)
+
+
+def test_the_line_leads_over_what_none_beats_with_fewer() -> None:
+    places = [(30.0, 50.0), (10.0, 100.0), (20.0, 120.0), (30.0, 60.0)]
+    best = FRONTIER["leaders"](places)
+    assert best == [(10.0, 100.0), (30.0, 50.0)]
+    assert FRONTIER["staircase"](best) == "M10.0 100.0H30.0V50.0"

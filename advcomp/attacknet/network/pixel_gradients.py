@@ -3,6 +3,10 @@
 The steps are dual averaging's (`players.attack.transfer.da_fgsm`) on one surrogate or on several,
 fused in logits: g_0 at the clean image x, g_{t+1} at clip(x + eps sign(g_0 + ... + g_t)). Each is
 over its own mean absolute value, so that a network need not know how sure the surrogates are.
+
+Told *apart*, each surrogate has gradients of its own loss; all of them lead on. Where some are
+robust and some are not, this says more than their fused gradient, which is the plain ones' almost
+alone: it costs no more.
 """
 
 import torch
@@ -11,20 +15,25 @@ from torch import Tensor, nn
 from advcomp.players.attack.hooks import l1_normalised
 from advcomp.players.attack.labels import LabelKind
 from advcomp.players.attack.objectives import cross_entropy, leaf
+from advcomp.players.classifier.answers import logits_of
 from advcomp.players.ensemble import Ensemble
 
 
 class PixelGradients(nn.Module):
-    """Images (N, 3, H, W) and eps (N,) to gradients (N, count, 3, H, W); none flows back.
+    """Images (N, 3, H, W) and eps (N,) to gradients (N, told, 3, H, W); none flows back.
 
     Args:
         surrogates: Frozen.
-        count: How many; a forward and a backward pass of all surrogates each.
+        count: How many steps; a forward and a backward pass of all surrogates each.
         labels: What is led away from: the surrogates' likeliest answer or all, with probabilities.
+        apart: Whether a step's gradients are told surrogate by surrogate.
     """
 
-    def __init__(self, surrogates: Ensemble, *, count: int, labels: LabelKind) -> None:
+    def __init__(
+        self, surrogates: Ensemble, *, count: int, labels: LabelKind, apart: bool = False
+    ) -> None:
         super().__init__()
+        self.apart = apart
         self.surrogates = surrogates
         self.count = count
         self.labels = labels
@@ -32,7 +41,7 @@ class PixelGradients(nn.Module):
     @property
     def told(self) -> int:
         """How many gradients an image has."""
-        return self.count
+        return told(self.count, len(self.surrogates.members), apart=self.apart)
 
     def forward(self, x: Tensor, eps: Tensor, targets: Tensor | None = None) -> Tensor:
         """Up the cross-entropy at the surrogates' own answer, or down at target labels (N,)."""
@@ -43,22 +52,31 @@ class PixelGradients(nn.Module):
         labels = None if targets is None else self.surrogates.to_classes(targets)
         towards = 1 if targets is None else -1
         found: list[Tensor] = []
-        x, total = clean, torch.zeros_like(clean)
+        x = clean
         for _ in range(self.count):
-            g, labels = self._gradient(x, labels)
-            found.append(towards * l1_normalised(g))
-            total = total + found[-1]
+            step, labels = self._gradients(x, labels)
+            found += [towards * l1_normalised(g) for g in step]
+            total = torch.stack(found).sum(0)
             x = (clean + radius * total.sign()).clamp(0, 1)
         return torch.stack(found, 1)
 
-    def _gradient(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _gradients(self, x: Tensor, labels: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
         """Also the labels: those that are given or, at the clean image, the surrogates' own."""
+        asked = list(self.surrogates.members) if self.apart else [self.surrogates]
         with torch.enable_grad():
-            x = leaf(x)
+            seen = [leaf(x) for _ in asked]
             # A view: what counts FLOPs takes no module whose input is a leaf.
-            logits = self.surrogates(x.view_as(x))
+            answers = [
+                logits_of(one(own.view_as(own)), len(x))
+                for one, own in zip(asked, seen, strict=True)
+            ]
             if labels is None:
-                own = logits.detach()
+                own = (self.surrogates.fused(answers) if self.apart else answers[0]).detach()
                 labels = own.softmax(1) if self.labels is LabelKind.SOFT else own.argmax(1)
-            (g,) = torch.autograd.grad(cross_entropy(logits, labels).sum(), x)
-        return g, labels
+            losses = torch.stack([cross_entropy(logits, labels).sum() for logits in answers])
+            return torch.autograd.grad(losses.sum(), seen), labels
+
+
+def told(count: int, surrogates: int, *, apart: bool) -> int:
+    """How many gradients so many steps tell of an image."""
+    return count * surrogates if apart else count
