@@ -121,7 +121,7 @@ WEIGHTS = {"0.weight": torch.zeros(30, 30)}
         (b"no checkpoint", 'a text file, which begins with "no checkpoint"'),
         (b"<!doctype html>", "a web page"),
         (zipped(), "a zip archive without a PyTorch checkpoint, which holds notes.txt"),
-        (gzip.compress(b"x"), "a gzip archive"),
+        (gzip.compress(b"x", mtime=0), "a gzip archive"),
         (save(WEIGHTS), "a safetensors file, of weights alone"),
         (saved(WEIGHTS), r"a PyTorch file of something else: dict 0\.weight"),
         (saved(torch.zeros(2)), "a PyTorch file of something else: Tensor"),
