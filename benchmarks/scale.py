@@ -191,6 +191,8 @@ def store_bytes(run: Path) -> tuple[int, float]:
                 sizes = [info.file_size for info in archive.infolist()]
             images += len(sizes)
             beyond += sum(path.stat().st_size for path in folder.iterdir()) - sum(sizes)
+    if not images:
+        sys.exit(f"{run}: no attack has written an image; advcomp status says why")
     return images, beyond / images
 
 

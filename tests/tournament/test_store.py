@@ -99,6 +99,37 @@ def test_what_is_taken_out_is_found_by_its_images_only(store: Store) -> None:
     assert store.find("a", result(png_digests=("f",)).outputs) is None
 
 
+def test_images_are_read_in_any_order_from_archives_that_hold_others(store: Store) -> None:
+    ids = ["b", "img-10", "img-9", "ä", "a" * 40]
+    pngs = {(folder, id_): f"{folder} {id_}".encode() * 50 for folder in "xy" for id_ in ids}
+    for folder in "xy":
+        archive = zip_images((id_, pngs[folder, id_]) for id_ in ids)
+        store.save(folder, result(stage="attack"), {LOG: b"", IMAGES: archive})
+    wanted = [*reversed(pngs), *pngs]
+    assert list(store.read_images(wanted)) == [pngs[one] for one in wanted]
+    with pytest.raises(KeyError, match="img-1"):
+        list(store.read_images([("x", "img-1")]))
+
+
+def test_what_replaces_a_result_is_read_from_then_on(store: Store) -> None:
+    for content in (b"first", b"the second, which is longer"):
+        archive = zip_images([("before", content), ("x", content)])
+        store.save("a", result(stage="attack"), {LOG: b"", IMAGES: archive})
+        assert list(store.read_images([("a", "x")])) == [content]
+
+
+def test_no_archive_stays_open_while_others_are_read(store: Store) -> None:
+    """One run of a defense reads from every attack's archives: thousands at 2017's size."""
+    folders = [f"job{number}" for number in range(40)]
+    for folder in folders:
+        archive = zip_images([("x", folder.encode())])
+        store.save(folder, result(stage="attack"), {LOG: b"", IMAGES: archive})
+    open_files = Path("/proc/self/fd")
+    before = len(list(open_files.iterdir()))
+    for _ in store.read_images((folder, "x") for folder in folders):
+        assert len(list(open_files.iterdir())) <= before
+
+
 def test_the_archive_of_images_has_the_same_bytes_every_time(tmp_path: Path) -> None:
     content = zip_images([("a", b"1"), ("b", b"2")])
     assert content == zip_images([("a", b"1"), ("b", b"2")])

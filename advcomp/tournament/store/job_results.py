@@ -34,6 +34,8 @@ from advcomp.tournament.store.sealed import seal, unseal
 
 RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
 PARTIAL = ".partial"
+LOCAL_HEADER_BYTES = 30
+"""What stands in a ZIP archive before the name of each file, whose bytes follow the name."""
 LAG_S = 0.1
 """How often a shared file system is asked for what another machine wrote."""
 
@@ -97,6 +99,7 @@ class Store:
         self.run = run
         self._jobs = run / "jobs"
         self._checked: dict[str, JobResult] = {}
+        self._places: dict[str, _Places] = {}
 
     def __reduce__(self) -> tuple[type["Store"], tuple[Path]]:
         """What was checked here is not taken elsewhere."""
@@ -205,16 +208,22 @@ class Store:
         return zipfile.ZipFile(self._jobs / folder / IMAGES)
 
     def read_images(self, items: Iterable[tuple[str, str]]) -> Iterator[bytes]:
-        """The canonical PNG of every (folder of an attack's job, ImageId), in this order."""
-        archives: dict[str, zipfile.ZipFile] = {}
-        try:
-            for folder, image_id in items:
-                if folder not in archives:
-                    archives[folder] = self.images(folder)
-                yield archives[folder].read(f"{image_id}.png")
-        finally:
-            for archive in archives.values():
-                archive.close()
+        """The canonical PNG of every (folder of an attack's job, ImageId), in this order.
+
+        No archive stays open, and none is looked through twice: a job may read one image of each.
+        """
+        for folder, image_id in items:
+            start, length = self._places_in(folder).of(image_id)
+            with (self._jobs / folder / IMAGES).open("rb") as archive:
+                archive.seek(start)
+                png = archive.read(length)
+            yield png
+
+    def _places_in(self, folder: str) -> "_Places":
+        if folder not in self._places:
+            with self.images(folder) as archive:
+                self._places[folder] = _Places(archive)
+        return self._places[folder]
 
     def log(self, job_id: str) -> bytes:
         """What the submission printed, raw: escape before showing."""
@@ -224,6 +233,7 @@ class Store:
     def delete(self, job_id: str) -> None:
         """Remove a result; a crash on the way leaves a folder without a valid checksum."""
         self._checked.pop(job_id, None)
+        self._places.pop(job_id, None)
         folder = self._jobs / job_id
         if folder.exists():
             (folder / RESULT).unlink(missing_ok=True)
@@ -235,6 +245,7 @@ class Store:
         if not folder.exists():
             return
         self._checked.pop(job_id, None)
+        self._places.pop(job_id, None)
         taken = sum(1 for _ in self._taken_out(job_id))
         folder.rename(self._jobs / f"{job_id}~{taken + 1}")
         sync_folder(self._jobs)
@@ -245,6 +256,35 @@ class Store:
         for partial in self._jobs.glob(f".*{PARTIAL}"):
             # A node of a run whose referee was killed may still be writing.
             shutil.rmtree(partial, ignore_errors=True)
+
+
+class _Places:
+    """Where the images of an archive that `zip_images` made lie; arrays, since there are many."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        entries = sorted(archive.infolist(), key=lambda entry: entry.filename.encode())
+        names = [entry.filename.encode() for entry in entries]
+        self._names = np.array(names, np.bytes_)
+        self._starts = np.array(
+            [
+                entry.header_offset + LOCAL_HEADER_BYTES + len(name)
+                for entry, name in zip(entries, names, strict=True)
+            ],
+            np.int64,
+        )
+        self._lengths = np.array([entry.file_size for entry in entries], np.int64)
+
+    def of(self, image_id: str) -> tuple[int, int]:
+        """Where the PNG of an image begins, and how long it is.
+
+        Raises:
+            KeyError: There is none.
+        """
+        name = f"{image_id}.png".encode()
+        at = int(np.searchsorted(self._names, name))
+        if at == len(self._names) or self._names[at] != name:
+            raise KeyError(f"{image_id}.png")
+        return int(self._starts[at]), int(self._lengths[at])
 
 
 def zip_images(images: Iterable[tuple[str, bytes]]) -> bytes:
