@@ -16,7 +16,7 @@ from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages, training_images
 from advcomp.rules.threat import eps_of
-from advcomp.training.draws import generator_of, index_at, integer
+from advcomp.training.draws import generator_of, index_at, integer, two_integers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,10 +202,10 @@ class _Draw:
 
 def _draw(recipe: AttackNetworkRecipe, images: TrainingImages, position: int) -> _Draw:
     generator = generator_of(recipe.seed, "image", position)
-    levels, shift = recipe.threat.max_epsilons, recipe.data.shift
+    levels = recipe.threat.max_epsilons
     return _Draw(
         max_epsilon=levels[integer(generator, len(levels))],
-        shift=(integer(generator, 2 * shift + 1), integer(generator, 2 * shift + 1)),
+        shift=two_integers(generator, 2 * recipe.data.shift + 1),
         mirrored=recipe.data.flip and bool(integer(generator, 2)),
         target=integer(generator, _others(images)),
     )

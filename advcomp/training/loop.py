@@ -8,6 +8,7 @@ gradient leaves everything as it was. Whether it had one is decided where the mo
 the host never waits for a GPU; it reads what steps gave when they are shown.
 """
 
+import math
 import os
 import threading
 import time
@@ -153,13 +154,21 @@ class TrainingRun(Generic[Batch]):
         self._gradients.finish()
         told = self._told_by_all(share)
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self._trained, plan.clip_norm)
+        norm = self._clipped()
         finite = torch.isfinite(told[0]) & torch.isfinite(norm)
         rate = learning_rate(plan.learning_rate, self._at, plan.steps, warm_up=plan.warm_up_steps)
         with self.whole:
             self._take(rate, finite)
             self._note(rate, told, norm, finite)
             self.done += 1
+
+    def _clipped(self) -> Tensor:
+        """The gradient's norm; the gradient is clipped, where it may not have that."""
+        gradients = [each.grad for each in self._trained if each.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.plan.clip_norm < math.inf:
+            nn.utils.clip_grads_with_norm_(self._trained, self.plan.clip_norm, norm)
+        return norm
 
     def _told_by_all(self, share: Tensor) -> Tensor:
         """J, how many ranks want to stop, and the seconds that the first rank has counted."""

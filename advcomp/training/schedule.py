@@ -39,8 +39,20 @@ def move_average(
         moves: Whether it moves at all, a tensor (), so that nobody waits for the answer.
     """
     keep = min(keep, (step + 1) / (step + 10))
+    if moves is not None and moves.device.type == "cpu":
+        # Nobody waits for the answer, and there is less to compute.
+        if not moves:
+            return
+        moves = None
     for name, value in average.items():
         new = weights[name]
-        if value.is_floating_point():
-            new = value.lerp(new, 1 - keep)
-        value.copy_(new if moves is None else torch.where(moves, new, value))
+        if moves is None:
+            _move(value, new, keep)
+        else:
+            moved = _move(value.clone(), new, keep)
+            value.copy_(torch.where(moves, moved, value))
+
+
+def _move(value: Tensor, new: Tensor, keep: float) -> Tensor:
+    """In place; integers, such as how many batches a norm has seen, are taken as they are."""
+    return value.lerp_(new, 1 - keep) if value.is_floating_point() else value.copy_(new)

@@ -22,7 +22,7 @@ from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import ImageSource, TrainingImages, training_images
 from advcomp.training.checkpoint import path_of_step
-from advcomp.training.draws import index_at
+from advcomp.training.draws import index_at, integer, key_of, module_draws, two_integers
 from advcomp.training.loop import Trained, TrainingRun
 from advcomp.training.progress import SilentObserver, StepReport
 from advcomp.training.ranks import Ranks
@@ -256,6 +256,25 @@ def test_edges_are_repeated_and_images_mirrored() -> None:
     image = torch.arange(9.0).view(1, 1, 3, 3)
     assert moved(image, 1, [(0, 1)], [False])[0, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     assert torch.equal(moved(image, 1, [(1, 1)], [True]), image.flip(3))
+
+
+def test_two_integers_are_drawn_as_one_after_the_other() -> None:
+    """So recipes of before draw what they drew then."""
+    for below in (1, 5, 224):
+        for seed in range(50):
+            alone, together = (torch.Generator().manual_seed(seed) for _ in range(2))
+            expected = (integer(alone, below), integer(alone, below))
+            assert two_integers(together, below) == expected
+            assert integer(alone, 9) == integer(together, 9)
+
+
+def test_what_a_module_draws_is_a_function_of_the_address() -> None:
+    before = torch.get_rng_state()
+    with module_draws(torch.device("cpu"), 1, "module", 2):
+        drawn = nn.functional.dropout(torch.ones(50))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(key_of(1, "module", 2))
+    assert torch.equal(drawn, nn.functional.dropout(torch.ones(50)))
 
 
 def test_a_batch_is_drawn_by_position_and_not_by_rank(few: TrainingImages) -> None:

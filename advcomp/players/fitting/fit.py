@@ -17,7 +17,14 @@ from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages
 from advcomp.training.checkpoint import identity_of, unsaid_in
-from advcomp.training.draws import ImageDraws, generator_of, index_at, integer, module_draws
+from advcomp.training.draws import (
+    ImageDraws,
+    index_at,
+    integer,
+    key_of,
+    module_draws,
+    two_integers,
+)
 from advcomp.training.loop import Origin, Trained, TrainingRun, train
 from advcomp.training.progress import EvaluationReport, TrainingObserver
 from advcomp.training.ranks import Ranks
@@ -98,11 +105,10 @@ class FitTask(Generic[Module]):
         size = recipe.batch_size
         positions = range(step * size, (step + 1) * size)[rows]
         indices = [index_at(recipe.seed, count, position) for position in positions]
-        shifts, mirrored = [], []
+        shifts, mirrored, generator = [], [], torch.Generator()
         for position in positions:
-            generator = generator_of(recipe.seed, "image", position)
-            most = 2 * recipe.shift + 1
-            shifts.append((integer(generator, most), integer(generator, most)))
+            generator.manual_seed(key_of(recipe.seed, "image", position))
+            shifts.append(two_integers(generator, 2 * recipe.shift + 1))
             mirrored.append(recipe.flip and bool(integer(generator, 2)))
         clean = moved(to_float(self.images.levels[indices]), recipe.shift, shifts, mirrored)
         return LabelledBatch(

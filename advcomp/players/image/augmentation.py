@@ -18,10 +18,14 @@ def moved(
         shifts: Of each image, down and right, 0..2 `most`; (most, most) leaves it in its place.
         mirrored: Of each, whether left and right change places.
     """
+    if not len(images):
+        return images
     height, width = images.shape[-2:]
-    padded = functional.pad(images, (most,) * 4, mode="replicate") if len(images) else images
-    out = torch.empty_like(images)
-    for i, ((down, right), mirror) in enumerate(zip(shifts, mirrored, strict=True)):
-        image = padded[i, :, down : down + height, right : right + width]
-        out[i] = image.flip(-1) if mirror else image
-    return out
+    padded = functional.pad(images, (most,) * 4, mode="replicate")
+    seen = [
+        image[:, down : down + height, right : right + width]
+        for image, (down, right) in zip(padded, shifts, strict=True)
+    ]
+    return torch.stack(
+        [image.flip(-1) if mirror else image for image, mirror in zip(seen, mirrored, strict=True)]
+    )
