@@ -7,7 +7,7 @@ breaks the contract is REJECTED with all its problems, and never stops a run.
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,20 +52,27 @@ def take_entries(
     sandbox: Sandbox,
     entries: Path,
     containers: ImageChooser | None,
+    *,
+    taken: Callable[[str], None] = lambda name: None,
 ) -> tuple[EntryState, ...]:
-    """Take every entry into the folder `entries`, each under its digest, equal files once."""
+    """Take every entry into the folder `entries`, each under its digest, equal files once.
+
+    Args:
+        taken: Told the name of every entry that has been read.
+    """
     entries.mkdir(parents=True, exist_ok=True)
     for partial in entries.glob(".*"):
         shutil.rmtree(partial)
     equal = EqualFiles(entries)
-    taken = []
+    states = []
     for source in sources:
-        taken.append(take_entry(source, sandbox, entries, containers))
-        if digest := taken[-1].digest:
+        states.append(take_entry(source, sandbox, entries, containers))
+        taken(source.name)
+        if digest := states[-1].digest:
             copy = entries / digest
             for path in filter(None, (copy, image_beside(copy))):
                 equal.join(path)
-    return tuple(taken)
+    return tuple(states)
 
 
 def take_entry(
