@@ -23,6 +23,7 @@ from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
+from advcomp.tournament.entry.known import FILE_NAME as KNOWN_ENTRIES
 from advcomp.tournament.exposure import refuse_exposed
 from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
@@ -184,7 +185,12 @@ def _run(
             key = open_key(run / KEY_FILE, options.key)
             observer.reading(len(listed.sources))
             entries = take_entries(
-                listed.sources, sandbox, run / ENTRIES, containers, taken=observer.read
+                listed.sources,
+                sandbox,
+                run / ENTRIES,
+                containers,
+                known=run / KNOWN_ENTRIES,
+                taken=observer.read,
             )
             images = _pinned(run, entries)
             box = SandboxState.of(sandbox)

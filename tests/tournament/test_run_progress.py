@@ -1,6 +1,7 @@
 """What is said of how far a run is, by a clock that the test turns."""
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from advcomp.notebook.progress import NotebookBar
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.run_progress import Pace, ProgressBar
 from advcomp.terminal.text import whole
+from advcomp.tournament.entry import intake
+from advcomp.tournament.entry.known import SETTLED_S
 from advcomp.tournament.store.job_results import JobResult
 
 
@@ -120,7 +123,7 @@ def test_a_notebooks_bar_shows_stages_and_what_failed_made_harmless() -> None:
 
 
 def test_an_observer_is_told_of_entries_jobs_and_what_comes_later(
-    tmp_path: Path, require: Require
+    tmp_path: Path, require: Require, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require("bubblewrap")
     write_greys(tmp_path / "data", 6)
@@ -128,6 +131,8 @@ def test_an_observer_is_told_of_entries_jobs_and_what_comes_later(
     file = contest.file(
         [contest.entry("copy", COPY)], [contest.entry("three", CONSTANT, "defense")]
     )
+    while time.time() - file.stat().st_ctime < SETTLED_S:
+        time.sleep(0.01)
     contest.run(file)
     watcher = contest.watcher
     assert watcher.entries == ["copy", "three"]
@@ -135,3 +140,11 @@ def test_an_observer_is_told_of_entries_jobs_and_what_comes_later(
     (_, later), (cost, nothing) = watcher.costs
     assert later == pytest.approx(cost)
     assert nothing == 0
+
+    def read_again(*_: object) -> None:
+        raise AssertionError("an entry that has not changed")
+
+    monkeypatch.setattr(intake, "take_entry", read_again)
+    contest.run(file)
+    assert contest.watcher.entries == ["copy", "three"]
+    assert contest.watcher.begun == []
