@@ -1,7 +1,6 @@
 """A run as an object: what `advcomp.run` and `advcomp.load_run` give."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 
 from advcomp.errors import InvalidConfig
 from advcomp.notebook import frames
+from advcomp.notebook.progress import display_here
 from advcomp.rules.images import decode_png
 from advcomp.scoring.paired import paired_differences
 from advcomp.scoring.results import Results
 from advcomp.scoring.standings import Standings, judge
 from advcomp.scoring.tables import leaderboard_rows
 from advcomp.terminal.extras import extra_at_hand
-from advcomp.terminal.run_progress import display_on
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.job.executors import LOCAL, Stop
 from advcomp.tournament.job.opaque import open_key
@@ -214,8 +213,9 @@ def run(
 ) -> Run:
     """Run a tournament file, or go on where it stopped: `advcomp run` as a function.
 
-    Progress is shown on standard error. An interrupt (Ctrl-C, a notebook's stop button) finishes
-    the jobs that run, and returns the run as far as it is; the same call goes on.
+    Progress is a bar in a notebook, else shown on standard error. An interrupt (Ctrl-C, a
+    notebook's stop button) finishes the jobs that run, and returns the run as far as it is; the
+    same call goes on.
 
     Args:
         file: The tournament file.
@@ -242,6 +242,6 @@ def run(
     )
     folder = folder_of(load_tournament(options.file), options.out)
     stop = Stop()
-    with _stopping(stop), display_on(sys.stderr) as display:
+    with _stopping(stop), display_here() as display:
         run_tournament(options, display, stop)
     return Run(folder)

@@ -9,7 +9,7 @@ from advcomp.scoring.processors import scarcity
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near, options_of, resume_line
 from advcomp.terminal.run_progress import ending, job_line
-from advcomp.terminal.text import count, duration, one_line, size
+from advcomp.terminal.text import count, duration, one_line, size, whole
 from advcomp.tournament.config import LogPolicy
 from advcomp.tournament.outcome.disclosure import for_competitor, reasons_for_competitor
 from advcomp.tournament.outcome.status import (
@@ -142,7 +142,7 @@ def _progress(run: Path, status: RunStatus) -> str:
 def _running_line(job: JobUnderWay, estimate_s: float | None) -> str:
     """What a job is at; named as slow where it takes much longer than its entry's others did."""
     runs_s = time.time() - job.since
-    line = f"{job.job} runs on {job.node} for {duration(runs_s)}"
+    line = f"{job.job} runs on {job.node} for {whole(runs_s)}"
     if estimate_s is None or runs_s <= SLOW * estimate_s:
         return line
     times = f"{runs_s / estimate_s:.0f} times" if estimate_s else "longer than"

@@ -28,6 +28,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def whole(seconds: float) -> str:
+    """A time span that goes on, without fractions: `2 s`, `4 min 10 s` or `3 h 05 min`."""
+    return f"{round(seconds)} s" if seconds < 59.5 else duration(round(seconds))
+
+
 def count(number: int, noun: str, nouns: str | None = None) -> str:
     """`1 job`, `2 jobs`."""
     return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"

@@ -18,7 +18,7 @@ from advcomp.errors import InvalidConfig
 from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
-from advcomp.terminal.text import count, duration, one_line
+from advcomp.terminal.text import count, one_line, whole
 from advcomp.training.progress import HINT_ALONE, EvaluationReport, StepReport
 
 _LINE_EVERY_S = 10.0
@@ -196,7 +196,7 @@ class Display:
         parts = [
             f"loss {report.loss:.4g}",
             f"{self._images_a_step / seconds:.1f} images/s",
-            f"{duration(seconds * (self._steps - report.step - 1))} left",
+            f"{whole(seconds * (self._steps - report.step - 1))} left",
         ]
         if report.skipped:
             parts.append(f"{count(report.skipped, 'step')} skipped")

@@ -23,12 +23,13 @@ from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
+from advcomp.tournament.entry.known import FILE_NAME as KNOWN_ENTRIES
 from advcomp.tournament.exposure import refuse_exposed
 from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.orders import Orders
-from advcomp.tournament.job.plan import Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.job.plan import DefenseJob, Job, attack_jobs, cost_of, defense_jobs
 from advcomp.tournament.job.staging import staging_for
 from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
 from advcomp.tournament.job.work import Bench
@@ -46,6 +47,7 @@ from advcomp.tournament.outcome.collect import (
     collect_finished,
     current_columns,
 )
+from advcomp.tournament.outcome.outlook import Outlook
 from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.job_results import JobResult, Store, locked
@@ -79,8 +81,25 @@ class RunObserver(Protocol):
         """Something the organiser should know."""
         ...
 
-    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None:
-        """A stage begins: so many jobs are to run, so many are stored; their cost in all."""
+    def reading(self, entries: int) -> None:
+        """So many entries are going to be read."""
+        ...
+
+    def read(self, entry: str) -> None:
+        """An entry has been read."""
+        ...
+
+    def stage(self, title: str, jobs: int, stored: int, cost: float, later: float) -> None:
+        """A stage begins: so many jobs are to run, so many are stored.
+
+        Args:
+            cost: What those to run cost in all, in seconds that they may take.
+            later: What the stages after it will cost, as far as can be told.
+        """
+        ...
+
+    def started(self, job: str) -> None:
+        """A job of this machine has begun; told from any thread."""
         ...
 
     def finished(self, result: JobResult, cost: float) -> None:
@@ -164,7 +183,15 @@ def _run(
         with locked(run), referee_log(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             key = open_key(run / KEY_FILE, options.key)
-            entries = take_entries(listed.sources, sandbox, run / ENTRIES, containers)
+            observer.reading(len(listed.sources))
+            entries = take_entries(
+                listed.sources,
+                sandbox,
+                run / ENTRIES,
+                containers,
+                known=run / KNOWN_ENTRIES,
+                taken=observer.read,
+            )
             images = _pinned(run, entries)
             box = SandboxState.of(sandbox)
             state = state_of(
@@ -311,7 +338,7 @@ class _Stages:
 
     def all(self, *, replan: bool) -> Collected | None:
         """Run what is missing; None where it was stopped."""
-        self._do("attacks", list(attack_jobs(self.state)))
+        self._do("attacks", list(attack_jobs(self.state)), later=self._cost_of_defenses())
         if self.stop:
             return None
         waves = plan_waves(
@@ -323,13 +350,18 @@ class _Stages:
         self._do("defenses", list(defense_jobs(self.state, self.key, planned)))
         return None if self.stop else collect(self.state, self.store, self.key, waves)
 
-    def _do(self, title: str, jobs: Sequence[Job]) -> None:
+    def _cost_of_defenses(self) -> float:
+        """What the second stage will cost, where every attack writes every image."""
+        missing = Outlook(self.run, self.state).missing
+        return sum(cost_of(self.state, job) for job in missing if isinstance(job, DefenseJob))
+
+    def _do(self, title: str, jobs: Sequence[Job], *, later: float = 0.0) -> None:
         # Waves with the same images share jobs.
         missing = list({job.id: job for job in jobs if not self.store.is_done(job.id)}.values())
         costs = {job.name: cost_of(self.state, job) for job in missing}
         stored = len(jobs) - len(missing)
         logger.info("%s: %d jobs to run, %d stored", title, len(missing), stored)
-        self.observer.stage(title, len(missing), stored, sum(costs.values()))
+        self.observer.stage(title, len(missing), stored, sum(costs.values()), later)
         if not missing:
             return
         for result in self.crew.do(
@@ -338,6 +370,7 @@ class _Stages:
             cost=lambda job: costs[job.name],
             stop=self.stop,
             met=self._keep_page_cache,
+            began=self.observer.started,
         ):
             logger.info("%s: %s in %.1f s", result.job, result.verdict, result.wall_seconds)
             self.observer.finished(result, costs[result.job])

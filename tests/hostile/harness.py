@@ -36,8 +36,8 @@ class Timekeeper(Watcher):
     longest_wait_s: float = 0.0
     _last: float = 0.0
 
-    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None:
-        super().stage(title, jobs, stored, cost)
+    def stage(self, title: str, jobs: int, stored: int, cost: float, later: float) -> None:
+        super().stage(title, jobs, stored, cost, later)
         self._last = time.monotonic()
 
     def finished(self, result: JobResult, cost: float) -> None:

@@ -52,12 +52,25 @@ class Watcher:
     notes: list[str] = field(default_factory=list)
     stages: list[tuple[str, int, int]] = field(default_factory=list)
     results: list[JobResult] = field(default_factory=list)
+    entries: list[str] = field(default_factory=list)
+    costs: list[tuple[float, float]] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None:
+    def reading(self, entries: int) -> None:
+        self.entries = []
+
+    def read(self, entry: str) -> None:
+        self.entries.append(entry)
+
+    def stage(self, title: str, jobs: int, stored: int, cost: float, later: float) -> None:
         self.stages.append((title, jobs, stored))
+        self.costs.append((cost, later))
+
+    def started(self, job: str) -> None:
+        self.begun.append(job)
 
     def finished(self, result: JobResult, cost: float) -> None:
         self.results.append(result)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.contest import COPY, Contest
+from support.contest import COPY, Contest, Watcher
 
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.console_tables import print_leaderboard
@@ -28,15 +28,12 @@ def file(contest: Contest) -> Path:
     )
 
 
-class StopsAfter:
+class StopsAfter(Watcher):
     """An observer that stops the run after so many jobs."""
 
     def __init__(self, jobs: int) -> None:
+        super().__init__()
         self.left, self.stop = jobs, Stop()
-
-    def note(self, text: str) -> None: ...
-
-    def stage(self, title: str, jobs: int, stored: int, cost: float) -> None: ...
 
     def finished(self, result: JobResult, cost: float) -> None:
         self.left -= 1

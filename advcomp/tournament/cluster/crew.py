@@ -145,8 +145,9 @@ class ClusterCrew:
         cost: Callable[[Job], float],
         stop: Stop,
         met: Callable[[CacheState], None],
+        began: Callable[[str], None],
     ) -> Iterator[JobResult]:
-        """Do jobs on the nodes; see `Crew`."""
+        """Do jobs on the nodes, of which `advcomp status` tells what runs; see `Crew`."""
         self._errands.begin_stage(orders, met)
         yield from self._executor(jobs, self._errands, cost=cost, workers=self._boxes, stop=stop)
 

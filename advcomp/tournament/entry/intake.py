@@ -7,7 +7,7 @@ breaks the contract is REJECTED with all its problems, and never stops a run.
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from advcomp.tournament.entry.boxed import SUBMISSION, receive_from_box
 from advcomp.tournament.entry.containers import Container, ImageChooser
 from advcomp.tournament.entry.entries import EntrySource, Role
 from advcomp.tournament.entry.equal_files import EqualFiles
+from advcomp.tournament.entry.known import KnownEntries
 from advcomp.tournament.store.state import EntryState
 
 UNPACK_PROGRAM = "advcomp.rules.unpack"
@@ -52,20 +53,36 @@ def take_entries(
     sandbox: Sandbox,
     entries: Path,
     containers: ImageChooser | None,
+    *,
+    known: Path,
+    taken: Callable[[str], None] = lambda name: None,
 ) -> tuple[EntryState, ...]:
-    """Take every entry into the folder `entries`, each under its digest, equal files once."""
+    """Take every entry into the folder `entries`, each under its digest, equal files once.
+
+    Args:
+        known: The file in which the run remembers those that need not be read again.
+        taken: Told the name of every entry that has been read.
+    """
     entries.mkdir(parents=True, exist_ok=True)
     for partial in entries.glob(".*"):
         shutil.rmtree(partial)
     equal = EqualFiles(entries)
-    taken = []
+    states = []
+    memory = KnownEntries(known, entries, sandbox.name)
     for source in sources:
-        taken.append(take_entry(source, sandbox, entries, containers))
-        if digest := taken[-1].digest:
+        state = memory.find(source) if containers is None else None
+        if state is None:
+            seen = memory.look(source)
+            state = take_entry(source, sandbox, entries, containers)
+            memory.remember(source, seen, state)
+        states.append(state)
+        taken(source.name)
+        if digest := states[-1].digest:
             copy = entries / digest
             for path in filter(None, (copy, image_beside(copy))):
                 equal.join(path)
-    return tuple(taken)
+    memory.save()
+    return tuple(states)
 
 
 def take_entry(

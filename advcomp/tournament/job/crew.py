@@ -26,6 +26,7 @@ class Crew(Protocol):
         cost: Callable[[Job], float],
         stop: Stop,
         met: Callable[[CacheState], None],
+        began: Callable[[str], None],
     ) -> Iterator[JobResult]:
         """Do all jobs of one stage, at least one; yield each one's result once it is stored.
 
@@ -35,6 +36,7 @@ class Crew(Protocol):
             cost: Seconds that a job may take at most.
             stop: Once it is set, no more jobs are begun.
             met: Told how far the page cache is kept, before a job runs under it.
+            began: Told a job's name when it begins on this machine, from any thread.
         """
         ...
 
@@ -61,11 +63,17 @@ class LocalCrew:
         cost: Callable[[Job], float],
         stop: Stop,
         met: Callable[[CacheState], None],
+        began: Callable[[str], None],
     ) -> Iterator[JobResult]:
         """Do jobs here; see `Crew`."""
         self._steady_the_cache(orders.state.entries, orders.state.limits.memory)
         met(self._bench.gate.state)
-        work = Worker(orders=orders, bench=self._bench).work
+        worker = Worker(orders=orders, bench=self._bench)
+
+        def work(job: Job) -> JobResult:
+            began(job.name)
+            return worker.work(job)
+
         yield from self._executor(jobs, work, cost=cost, workers=self._boxes, stop=stop)
 
     def _steady_the_cache(self, entries: Sequence[EntryState], memory_bytes: int) -> None:
