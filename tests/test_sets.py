@@ -91,6 +91,9 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         # Its gradients are those of one process's test; ranks are tried with the other networks.
         "tests/attacknet/test_parallel.py::"
         "test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps",
+        # The short set has a smaller map that is as dense.
+        "tests/scoring/report/test_report_at_size.py::"
+        "test_2017s_size_takes_two_megabytes_at_most_and_reads_everywhere",
         # Their first run has failed beside other tests of one long session, never by itself.
         f"{SURROUNDINGS}::test_results_are_the_same",
         f"{SURROUNDINGS}::test_a_limit_that_is_too_low_is_named_before_anything_runs",
