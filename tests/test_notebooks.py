@@ -19,3 +19,14 @@ def test_a_notebook_runs(path: Path, require: Require) -> None:
     assert all(not cell.get("outputs") for cell in notebook.cells), "committed without outputs"
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": path.parent}})
     asyncio.run(client.async_execute())
+    shown = [
+        output.data
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "data" in output
+    ]
+    source = "\n".join(cell.source for cell in notebook.cells)
+    assert ("advcomp.run(" in source) == any(
+        "<progress" in data.get("text/html", "") for data in shown
+    )
+    assert source.count("run.plot.") <= sum("image/png" in data for data in shown)
