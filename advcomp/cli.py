@@ -39,7 +39,7 @@ class _SandboxName(click.Choice[str]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """The name, if there is a sandbox of that name."""
-        if value not in BACKENDS and value in plugins.names(plugins.Group.SANDBOXES):
+        if value not in BACKENDS and value in plugins.names(plugins.ExtensionGroup.SANDBOXES):
             return str(value)
         return super().convert(str(value), param, ctx)
 
