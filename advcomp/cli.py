@@ -535,6 +535,8 @@ def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
     torchrun or srun started:
 
         mpiexec -n 4 advcomp train FILE
+
+    As root, also in a container, mpiexec wants --allow-run-as-root.
     """
     from advcomp.terminal.training import TrainOptions, train_in_terminal
 
