@@ -39,7 +39,7 @@ class _SandboxName(click.Choice[str]):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """The name, if there is a sandbox of that name."""
-        if value not in BACKENDS and value in plugins.names(plugins.Group.SANDBOXES):
+        if value not in BACKENDS and value in plugins.names(plugins.ExtensionGroup.SANDBOXES):
             return str(value)
         return super().convert(str(value), param, ctx)
 
@@ -535,6 +535,8 @@ def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
     torchrun or srun started:
 
         mpiexec -n 4 advcomp train FILE
+
+    As root, also in a container, mpiexec wants --allow-run-as-root.
     """
     from advcomp.terminal.training import TrainOptions, train_in_terminal
 

@@ -22,10 +22,10 @@ from importlib.metadata import EntryPoint, entry_points
 
 from advcomp.errors import InvalidConfig
 
-__all__ = ["Group", "load", "names"]
+__all__ = ["ExtensionGroup", "load", "names"]
 
 
-class Group(StrEnum):
+class ExtensionGroup(StrEnum):
     """The groups of entry points that advcomp reads."""
 
     SANDBOXES = "advcomp.sandboxes"
@@ -34,12 +34,12 @@ class Group(StrEnum):
     DEFENSES = "advcomp.defenses"
 
 
-def names(group: Group, own: Iterable[str] = ()) -> tuple[str, ...]:
+def names(group: ExtensionGroup, own: Iterable[str] = ()) -> tuple[str, ...]:
     """The names that other packages add to a group, sorted, without those of ours."""
     return tuple(sorted({point.name for point in entry_points(group=group)} - set(own)))
 
 
-def load(group: Group, name: str) -> object | None:
+def load(group: ExtensionGroup, name: str) -> object | None:
     """What another package adds to a group under a name; None where no package does.
 
     Raises:

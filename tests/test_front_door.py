@@ -112,13 +112,13 @@ def test_two_packages_that_add_one_name_are_told(adds: Adds) -> None:
     adds("[advcomp.executors]\nfar = added1:run\n", "run = 1\n")
     adds("[advcomp.executors]\nfar = added2:run\n", "run = 2\n")
     with pytest.raises(InvalidConfig, match="got added1 and added2; uninstall all but one"):
-        plugins.load(plugins.Group.EXECUTORS, "far")
+        plugins.load(plugins.ExtensionGroup.EXECUTORS, "far")
 
 
 def test_what_cannot_be_imported_names_its_package(adds: Adds) -> None:
     adds("[advcomp.attacks]\nworse = added1:missing\n", "")
     with pytest.raises(InvalidConfig, match="added1:missing of the package added1; got Attrib"):
-        plugins.load(plugins.Group.ATTACKS, "worse")
+        plugins.load(plugins.ExtensionGroup.ATTACKS, "worse")
 
 
 def test_help_names_the_way_to_see_more() -> None:

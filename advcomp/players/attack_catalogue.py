@@ -105,7 +105,7 @@ def attack_named(name: str) -> AttackFunction | None:
     """
     if name in ATTACKS:
         return ATTACKS[name]
-    return cast(AttackFunction | None, plugins.load(plugins.Group.ATTACKS, name))
+    return cast(AttackFunction | None, plugins.load(plugins.ExtensionGroup.ATTACKS, name))
 
 
 def settings_of(attack: AttackFunction) -> dict[str, inspect.Parameter]:
@@ -243,7 +243,7 @@ def _problems(
     """What does not fit together in a folder, though each file by itself can be read."""
     attack = attack_named(settings.attack)
     if attack is None:
-        known_names = [*ATTACKS, *plugins.names(plugins.Group.ATTACKS, ATTACKS)]
+        known_names = [*ATTACKS, *plugins.names(plugins.ExtensionGroup.ATTACKS, ATTACKS)]
         yield unknown_name(path, "attack", settings.attack, known_names)
         return
     known = {name: p.annotation for name, p in settings_of(attack).items()}

@@ -105,7 +105,7 @@ def defense_named(name: str) -> Defended | None:
     """
     if name in DEFENSES:
         return DEFENSES[name]
-    return cast(Defended | None, plugins.load(plugins.Group.DEFENSES, name))
+    return cast(Defended | None, plugins.load(plugins.ExtensionGroup.DEFENSES, name))
 
 
 class DefenseSettings(Table):
@@ -161,7 +161,7 @@ def load_defense(folder: Path) -> LibraryDefense:
 def _problems(path: Path, settings: DefenseSettings) -> Iterator[str]:
     defended = defense_named(settings.defense)
     if defended is None:
-        known_names = [*DEFENSES, *plugins.names(plugins.Group.DEFENSES, DEFENSES)]
+        known_names = [*DEFENSES, *plugins.names(plugins.ExtensionGroup.DEFENSES, DEFENSES)]
         yield unknown_name(path, "defense", settings.defense, known_names)
         return
     known = parameters_of(defended)

@@ -82,7 +82,7 @@ def open_backend(name: str, hidden: Sequence[Path] = ()) -> Sandbox:
     """
     if name in BACKENDS:
         return _opened(BACKENDS[name], hidden)
-    added = plugins.load(plugins.Group.SANDBOXES, name)
+    added = plugins.load(plugins.ExtensionGroup.SANDBOXES, name)
     if added is None:
         raise SandboxUnavailable(
             f"sandbox must be one of {', '.join([AUTO, *backend_names()])}; got {name}"
@@ -103,7 +103,7 @@ def _opened(opener: OpenBackend, hidden: Sequence[Path]) -> Sandbox:
 
 def backend_names() -> tuple[str, ...]:
     """Every backend: ours, then those that other packages add."""
-    return *BACKENDS, *plugins.names(plugins.Group.SANDBOXES, BACKENDS)
+    return *BACKENDS, *plugins.names(plugins.ExtensionGroup.SANDBOXES, BACKENDS)
 
 
 def _open_unwalled(*, trusting: bool) -> Sandbox:

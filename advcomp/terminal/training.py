@@ -85,10 +85,10 @@ def _train_network(_kind: str, file: Path, options: TrainOptions, display: "Disp
 def _train_players(kind: str, file: Path, options: TrainOptions, display: "Display") -> bool:
     from advcomp.players.classifier.train_classifier import train_classifiers
     from advcomp.players.defense.train_denoiser import train_denoisers
-    from advcomp.players.fitting.order import Order
+    from advcomp.players.fitting.order import TrainingOrder
 
     _refuse(file, f"a {kind}", **{"--model-ranks": options.model_ranks, "--init": options.init})
-    order = Order(
+    order = TrainingOrder(
         recipe=file,
         names=options.names,
         source=options.source,

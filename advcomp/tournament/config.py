@@ -192,7 +192,7 @@ def _backend(name: object) -> Backend | str:
     if isinstance(name, str):
         if name in [*Backend]:
             return Backend(name)
-        if name in plugins.names(plugins.Group.SANDBOXES):
+        if name in plugins.names(plugins.ExtensionGroup.SANDBOXES):
             return name
     raise ValueError("unknown")
 

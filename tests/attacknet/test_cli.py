@@ -55,3 +55,7 @@ def test_a_wrong_recipe_is_answered_without_a_traceback(toy: Toy) -> None:
     assert (
         done.stderr == f'advcomp: {recipe}:2: sead: unknown key; the nearest known one is "seed"\n'
     )
+
+
+def test_help_names_the_flag_without_which_mpiexec_refuses_root() -> None:
+    assert "mpiexec wants --allow-run-as-root" in CliRunner().invoke(main, ["train", "-h"]).output

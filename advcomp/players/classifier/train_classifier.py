@@ -22,7 +22,7 @@ from advcomp.players.classifier.training_losses import loss_of
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import LabelledImages
 from advcomp.players.fitting.fit import fit
-from advcomp.players.fitting.order import Order, chosen
+from advcomp.players.fitting.order import TrainingOrder, chosen
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages, evaluation_split
 from advcomp.rules.threat import eps_of
@@ -105,7 +105,7 @@ def robust_accuracy(
 
 
 def train_classifiers(
-    order: Order, observer: TrainingObserver, tell: Callable[[str], None]
+    order: TrainingOrder, observer: TrainingObserver, tell: Callable[[str], None]
 ) -> bool:
     """Train what the order names, or go on, then tell how well each does; False where stopped.
 
@@ -140,7 +140,7 @@ def _train_one(
     recipe: ClassifierRecipes,
     name: str,
     images: TrainingImages,
-    order: Order,
+    order: TrainingOrder,
     ranks: Ranks,
     observer: TrainingObserver,
 ) -> bool:
@@ -167,7 +167,7 @@ def _train_one(
 def _tell_accuracies(
     recipe: ClassifierRecipes,
     names: Sequence[str],
-    order: Order,
+    order: TrainingOrder,
     images: TrainingImages,
     ranks: Ranks,
     tell: Callable[[str], None],

@@ -22,7 +22,7 @@ from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
 from advcomp.players.ensemble import Ensemble
 from advcomp.players.fitting.fit import LabelledBatch, fit
 from advcomp.players.fitting.fit_recipe import FitRecipe
-from advcomp.players.fitting.order import Order, chosen
+from advcomp.players.fitting.order import TrainingOrder, chosen
 from advcomp.players.training_images import ImageSource, TrainingImages, evaluation_split
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_fields import at_least, one_of
@@ -166,7 +166,9 @@ def accuracies(
     return "".join(lines)
 
 
-def train_denoisers(order: Order, observer: TrainingObserver, tell: Callable[[str], None]) -> bool:
+def train_denoisers(
+    order: TrainingOrder, observer: TrainingObserver, tell: Callable[[str], None]
+) -> bool:
     """Train what the order names, or go on, then tell how well each does; False where stopped.
 
     Args:
@@ -196,7 +198,7 @@ def _train_one(
     recipe: DenoiserRecipe,
     name: str,
     images: TrainingImages,
-    order: Order,
+    order: TrainingOrder,
     ranks: Ranks,
     observer: TrainingObserver,
 ) -> bool:
@@ -222,14 +224,16 @@ def _train_one(
     return denoiser is not None
 
 
-def _tried(recipes: DenoiserRecipes, name: str, order: Order, images: TrainingImages) -> str:
+def _tried(
+    recipes: DenoiserRecipes, name: str, order: TrainingOrder, images: TrainingImages
+) -> str:
     (classifier,) = _load(order.weights, [recipes.denoiser[name].classifier])
     surrogate = Ensemble(_load(order.weights, recipes.evaluation.networks))
     denoiser = load_denoiser(_file(order, name))
     return accuracies(classifier, denoiser, surrogate, images, recipes.evaluation)
 
 
-def _file(order: Order, name: str) -> Path:
+def _file(order: TrainingOrder, name: str) -> Path:
     return order.weights / "denoisers" / f"{name}.safetensors"
 
 

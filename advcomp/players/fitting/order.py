@@ -8,7 +8,7 @@ from advcomp.errors import InvalidConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class TrainingOrder:
     """What is to be trained.
 
     Args:
@@ -38,7 +38,7 @@ class Order:
         return self.recipe.parent / "checkpoints" if self.out is None else self.out
 
 
-def chosen(order: Order, known: Iterable[str]) -> list[str]:
+def chosen(order: TrainingOrder, known: Iterable[str]) -> list[str]:
     """The names that were given, or all.
 
     Raises:

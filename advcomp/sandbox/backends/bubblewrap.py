@@ -54,7 +54,7 @@ from advcomp.sandbox.box.finished import (
 )
 from advcomp.sandbox.box.held import EmptyFolder, HeldFolder
 from advcomp.sandbox.box.identity import lease_uid
-from advcomp.sandbox.box.launcher import Order
+from advcomp.sandbox.box.launcher import BoxOrder
 from advcomp.sandbox.box.process import Box, memory_file, setup_s, start_box
 from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.shown import (
@@ -169,7 +169,7 @@ class Bubblewrap:
         log: Log,
         stdout: Stream | None,
         held: contextlib.ExitStack,
-    ) -> tuple[Box, Order]:
+    ) -> tuple[Box, BoxOrder]:
         """Make the walls; the box, and the order for its launcher."""
         code_bytes = bytes_in_tmpfs(spec.code)
         code_fd = None if spec.code is None else _open_folder(spec.code, held)
@@ -194,7 +194,7 @@ class Bubblewrap:
             stdout=stdout,
             held=held,
         )
-        order = Order(
+        order = BoxOrder(
             argv=list(spec.argv),
             env=environment(self._view.program_path, spec.limits),
             cwd="/tmp" if spec.code is None else "/code",  # noqa: S108 - inside the box
@@ -209,7 +209,7 @@ class Bubblewrap:
         self,
         spec: RunSpec,
         box: Box,
-        order: Order,
+        order: BoxOrder,
         group: Group,
         log: Log,
         stdout: Stream | None,

@@ -37,7 +37,7 @@ PR_SET_NO_NEW_PRIVS = 38
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
-class Order(TypedDict):
+class BoxOrder(TypedDict):
     """What the referee asks for; `marshal` types only.
 
     `uid` is None where the box has one user only. `code_fd` is an open host folder, or None.
@@ -57,7 +57,7 @@ def main(channel: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python handles it, by an exception
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, no death is told
     os.write(channel, b"here")
-    order: Order = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
+    order: BoxOrder = marshal.loads(os.read(channel, 1 << 20))  # noqa: S302 - from the referee
     try:
         prepare(order)
     except OSError as error:
@@ -81,7 +81,7 @@ def main(channel: int) -> NoReturn:
     see_to_the_end(child, channel, libc)
 
 
-def prepare(order: Order) -> None:
+def prepare(order: BoxOrder) -> None:
     """Fill /code and give the program the folders that are its own. Nothing hostile runs yet."""
     os.umask(0o022)
     if order["code_fd"] is not None:
@@ -113,7 +113,7 @@ def run_tool(name: str, *arguments: str) -> None:
         raise OSError(f"{name} ended with status {os.waitstatus_to_exitcode(status)}")
 
 
-def become(order: Order, most_descriptors: int) -> NoReturn:
+def become(order: BoxOrder, most_descriptors: int) -> NoReturn:
     """Turn this process into the program, with its environment and no descriptor but 0, 1, 2.
 
     Args:
@@ -129,7 +129,7 @@ def become(order: Order, most_descriptors: int) -> NoReturn:
         os._exit(127 if missing else 126)
 
 
-def drop_rights(order: Order, libc: ctypes.CDLL) -> None:
+def drop_rights(order: BoxOrder, libc: ctypes.CDLL) -> None:
     """Give up everything, for good, that the program must not have."""
     # The kernel's victim of first choice is the program, never the launcher or the host.
     with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib is slow to import

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from advcomp.errors import SandboxError
 from advcomp.sandbox.box.capture import Log, Sink, Sinks, Stream
-from advcomp.sandbox.box.launcher import Order
+from advcomp.sandbox.box.launcher import BoxOrder
 
 __all__ = ["Box", "Ending", "memory_file", "start_box"]
 
@@ -155,7 +155,7 @@ class Box:
         held.callback(os.close, self._pidfd)
         held.callback(self.kill)
 
-    def prepare(self, order: Order) -> None:
+    def prepare(self, order: BoxOrder) -> None:
         """Let the launcher do all that comes before the program starts.
 
         Raises:

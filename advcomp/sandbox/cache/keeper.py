@@ -53,7 +53,7 @@ class Tree(TypedDict):
     without: list[str]
 
 
-class Order(TypedDict):
+class CacheOrder(TypedDict):
     """What is to be kept.
 
     As many bytes as there is `room` are mapped, and of them as many locked as there is
@@ -94,7 +94,7 @@ libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 def main() -> None:
     """Carry out one order, then look and restore as often as asked."""
-    order: Order = json.loads(sys.stdin.buffer.readline())
+    order: CacheOrder = json.loads(sys.stdin.buffer.readline())
     gc.disable()  # there is no garbage among hundreds of thousands of names
     mapped, left = divided(shared_files(order["trees"]), order["room"])
     to_lock, to_hold = divided(mapped, order["room_to_lock"])

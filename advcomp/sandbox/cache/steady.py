@@ -58,7 +58,7 @@ class SteadyCache:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        order = keeper.Order(
+        order = keeper.CacheOrder(
             trees=[
                 keeper.Tree(path=str(tree.path), without=sorted(tree.without)) for tree in trees
             ],

@@ -13,7 +13,7 @@ from functools import cache
 
 from advcomp.errors import SandboxUnavailable
 
-__all__ = ["ALLOW", "Comparison", "answer", "architecture", "number_of", "program"]
+__all__ = ["ALLOW", "ArgumentComparison", "answer", "architecture", "number_of", "program"]
 
 ALLOW = 0x7FFF_0000
 UNKNOWN = -1
@@ -21,7 +21,7 @@ UNKNOWN = -1
 OPERATORS = {"NE": 1, "GE": 5, "MASKED_EQ": 7}
 
 
-class Comparison(ctypes.Structure):
+class ArgumentComparison(ctypes.Structure):
     """struct scmp_arg_cmp: of which argument, how, with what."""
 
     _fields_ = (
@@ -48,7 +48,7 @@ def number_of(name: str) -> int | None:
     return None if found == UNKNOWN else found
 
 
-def program(rules: Sequence[tuple[int, int, Sequence[Comparison]]]) -> bytes:
+def program(rules: Sequence[tuple[int, int, Sequence[ArgumentComparison]]]) -> bytes:
     """The program, an array of struct sock_filter, that allows all calls but those of rules.
 
     Args:
@@ -60,7 +60,7 @@ def program(rules: Sequence[tuple[int, int, Sequence[Comparison]]]) -> bytes:
     library = _library()
     with _filter() as made:
         for action, number, comparisons in rules:
-            array = (Comparison * len(comparisons))(*comparisons)
+            array = (ArgumentComparison * len(comparisons))(*comparisons)
             _check(library.seccomp_rule_add_array(made, action, number, len(array), array))
         with open(os.memfd_create(""), "w+b") as file:  # noqa: PTH123 - a descriptor, no path
             _check(library.seccomp_export_bpf(made, file.fileno()))
@@ -105,7 +105,7 @@ def _library() -> ctypes.CDLL:
     library.seccomp_arch_native.restype = number
     library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
     library.seccomp_rule_add_array.argtypes = (
-        *(pointer, number, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(Comparison)),
+        *(pointer, number, ctypes.c_int, ctypes.c_uint, ctypes.POINTER(ArgumentComparison)),
     )
     library.seccomp_export_bpf.argtypes = (pointer, ctypes.c_int)
     return library

@@ -31,7 +31,7 @@ from functools import cache
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.limits.libseccomp import (
     OPERATORS,
-    Comparison,
+    ArgumentComparison,
     answer,
     architecture,
     number_of,
@@ -294,9 +294,9 @@ def _unknown_to_the_table() -> bytes:
     return b"".join(struct.pack("=HBBI", *each) for each in instructions)
 
 
-def _comparison(condition: Condition) -> Comparison:
+def _comparison(condition: Condition) -> ArgumentComparison:
     operator = OPERATORS[condition.comparison]
-    return Comparison(condition.index, operator, condition.value, condition.value_two)
+    return ArgumentComparison(condition.index, operator, condition.value, condition.value_two)
 
 
 def _numbers(denials: tuple[Denial, ...]) -> dict[str, int]:

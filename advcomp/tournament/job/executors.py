@@ -92,8 +92,8 @@ def executor_named(name: str) -> Executor:
     """
     if name in EXECUTORS:
         return EXECUTORS[name]
-    added = plugins.load(plugins.Group.EXECUTORS, name)
+    added = plugins.load(plugins.ExtensionGroup.EXECUTORS, name)
     if added is None:
-        known = [*EXECUTORS, *plugins.names(plugins.Group.EXECUTORS, EXECUTORS)]
+        known = [*EXECUTORS, *plugins.names(plugins.ExtensionGroup.EXECUTORS, EXECUTORS)]
         raise InvalidConfig(f"--executor must be one of {', '.join(known)}; got {name}")
     return cast(Executor, added)
