@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,6 +49,7 @@ from advcomp.tournament.outcome.collect import (
 from advcomp.tournament.outcome.outlook import Outlook
 from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.source import open_dataset
+from advcomp.tournament.store.began import began
 from advcomp.tournament.store.job_results import JobResult, Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.run_log import referee_log
@@ -202,7 +202,7 @@ def _run(
                 key_digest=key.digest,
                 images=images,
                 page_cache=_page_cache(run),
-                began=_began(run),
+                began=began(run),
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
             if elsewhere is not None and elsewhere.is_insecure:
@@ -310,12 +310,6 @@ def take_out(run: Path, submission: str) -> int:
 def _page_cache(run: Path) -> tuple[CacheState, ...]:
     """How far the page cache was kept in one state for the jobs that a run has done already."""
     return load_state(run).page_cache if (run / FILE_NAME).exists() else ()
-
-
-def _began(run: Path) -> str:
-    """The day of a run's first start, which is today where there was none."""
-    known = load_state(run).began if (run / FILE_NAME).exists() else ""
-    return known or datetime.now(UTC).date().isoformat()
 
 
 def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:

@@ -11,7 +11,7 @@ that changed a moment before it was read, since it could change again within one
 import hashlib
 import json
 import os
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +88,7 @@ class KnownEntries:
         """
         if seen is None or state.rejected or state.image is not None:
             return
-        settled = time.time() - seen.changed >= SETTLED_S
+        settled = self._clock_of_files() - seen.changed >= SETTLED_S
         if settled and self.look(source) == seen and self._is_whole(state.digest):
             self._now[seen.key] = state
 
@@ -97,6 +97,11 @@ class KnownEntries:
         states = {key: state.model_dump(mode="json") for key, state in self._now.items()}
         if self._now != self._before:
             write_durably(self._file, seal({"entries": states}))
+
+    def _clock_of_files(self) -> float:
+        """What a file that is made now says of its last change: the clock of what `look` reads."""
+        with tempfile.TemporaryFile(dir=self._entries) as file:
+            return os.fstat(file.fileno()).st_ctime
 
     def _is_whole(self, digest: str) -> bool:
         copy = self._entries / digest
