@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> EntrySource:
     copy.mkdir(parents=True)
     (copy / "run.sh").write_text("one")
     copy.rename(copy.with_name(digest_folder(copy)))
-    while time.time() - os.lstat(weights).st_ctime < SETTLED_S:
+    while time.time() - os.lstat(weights).st_ctime < 2 * SETTLED_S:  # files' clock is behind
         time.sleep(0.01)
     return EntrySource(
         path=entry, name="a", role=Role.ATTACK, team="red", files={"model/w": weights}
