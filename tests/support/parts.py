@@ -43,6 +43,7 @@ FURTHER = (
     # gVisor takes its images from Docker or Podman, with which all of this is tried.
     r"tournament/test_containers\.py::test_(?!an_entry_runs|an_image_that_prevents|a_volume)\w+\[gvisor",
     r"tournament/test_containers\.py::test_an_entry_runs\w+\[gvisor-oci_layout",
+    # Both files of a network are written alike, whatever it is told.
     r"attacknet/test_export\.py::test_both_formats_give_the_same\w+\[recurrent hint",
     # What the referee makes of a name or of an image that it looks into, before it asks an engine.
     r"tournament/test_containers\.py::test_(a_name_that_is_not_listed|one_uses_any)\w+\[podman",

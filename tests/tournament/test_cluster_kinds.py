@@ -124,29 +124,28 @@ def test_machines_that_are_reached_by_ssh(
     assert outcome(run) == outcome(here)
 
 
+def told_of(contest: Contest, ssh_file: Path, old: str, new: str) -> str:
+    """What a run says, and ends with, where its file of machines has something else."""
+    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
+    ssh_file.write_text(ssh_file.read_text().replace(old, new))
+    ran = advcomp("run", file, "--out", contest.folder / "run", "--cluster", ssh_file)
+    assert ran.exit_code == ClusterError.exit_code
+    return ran.output
+
+
 @pytest.mark.long
 def test_a_machine_without_python_is_told_in_its_own_words(
-    contest: Contest, ssh_file: Path, tmp_path: Path
+    contest: Contest, ssh_file: Path
 ) -> None:
-    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
-    text = ssh_file.read_text()
-    ssh_file.write_text(text.replace("[ssh]", '[ssh]\npython = "/nowhere/python3"'))
-    ran = advcomp("run", file, "--out", tmp_path / "run", "--cluster", ssh_file)
-    assert ran.exit_code == ClusterError.exit_code
-    assert 'kind = "ssh": expected to start Dask on each of [ssh] hosts; got: ' in ran.output
-    assert "/nowhere/python3" in ran.output
+    told = told_of(contest, ssh_file, "[ssh]", '[ssh]\npython = "/nowhere/python3"')
+    assert 'kind = "ssh": expected to start Dask on each of [ssh] hosts; got: ' in told
+    assert "/nowhere/python3" in told
 
 
 @pytest.mark.long
-def test_a_machine_that_refuses_the_key_is_told(
-    contest: Contest, ssh_file: Path, tmp_path: Path
-) -> None:
-    file = contest.file([contest.entry("noop", COPY)], [], more=SMALL)
-    text = ssh_file.read_text()
-    ssh_file.write_text(text.replace('user = "root"', 'user = "nobody"'))
-    ran = advcomp("run", file, "--out", tmp_path / "run", "--cluster", ssh_file)
-    assert ran.exit_code == ClusterError.exit_code
-    assert "Permission denied for user nobody" in ran.output
+def test_a_machine_that_refuses_the_key_is_told(contest: Contest, ssh_file: Path) -> None:
+    told = told_of(contest, ssh_file, 'user = "root"', 'user = "nobody"')
+    assert "Permission denied for user nobody" in told
 
 
 @pytest.mark.long
