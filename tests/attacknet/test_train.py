@@ -1,5 +1,6 @@
 """Training: it learns, goes on after a kill as if nothing had happened, and says what is wrong."""
 
+import itertools
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,14 +265,23 @@ def test_a_drawn_target_counts_for_those_that_were_not_drawn(toy: Toy) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_ends_when_its_time_is_spent_and_slows_down_for_it(toy: Toy, tmp_path: Path) -> None:
-    steps = ("steps = 4", "steps = 4000\nminutes = 0.02")
-    recipe, out, watcher = toy(steps), tmp_path / "run", Watcher()
+def test_a_run_ends_when_its_time_is_spent_and_slows_down_for_it(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves a tenth of a second a look: the machine's load says nothing here."""
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(looks) / 10)
+    monkeypatch.setattr("advcomp.training.loop.time", clock)
+    recipe, out, watcher = (
+        toy(("steps = 4", "steps = 4000\nminutes = 0.02")),
+        tmp_path / "run",
+        Watcher(),
+    )
     trained = train_attack_network(recipe, watcher, out=out)
     about = load_checkpoint(trained.checkpoint).about
     assert not trained.interrupted
-    assert 2 < about.step == len(watcher.steps) < 4000
-    assert about.spent_s >= 1.2
+    assert about.step == len(watcher.steps) == 12
+    assert about.spent_s == pytest.approx(1.2)
     assert len(watcher.evaluations) >= 1
     assert watcher.steps[-1].learning_rate < 0.5 * max(s.learning_rate for s in watcher.steps)
     again = Watcher()
