@@ -9,8 +9,8 @@ from pathlib import Path
 from distributed import Client
 
 from advcomp.sandbox.base import Sandbox
+from advcomp.tournament.cluster.cluster_crew import ClusterCrew, opened_crew
 from advcomp.tournament.cluster.cluster_file import ClusterFile, load_cluster_file, scheduler_at
-from advcomp.tournament.cluster.crew import ClusterCrew, opened_crew
 from advcomp.tournament.cluster.opening import is_insecure, opened_client
 from advcomp.tournament.store.state import RunState
 
