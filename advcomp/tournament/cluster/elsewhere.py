@@ -11,7 +11,7 @@ from distributed import Client
 from advcomp.sandbox.base import Sandbox
 from advcomp.tournament.cluster.cluster_crew import ClusterCrew, opened_crew
 from advcomp.tournament.cluster.cluster_file import ClusterFile, load_cluster_file, scheduler_at
-from advcomp.tournament.cluster.opening import is_insecure, opened_client
+from advcomp.tournament.cluster.connection import is_insecure, opened_client
 from advcomp.tournament.store.state import RunState
 
 

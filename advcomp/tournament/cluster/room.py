@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advcomp.errors import ClusterError, InvalidConfig
 from advcomp.sandbox.base import Limits
 from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
-from advcomp.tournament.cluster.opening import node_of_this_machine, opened_client
+from advcomp.tournament.cluster.connection import node_of_this_machine, opened_client
 from advcomp.tournament.cluster.roster import boxes_of, needs_of
 
 

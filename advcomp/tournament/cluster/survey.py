@@ -9,9 +9,9 @@ from distributed import Client
 
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
+from advcomp.tournament.cluster.connection import opened_client
 from advcomp.tournament.cluster.errands import Plain, Remote
 from advcomp.tournament.cluster.fingerprint import Fingerprint, differences, fingerprint_of
-from advcomp.tournament.cluster.opening import opened_client
 from advcomp.tournament.cluster.roster import Node, Roster
 from advcomp.tournament.cluster.station import OFF, SPILLING, with_spilling
 from advcomp.tournament.exposure import labelled_folders
