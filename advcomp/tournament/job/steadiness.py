@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 
 from advcomp.sandbox.base import Sandbox, SharedTree
 from advcomp.sandbox.cache.steady import CacheState, SteadyCache
-from advcomp.sandbox.limits.room import memory_beside
+from advcomp.sandbox.limits.free_memory import memory_beside
 from advcomp.tournament.store.state import EntryState
 
 __all__ = ["Gate", "opened_gate", "steady_cache"]
