@@ -34,8 +34,8 @@ from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits.gpus import Gpus
 from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.scores import Absence
+from advcomp.tournament.amounts import parse_size
 from advcomp.tournament.job.defense_views import DefenseView
-from advcomp.tournament.sizes import parse_size
 
 TABLE = "a table"
 SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'

@@ -13,13 +13,13 @@ from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.scores import Absence
+from advcomp.tournament.amounts import parse_size
 from advcomp.tournament.competitor import validate
 from advcomp.tournament.config import LimitsTable, LogPolicy, Tournament
 from advcomp.tournament.entry.entries import SubmittedEntries
 from advcomp.tournament.job import defense_views as views
 from advcomp.tournament.job import ingest, plan, work
 from advcomp.tournament.outcome import disclosure
-from advcomp.tournament.sizes import parse_size
 
 TEXT = (Path(__file__).resolve().parents[2] / "tournament" / "README.md").read_text()
 PROSE = " ".join(TEXT.split())

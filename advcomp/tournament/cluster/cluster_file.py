@@ -14,8 +14,8 @@ from pydantic import (
 
 from advcomp.rules.toml_fields import at_least, beside_the_file, one_of
 from advcomp.rules.toml_file import Table, problem, read_toml
+from advcomp.tournament.amounts import parse_size
 from advcomp.tournament.config import SIZE_RULE
-from advcomp.tournament.sizes import parse_size
 
 LOCAL, MPI = "local", "mpi"
 """What `--cluster` takes in place of a file."""
