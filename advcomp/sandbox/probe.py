@@ -26,7 +26,7 @@ from advcomp.sandbox.box.shown import host_view
 from advcomp.sandbox.engine.client import ENGINES, GVISOR, Engine, open_engines
 from advcomp.sandbox.engine.hardening import FIRST
 from advcomp.sandbox.engine.image_supply import EngineImages
-from advcomp.sandbox.limits.surroundings import settle
+from advcomp.sandbox.limits.harness_limits import settle
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.obstacles import (
     explained,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from advcomp.sandbox.limits.surroundings import settle
+from advcomp.sandbox.limits.harness_limits import settle
 from advcomp.tournament.config import Tournament
 
 __all__ = ["make_run_folder", "settled"]

@@ -16,7 +16,7 @@ from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.box.readable import require_readable
 from advcomp.sandbox.box.shown import HostView
-from advcomp.sandbox.limits.surroundings import FILES, FILES_OF_A_BOX
+from advcomp.sandbox.limits.harness_limits import FILES, FILES_OF_A_BOX
 
 IGNORING = """
 import os, signal, sys

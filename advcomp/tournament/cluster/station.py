@@ -27,7 +27,7 @@ from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Limits, Sandbox
 from advcomp.sandbox.box.traces import abandoned, mark
 from advcomp.sandbox.cache.steady import CacheState
-from advcomp.sandbox.limits.surroundings import settle
+from advcomp.sandbox.limits.harness_limits import settle
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.tournament.cluster.errands import NodeFailure
 from advcomp.tournament.cluster.fingerprint import fingerprint_of
