@@ -5,7 +5,7 @@ from pathlib import Path
 
 from advcomp.rules.durable import write_durably
 from advcomp.scoring.comparison import Comparison, as_json
-from advcomp.scoring.report.comparison import comparison_page
+from advcomp.scoring.report.comparison_page import comparison_page
 from advcomp.scoring.report.wording import content, gap, rate, setting
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near
