@@ -9,7 +9,7 @@ from advcomp.scoring.report.comparison_page import comparison_page
 from advcomp.scoring.report.wording import content, gap, rate, setting
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near
-from advcomp.tournament.outcome.comparing import compare_runs
+from advcomp.tournament.outcome.judged_runs import compare_runs
 
 
 def compare_in_terminal(runs: Sequence[Path], page: Path | None, *, json: bool) -> None:
