@@ -566,7 +566,7 @@ def export(path: Path, folder: Path | None, form: str | None) -> None:
         from advcomp.terminal.extras import extra_at_hand
 
         with extra_at_hand("frames"):
-            from advcomp.notebook.export import export_run_in_terminal
+            from advcomp.notebook.table_files import export_run_in_terminal
         export_run_in_terminal(path, folder, form or TABLES[0])
         return
     from advcomp.terminal.training import export_in_terminal
