@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from advcomp.errors import InvalidConfig
 from advcomp.notebook import frames
-from advcomp.notebook.progress import display_here
+from advcomp.notebook.progress_bar import display_here
 from advcomp.rules.images import decode_png
 from advcomp.scoring.paired import paired_differences
 from advcomp.scoring.results import Results

@@ -9,7 +9,7 @@ from conftest import Require
 from rich.console import Console
 from support.contest import CONSTANT, COPY, Contest, write_greys
 
-from advcomp.notebook.progress import NotebookBar
+from advcomp.notebook.progress_bar import NotebookBar
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.run_progress import Pace, ProgressBar
 from advcomp.terminal.text import whole
