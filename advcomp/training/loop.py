@@ -35,7 +35,7 @@ from advcomp.training.checkpoint import (
     room_in,
     save_checkpoint,
 )
-from advcomp.training.gradients import GradientBuckets
+from advcomp.training.gradient_buckets import GradientBuckets
 from advcomp.training.loader import batches
 from advcomp.training.progress import EvaluationReport, StepReport, TrainingObserver
 from advcomp.training.ranks import Ranks

@@ -192,7 +192,7 @@ import sys
 import torch
 from torch.nn.functional import cross_entropy
 from advcomp.players.classifiers import Classifier
-from advcomp.training.gradients import GradientBuckets
+from advcomp.training.gradient_buckets import GradientBuckets
 from advcomp.training.launch import launched
 from advcomp.training.ranks import Ranks, joined_ranks
 
