@@ -14,7 +14,7 @@ from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
 from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import HintMode
 from advcomp.errors import InvalidConfig
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.classifier.weights import fill, read_weights
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack, TargetedAttack

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.training_images import ImageSource
 from advcomp.rules.submission import NAME_RULE
 from advcomp.rules.toml_fields import Name, at_least, beside_the_file, one_of, some_and_each_once

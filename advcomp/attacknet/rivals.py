@@ -20,7 +20,7 @@ from advcomp.attacknet.data import AttackBatch
 from advcomp.attacknet.network.generator import AdversarialGenerator, rounded_to_levels
 from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import AttackNetworkRecipe
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.ensemble import Ensemble
 from advcomp.players.training_images import TrainingImages
 from advcomp.training.progress import HINT_ALONE

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationError
 
 from advcomp.attacknet.network.model import NetworkSpec
 from advcomp.errors import InvalidConfig
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.rules.toml_file import Table
 from advcomp.training.checkpoint import About
 

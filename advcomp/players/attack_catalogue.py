@@ -30,7 +30,7 @@ from torch import Tensor
 from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.players.attack.autopgd import autopgd, autopgd_targets
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.attack.objectives import soft_labels
 from advcomp.players.attack.transfer import (
     Loop,

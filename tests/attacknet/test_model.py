@@ -11,7 +11,7 @@ from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.model import AttackNetwork, HintLayer, NetworkSpec
 from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import EpsilonInput, HintMode, NetworkTable, OutputForm
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.attack.objectives import cross_entropy, soft_labels
 from advcomp.players.attack.transfer import da_fgsm
 from advcomp.players.classifiers import Classifier

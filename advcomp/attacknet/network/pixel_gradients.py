@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advcomp.players.attack.hooks import l1_normalised
-from advcomp.players.attack.labels import LabelKind
+from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.attack.objectives import cross_entropy, leaf
 from advcomp.players.classifier.answers import logits_of
 from advcomp.players.ensemble import Ensemble
