@@ -17,7 +17,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from advcomp.players.attack.boundary import attack
+from advcomp.players.attack.attack_call import attack
 from advcomp.players.attack.hooks import (
     Direction,
     GradientFunction,

@@ -8,7 +8,7 @@ steps of at most two instead of taking its sign.
 import torch
 from torch import Tensor
 
-from advcomp.players.attack.boundary import attack
+from advcomp.players.attack.attack_call import attack
 from advcomp.players.attacks import iterative_fgsm
 from advcomp.players.classifier.answers import Model
 

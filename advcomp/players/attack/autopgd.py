@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from advcomp.players.attack.boundary import attack
+from advcomp.players.attack.attack_call import attack
 from advcomp.players.attack.objectives import (
     Loss,
     cross_entropy,

@@ -12,8 +12,8 @@ from typing import TypedDict, Unpack
 
 from torch import Tensor
 
+from advcomp.players.attack.attack_call import attack
 from advcomp.players.attack.block_shuffle import shuffled_blocks
-from advcomp.players.attack.boundary import attack
 from advcomp.players.attack.gradients import flat_maximum, translation_invariant, variance_tuned
 from advcomp.players.attack.hooks import stack
 from advcomp.players.attack.input_transforms import (

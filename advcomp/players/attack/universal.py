@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from advcomp.players.attack.boundary import attack, require_classes
+from advcomp.players.attack.attack_call import attack, require_classes
 from advcomp.players.attack.hooks import compose
 from advcomp.players.attack.objectives import cross_entropy, input_gradient, objective
 from advcomp.players.attacks import Momentum
