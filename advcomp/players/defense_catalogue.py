@@ -23,7 +23,7 @@ from torch import Tensor
 from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifier.answers import Model, require_finite
-from advcomp.players.defense.boundary import defense
+from advcomp.players.defense.defense_call import defense
 from advcomp.players.defense.smoothing import smoothed
 from advcomp.players.defenses import (
     average_over,

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from advcomp.players.classifier.answers import Model
 from advcomp.players.classifier.frozen import frozen
-from advcomp.players.defense.boundary import defense, image_filter, none_of_none
+from advcomp.players.defense.defense_call import defense, image_filter, none_of_none
 from advcomp.players.image.pixels import quantise, to_float
 from advcomp.players.image.randomness import image_generators, normal_like
 from advcomp.players.image.resizing import resize_and_pad

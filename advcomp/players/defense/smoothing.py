@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from advcomp.players.classifier.answers import Model
 from advcomp.players.classifier.frozen import frozen
-from advcomp.players.defense.boundary import defense
+from advcomp.players.defense.defense_call import defense
 from advcomp.players.image.randomness import image_generators
 
 ABSTAIN = -1
