@@ -12,7 +12,7 @@ from advcomp.scoring.standings import Standings
 from advcomp.scoring.tables import Json
 
 FORMAT = 1
-"""Version of the layout of `as_json`."""
+"""Version of the layout of `comparison_json`."""
 
 _FIGURES = ("images", "first", "second", "difference", "low", "high")
 
@@ -109,7 +109,7 @@ def compare(runs: Sequence[ComparedRun]) -> Comparison:
     )
 
 
-def as_json(comparison: Comparison) -> str:
+def comparison_json(comparison: Comparison) -> str:
     """A comparison as one JSON object; scores and differences are rates, or null."""
     content: dict[str, Json] = {
         "format": FORMAT,

@@ -89,7 +89,7 @@ def as_csv(rows: Sequence[LeaderboardRow]) -> str:
     return csv_text([COLUMNS, *(row.cells().values() for row in rows)])
 
 
-def as_json(rows: Sequence[LeaderboardRow]) -> str:
+def leaderboard_json(rows: Sequence[LeaderboardRow]) -> str:
     """The rows as a list of objects, with `baseline`."""
     return json.dumps([row_as_json(row) for row in rows], indent=2) + "\n"
 

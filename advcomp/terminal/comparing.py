@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from advcomp.rules.durable import write_durably
-from advcomp.scoring.comparison import Comparison, as_json
+from advcomp.scoring.comparison import Comparison, comparison_json
 from advcomp.scoring.report.comparison_page import comparison_page
 from advcomp.scoring.report.wording import content, gap, rate, setting
 from advcomp.terminal.console_tables import show, table_of
@@ -24,7 +24,7 @@ def compare_in_terminal(runs: Sequence[Path], page: Path | None, *, json: bool) 
         write_durably(page, comparison_page(comparison).encode())
         print(f"page: {near(page)}")
     elif json:
-        print(as_json(comparison), end="")
+        print(comparison_json(comparison), end="")
     else:
         _print(comparison)
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from advcomp.scoring.leaderboard import (
     LeaderboardRow,
     as_csv,
-    as_json,
     as_markdown,
     as_table,
+    leaderboard_json,
     read_rows,
     remarks_on_scores,
 )
@@ -58,7 +58,7 @@ def print_leaderboard(run: Path, form: str) -> None:
         case "csv":
             text = as_csv(rows)
         case "json":
-            text = as_json(rows)
+            text = leaderboard_json(rows)
         case "md":
             text = as_markdown(rows) + "".join(f"\n{remark}\n" for remark in said)
         case _:

@@ -10,9 +10,9 @@ from advcomp.scoring.leaderboard import (
     COLUMNS,
     LeaderboardRow,
     as_csv,
-    as_json,
     as_markdown,
     as_table,
+    leaderboard_json,
 )
 
 ATTACK = LeaderboardRow(
@@ -98,7 +98,7 @@ def test_csv_and_json_hold_every_column() -> None:
     (row, _) = csv.DictReader(StringIO(as_csv([ATTACK, DEFENSE])))
     assert tuple(row) == COLUMNS
     assert row["gain_over_clean"] == "-0.000100"
-    listed = json.loads(as_json([ATTACK, DEFENSE]))
+    listed = json.loads(leaderboard_json([ATTACK, DEFENSE]))
     assert tuple(listed[0]) == (*COLUMNS, "baseline")
     assert listed[0]["median_seconds_per_100_images"] == 1.23456
     assert listed[1]["rank"] is None

@@ -5,7 +5,7 @@ import numpy as np
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.report.gallery import choose_samples
-from advcomp.scoring.report.material import Facts, Material, Sample
+from advcomp.scoring.report.material import Facts, GalleryImage, Material
 from advcomp.scoring.results import Entry, JobRecord, Results
 from advcomp.scoring.standings import ScoringOptions, judge
 
@@ -25,7 +25,7 @@ def material_of(attacks: int, defenses: int, *, images: int = 12, side: int = 96
     )
     standings = judge(results, ScoringOptions(bootstrap=20))
     samples = [
-        Sample(attack=a, pair=p, **_pictures(int(results.pair_max_epsilon[p]), side, rng))
+        GalleryImage(attack=a, pair=p, **_pictures(int(results.pair_max_epsilon[p]), side, rng))
         for a, p in choose_samples(results, standings.scores, side, side)
     ]
     return Material(

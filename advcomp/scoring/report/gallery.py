@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.scoring.report.material import Material, Sample
+from advcomp.scoring.report.material import GalleryImage, Material
 from advcomp.scoring.report.pictures import MOST_SIDE, amplification, data_uri, perturbation
 from advcomp.scoring.results import MISSING, Results
 from advcomp.scoring.scores import Scores
@@ -91,7 +91,7 @@ def choose_samples(
         yield from ((attack, pair) for pair in _of_attack(results, order, attack, each))
 
 
-def figures(material: Material, sample: Sample, defenses: Sequence[int]) -> Figure:
+def figures(material: Material, sample: GalleryImage, defenses: Sequence[int]) -> Figure:
     """What the gallery shows of a sample, with the answers of these defenses in this order."""
     results = material.standings.results
     image = int(results.pair_image[sample.pair])

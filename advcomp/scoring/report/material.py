@@ -38,7 +38,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sample:
+class GalleryImage:
     """One adversarial image of the gallery beside the clean one, uint8 (H, W, 3) both.
 
     Args:
@@ -72,6 +72,6 @@ class Material:
     manifest: Mapping[str, object]
     logs: Mapping[str, bytes] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    samples: Sequence[Sample] = ()
+    samples: Sequence[GalleryImage] = ()
     without_samples: str = ""
     class_names: Mapping[int, str] = field(default_factory=dict)

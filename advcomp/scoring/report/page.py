@@ -126,7 +126,7 @@ def competitor_report(material: Material, name: str) -> str:
 
 
 @cache
-def environment() -> Environment:
+def page_templates() -> Environment:
     """The template engine, with what the pages say in common."""
     environment = Environment(
         loader=PackageLoader("advcomp.scoring.report"),
@@ -158,10 +158,10 @@ def environment() -> Environment:
     return environment
 
 
-def parts() -> dict[str, object]:
+def page_parts() -> dict[str, object]:
     """What every page needs: its policy."""
     sources = {
-        kind: environment().get_template(name).render()
+        kind: page_templates().get_template(name).render()
         for kind, name in (("style", "style.css"), ("script", "script.js"))
     }
     return {"policy": _policy(sources)}
@@ -169,7 +169,7 @@ def parts() -> dict[str, object]:
 
 def _render(template: str, material: Material, shown: Sequence[Board], **more: object) -> str:
     return (
-        environment()
+        page_templates()
         .get_template(template)
         .render(
             material=material,
@@ -180,7 +180,7 @@ def _render(template: str, material: Material, shown: Sequence[Board], **more: o
             scatters=[scatter(board) for board in shown],
             lines=[lines(material.standings, board) for board in shown],
             scarce=scarcity(material.jobs, material.facts.cpus),
-            **parts(),
+            **page_parts(),
             **more,
         )
     )

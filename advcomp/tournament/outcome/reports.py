@@ -11,7 +11,7 @@ from advcomp.rules.images import Pixels, decode_png
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import LimitTier
 from advcomp.scoring.report.gallery import choose_samples
-from advcomp.scoring.report.material import Facts, Material, Sample
+from advcomp.scoring.report.material import Facts, GalleryImage, Material
 from advcomp.scoring.report.page import competitor_report, organiser_report, public_report
 from advcomp.scoring.standings import Standings, judge
 from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
@@ -147,7 +147,9 @@ def _failed(run: Path, state: RunState) -> list[Job]:
     ]
 
 
-def _samples(state: RunState, store: Store, standings: Standings) -> tuple[Sequence[Sample], str]:
+def _samples(
+    state: RunState, store: Store, standings: Standings
+) -> tuple[Sequence[GalleryImage], str]:
     """The gallery's images; without the tournament's clean images, why there are none."""
     jobs = {
         (job.entry.name, job.max_epsilon, image): job
@@ -168,7 +170,7 @@ def _sample(
     jobs: Mapping[tuple[str, int, int], AttackJob],
     attack: int,
     pair: int,
-) -> Sample:
+) -> GalleryImage:
     image, max_epsilon = state.pairs[pair].image, state.pairs[pair].max_epsilon
     name = f"{state.dataset.image_ids[image]}.png"
     clean = _decode(state, (Path(state.dataset.images_dir) / name).read_bytes())
@@ -178,7 +180,7 @@ def _sample(
     distance = np.abs(adversarial.astype(np.int16) - clean.astype(np.int16)).max()
     if distance > max_epsilon:
         raise InvalidImage(f"{name} in {state.dataset.images_dir} has changed since the run")
-    return Sample(attack=attack, pair=pair, clean=clean, adversarial=adversarial)
+    return GalleryImage(attack=attack, pair=pair, clean=clean, adversarial=adversarial)
 
 
 def _decode(state: RunState, png: bytes) -> Pixels:

@@ -10,7 +10,7 @@ from support.browser import Browser
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.report.gallery import choose_samples
-from advcomp.scoring.report.material import Facts, Material, Sample
+from advcomp.scoring.report.material import Facts, GalleryImage, Material
 from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
 
@@ -224,7 +224,7 @@ def _jobs() -> list[JobRecord]:
     return [fine, timed_out, partial, *more]
 
 
-def _samples(standings: Standings) -> list[Sample]:
+def _samples(standings: Standings) -> list[GalleryImage]:
     """Rings and bars for clean images, and noise of the budget on them."""
     results = standings.results
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
@@ -236,5 +236,7 @@ def _samples(standings: Standings) -> list[Sample]:
         clean = np.repeat(np.clip(stroke, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
         noise = np.random.default_rng(pair).choice([-budget, budget], clean.shape)
         adversarial = np.clip(clean.astype(int) + noise, 0, 255).astype(np.uint8)
-        samples.append(Sample(attack=attack, pair=pair, clean=clean, adversarial=adversarial))
+        samples.append(
+            GalleryImage(attack=attack, pair=pair, clean=clean, adversarial=adversarial)
+        )
     return samples
