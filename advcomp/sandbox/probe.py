@@ -16,7 +16,7 @@ from typing import cast
 
 from advcomp import plugins
 from advcomp.errors import AdvcompError, InvalidConfig, SandboxError, SandboxUnavailable
-from advcomp.sandbox.backends.bubblewrap import Bubblewrap, version_of
+from advcomp.sandbox.backends.bubblewrap import Bubblewrap, bwrap_version
 from advcomp.sandbox.backends.container import OWN_IMAGES, Containers
 from advcomp.sandbox.backends.gvisor import Gvisor
 from advcomp.sandbox.backends.unwalled import Unwalled
@@ -26,7 +26,7 @@ from advcomp.sandbox.box.shown import host_view
 from advcomp.sandbox.engine.client import ENGINES, GVISOR, Engine, open_engines
 from advcomp.sandbox.engine.hardening import FIRST
 from advcomp.sandbox.engine.image_supply import EngineImages
-from advcomp.sandbox.limits.harness_limits import settle
+from advcomp.sandbox.limits.harness_limits import fit_for_boxes
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.obstacles import (
     explained,
@@ -61,7 +61,7 @@ def open_sandbox(
         InvalidConfig: `none`, but nobody promised to trust the submissions.
         SandboxUnavailable: It does not work here: why, the remedy, and what does work.
     """
-    settle(1)
+    fit_for_boxes(1)
     if name == UNWALLED:
         return _open_unwalled(trusting=trusting)
     wanted = DEFAULT if name == AUTO else name
@@ -125,7 +125,7 @@ def _open_bubblewrap(hidden: Sequence[Path]) -> Sandbox:
         raise SandboxUnavailable(
             "bubblewrap: not installed", "remedy: `sudo apt-get install bubblewrap`"
         )
-    version = version_of(program)
+    version = bwrap_version(program)
     if tuple(map(int, version.split(".")[:2])) < OLDEST_BUBBLEWRAP:
         raise SandboxUnavailable(
             f"bubblewrap: expected version 0.8 or newer, got {version}",

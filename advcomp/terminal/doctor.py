@@ -7,7 +7,7 @@ from dataclasses import asdict
 from advcomp.errors import SandboxUnavailable
 from advcomp.rules.printable import printable
 from advcomp.sandbox.box.shown import interpreter_versions
-from advcomp.sandbox.doctor.checks import LIMITS, Check, check_machine
+from advcomp.sandbox.doctor.checks import LIMITS, Check, examine_machine
 from advcomp.sandbox.probe import DEFAULT, backend_names
 
 
@@ -17,8 +17,8 @@ def examine(form: str) -> int:
     Args:
         form: `text` or `json`.
     """
-    checks = check_machine()
-    print(as_json(checks) if form == "json" else "\n".join(as_lines(checks)))
+    checks = examine_machine()
+    print(checks_json(checks) if form == "json" else "\n".join(as_lines(checks)))
     if any(check.works for check in checks if check.name == DEFAULT):
         return 0
     return SandboxUnavailable.exit_code
@@ -35,7 +35,7 @@ def print_packages(form: str) -> None:
         print(printable(f"  {name} {version}"))
 
 
-def as_json(checks: Sequence[Check]) -> str:
+def checks_json(checks: Sequence[Check]) -> str:
     """The checks for programs: a list of tables with name, works, version, reason, remedy."""
     return json.dumps([asdict(check) for check in checks], indent=2)
 

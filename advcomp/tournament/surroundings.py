@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from advcomp.sandbox.limits.harness_limits import settle
+from advcomp.sandbox.limits.harness_limits import fit_for_boxes
 from advcomp.tournament.config import Tournament
 
 __all__ = ["make_run_folder", "settled"]
@@ -21,7 +21,7 @@ def settled(tournament: Tournament, boxes: int) -> Iterator[int]:
     Raises:
         SandboxUnavailable: All limits that are too low and may not be raised.
     """
-    settle(boxes, tournament.limits.for_images(1))
+    fit_for_boxes(boxes, tournament.limits.for_images(1))
     users = os.umask(UMASK)
     try:
         yield users

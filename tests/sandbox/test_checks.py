@@ -11,8 +11,8 @@ import pytest
 from advcomp.errors import SandboxError
 from advcomp.sandbox import probe
 from advcomp.sandbox.base import Sandbox
-from advcomp.sandbox.doctor.checks import Check, check_machine
-from advcomp.terminal.doctor import as_json, as_lines
+from advcomp.sandbox.doctor.checks import Check, examine_machine
+from advcomp.terminal.doctor import as_lines, checks_json
 
 BACKENDS = ["bubblewrap", "docker", "podman", "gvisor"]
 
@@ -28,7 +28,7 @@ def program(folder: Path, name: str, said: str) -> None:
 
 @pytest.mark.slow
 def test_every_sandbox_and_the_limits_are_looked_at() -> None:
-    checks = {check.name: check for check in check_machine()}
+    checks = {check.name: check for check in examine_machine()}
     assert list(checks) == [*BACKENDS, "limits", "gpus", "advisories"]
     assert all(check.works or check.reason for check in checks.values())
 
@@ -37,7 +37,7 @@ def test_the_doctor_never_fails_for_want_of_programs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    checks = {check.name: check for check in check_machine()}
+    checks = {check.name: check for check in examine_machine()}
     assert not any(checks[name].works for name in BACKENDS)
     assert checks["bubblewrap"].remedy == "`sudo apt-get install bubblewrap`"
     assert {checks[name].version for name in BACKENDS} == {None}
@@ -49,7 +49,7 @@ def test_versions_with_known_ways_out_are_named_by_their_numbers(
     program(tmp_path, "podman", "podman version 6.1.0")
     program(tmp_path, "runc", "runc version 1.1.11")
     monkeypatch.setenv("PATH", f"{tmp_path}")
-    podman = next(check for check in check_machine() if check.name == "podman")
+    podman = next(check for check in examine_machine() if check.name == "podman")
     assert podman.version == "podman 6.1.0, runc 1.1.11"
     told = "\n".join(podman.warnings)
     assert all(flaw in told for flaw in ("CVE-2026-94603", "CVE-2025-31133"))
@@ -63,7 +63,7 @@ def test_a_docker_whose_daemon_does_not_answer_is_told_with_the_remedy(
     (tmp_path / "docker").write_text(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    docker = next(check for check in check_machine() if check.name == "docker")
+    docker = next(check for check in examine_machine() if check.name == "docker")
     assert "the Docker daemon does not answer" in docker.reason
     assert "sudo systemctl start docker" in (docker.remedy or "")
 
@@ -74,7 +74,7 @@ def test_other_systems_are_told_to_use_containers(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(platform, "system", lambda: system)
-    bubblewrap = check_machine()[0]
+    bubblewrap = examine_machine()[0]
     assert not bubblewrap.works
     assert f"on {name} submissions run in containers only" in bubblewrap.reason
     assert "virtual machine with Linux" in (bubblewrap.remedy or "")
@@ -140,7 +140,7 @@ def test_an_engine_that_falls_silent_hides_no_other(monkeypatch: pytest.MonkeyPa
 
     backends = {"docker": silent, "gvisor": broken, "bubblewrap": probe.BACKENDS["bubblewrap"]}
     monkeypatch.setattr(probe, "BACKENDS", backends)
-    checks = {check.name: check for check in check_machine()}
+    checks = {check.name: check for check in examine_machine()}
     assert "docker create: no answer within 60 s" in checks["docker"].reason
     assert not checks["docker"].works
     assert "runsc" in checks["gvisor"].reason
@@ -148,7 +148,7 @@ def test_an_engine_that_falls_silent_hides_no_other(monkeypatch: pytest.MonkeyPa
 
 
 def test_programs_get_tables() -> None:
-    table = json.loads(as_json(CHECKS))[1]
+    table = json.loads(checks_json(CHECKS))[1]
     assert {*table} == {"name", "works", "version", "reason", "remedy", "warnings"}
     assert (table["works"], table["version"], table["remedy"]) == (False, None, "one\ntwo")
 

@@ -23,9 +23,9 @@ from advcomp.sandbox.backends.container import Containers
 from advcomp.sandbox.base import Limits, RunSpec
 from advcomp.sandbox.box.identity import UidLease
 from advcomp.sandbox.engine.client import Engine, open_engine, open_engines
-from advcomp.sandbox.engine.hardening import walls
+from advcomp.sandbox.engine.hardening import container_walls
 from advcomp.sandbox.engine.image_supply import EngineImages
-from advcomp.sandbox.engine.orphans import owned, reap
+from advcomp.sandbox.engine.orphans import owned, remove_orphans
 from advcomp.sandbox.engine.ownership import OWNER
 from advcomp.sandbox.limits.cgroups import owner_tag
 from advcomp.sandbox.probe import open_backend
@@ -147,7 +147,7 @@ def test_only_what_dead_harnesses_left_is_removed(
             label = ("--label", f"{OWNER}={owner}")
             made[whose] = engine.call("create", *label, IMAGE, "true").strip()
             engine.call("volume", "create", *label, f"advcomp-test-{os.getpid()}-{whose}")
-        removed = reap(engine)
+        removed = remove_orphans(engine)
         left = {*owned(engine, "container"), *owned(engine, "volume")}
         for whose in owners:
             names = {made[whose][:12], f"advcomp-test-{os.getpid()}-{whose}"}
@@ -177,7 +177,7 @@ def test_an_image_cannot_ask_for_variables_of_the_host(
     try:
         spec = RunSpec(argv=("true",), limits=LIMITS)
         asked = engine.image(image)
-        options = walls(
+        options = container_walls(
             engine,
             asked,
             spec,

@@ -11,7 +11,7 @@ import pytest
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.box.traces import MARK
-from advcomp.sandbox.doctor.checks import check_machine
+from advcomp.sandbox.doctor.checks import examine_machine
 from advcomp.sandbox.engine.bundle import clear_abandoned
 from advcomp.sandbox.limits.cgroups import owner_tag
 from advcomp.sandbox.probe import open_backend
@@ -34,7 +34,7 @@ def without_engine(
 
 
 def test_the_doctor_says_that_no_images_are_used(without_engine: Path) -> None:
-    found = next(check for check in check_machine() if check.name == "gvisor")
+    found = next(check for check in examine_machine() if check.name == "gvisor")
     assert found.works
     assert "no engine: boxes show this machine's programs, no images" in found.reason
 

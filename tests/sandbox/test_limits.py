@@ -13,7 +13,14 @@ import pytest
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, LimitTier
-from advcomp.sandbox.limits.cgroups import CgroupV2, Usage, Weak, is_own, new_name, reap
+from advcomp.sandbox.limits.cgroups import (
+    CgroupV2,
+    Usage,
+    Weak,
+    is_own,
+    new_name,
+    remove_stale_groups,
+)
 from advcomp.sandbox.limits.inherited import most_open_files
 from advcomp.sandbox.limits.sockets import SocketQueues, cap_sockets, most_queued_bytes
 from advcomp.sandbox.limits.tiers import choose, divide, groups_by_hand, own_groups
@@ -139,7 +146,7 @@ def test_only_groups_of_dead_harnesses_are_removed(tmp_path: Path) -> None:
     elsewhere = f"advcomp-1-{dead.pid}-12345-{token}"
     for name in (mine, stale, recycled, elsewhere, "advcomp-theirs", "other"):
         (tmp_path / "deep" / name).mkdir(parents=True)
-    removed = reap(tmp_path)
+    removed = remove_stale_groups(tmp_path)
     assert sorted(path.name for path in removed) == sorted([stale, recycled])
     left = {path.name for path in (tmp_path / "deep").iterdir()}
     assert left == {mine, elsewhere, "advcomp-theirs", "other"}

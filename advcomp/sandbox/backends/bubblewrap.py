@@ -111,7 +111,7 @@ class Bubblewrap:
         self._filter = filter_program()
         self._view = host_view(hidden)
         self._running = Running(Box.kill)
-        self._versions = interpreter_versions() | {"bubblewrap": version_of(program)}
+        self._versions = interpreter_versions() | {"bubblewrap": bwrap_version(program)}
 
     @property
     def limit_tier(self) -> LimitTier:
@@ -179,7 +179,7 @@ class Bubblewrap:
         }
         filter_fd = memory_file(self._filter, held)
         arguments = [
-            *walls(self._view, spec, uid, code_bytes, etc, gpus),
+            *bubblewrap_walls(self._view, spec, uid, code_bytes, etc, gpus),
             *("--seccomp", str(filter_fd)),
         ]
         arguments_fd = memory_file(b"".join(os.fsencode(a) + b"\0" for a in arguments), held)
@@ -248,13 +248,13 @@ class Bubblewrap:
             return finished(ending, usage, output, log, stdout, disk_full=disk_full)
 
 
-def version_of(program: str) -> str:
+def bwrap_version(program: str) -> str:
     """Version of a bwrap program, e.g. "0.8.0"."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     return said.stdout.split()[-1]
 
 
-def walls(
+def bubblewrap_walls(
     view: HostView,
     spec: RunSpec,
     uid: int | None,

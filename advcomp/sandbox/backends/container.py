@@ -3,11 +3,11 @@
 Theory of operation
 -------------------
 1. `create` makes a container of a pinned image with everything taken away that an engine can take
-   (`walls`): no network, no capabilities, no new privileges, a uid that nobody uses (that of an
-   ordinary user who commands root's engine, who could not hold the output otherwise), read-only
-   but for size-capped tmpfs, limits of memory without swap, CPUs, processes, file sizes. Its entry
-   point is our own first process (first/first.c), bound read-only; nothing of the image's
-   configuration is used but its PATH.
+   (`container_walls`): no network, no capabilities, no new privileges, a uid that nobody uses
+   (that of an ordinary user who commands root's engine, who could not hold the output otherwise),
+   read-only but for size-capped tmpfs, limits of memory without swap, CPUs, processes, file sizes.
+   Its entry point is our own first process (first/first.c), bound read-only; nothing of the
+   image's configuration is used but its PATH.
 2. `start --attach` starts it. Over the attached streams the first process gets the order and the
    entry, which it unpacks to /code; it says "ready" (attached.py).
 3. The output folder is held by a descriptor, before the program starts, so that it outlives the
@@ -52,10 +52,10 @@ from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.terminals import bound_terminals
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
 from advcomp.sandbox.engine.client import CALL_S, Engine, Image
-from advcomp.sandbox.engine.hardening import order_for, walls
+from advcomp.sandbox.engine.hardening import container_walls, order_for
 from advcomp.sandbox.engine.image_supply import EngineImages
 from advcomp.sandbox.engine.metering import KernelsCount, Watchdog
-from advcomp.sandbox.engine.orphans import reap
+from advcomp.sandbox.engine.orphans import remove_orphans
 from advcomp.sandbox.engine.outputs import Mounted, OutputMount, volume
 from advcomp.sandbox.engine.ownership import labels
 from advcomp.sandbox.engine.stills import still
@@ -90,7 +90,7 @@ class Containers:
         self._run_word = secrets.token_hex(8)
         self._running = Running(self._remove)
         self._left: set[str] = set()
-        reap(engine)
+        remove_orphans(engine)
 
     @property
     def limit_tier(self) -> LimitTier:
@@ -227,7 +227,7 @@ class Containers:
         held: contextlib.ExitStack,
     ) -> str:
         """Make the container; it is removed with `held`."""
-        options = walls(
+        options = container_walls(
             self._engine,
             image,
             spec,

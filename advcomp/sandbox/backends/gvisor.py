@@ -45,7 +45,7 @@ from advcomp.sandbox.box.running import Running
 from advcomp.sandbox.box.shown import host_view, interpreter_versions
 from advcomp.sandbox.engine.attached import Attached, Readiness, Watch, attach, new_mark
 from advcomp.sandbox.engine.bundle import OUTPUT, STATE, bundle, clear_abandoned
-from advcomp.sandbox.engine.client import version_of
+from advcomp.sandbox.engine.client import runtime_version
 from advcomp.sandbox.engine.hardening import CODE, GVISOR_PIDS, order_for
 from advcomp.sandbox.limits.cgroups import Group, Keeper, Usage
 
@@ -78,7 +78,7 @@ class Gvisor:
         self._keeper = keeper
         self._view = host_view(hidden)
         self._running = Running(Attached.kill)
-        self._versions = interpreter_versions() | {"gvisor": version_of(program)}
+        self._versions = interpreter_versions() | {"gvisor": runtime_version(program)}
         clear_abandoned()
 
     @property

@@ -163,14 +163,14 @@ def see_to_the_end(child: int, channel: int, libc: ctypes.CDLL) -> NoReturn:
     poll.register(deaths, select.POLLIN)
     poll.register(channel, select.POLLIN)
     while True:
-        reap(child, channel)
+        reap_dead(child, channel)
         ready = [fd for fd, _ in poll.poll()]
         if channel in ready:
             os._exit(1)
         os.read(deaths, 4096)
 
 
-def reap(child: int, channel: int) -> None:
+def reap_dead(child: int, channel: int) -> None:
     """Clear away all dead processes; once `child` is among them, tell how it ended, and end."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)

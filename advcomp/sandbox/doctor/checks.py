@@ -13,7 +13,7 @@ from advcomp.sandbox.limits.gpus import Gpus, parse_cdi
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.probe import backend_names, open_backend
 
-__all__ = ["LIMITS", "Check", "check_machine"]
+__all__ = ["LIMITS", "Check", "examine_machine"]
 
 LIMITS = "limits"
 """The check of how strictly limits are kept."""
@@ -55,7 +55,7 @@ class Check:
     warnings: tuple[str, ...] = ()
 
 
-def check_machine() -> list[Check]:
+def examine_machine() -> list[Check]:
     """Look at everything."""
     return [
         *map(_check_backend, backend_names()),

@@ -31,7 +31,7 @@ __all__ = [
     "Image",
     "open_engine",
     "open_engines",
-    "version_of",
+    "runtime_version",
 ]
 
 CALL_S = 300.0
@@ -233,7 +233,7 @@ class Engine:
             commit = self.info.get(f"{name.capitalize()}Commit") or {}
             return {name: str(commit.get("ID") or "unknown")}
         name = self._runtime or str(self.info["host"]["ociRuntime"]["name"])
-        return {Path(name).name: version_of(name)}
+        return {Path(name).name: runtime_version(name)}
 
 
 def open_engines(name: str) -> list[Engine]:
@@ -297,7 +297,7 @@ def _runtime_for(name: str) -> str | None:
     return "runc" if name == "podman" and not has_v2 and shutil.which("runc") else None
 
 
-def version_of(runtime: str) -> str:
+def runtime_version(runtime: str) -> str:
     """Version of an OCI runtime, from the first line that it prints."""
     program = shutil.which(runtime)
     if program is None:

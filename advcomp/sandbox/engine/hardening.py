@@ -27,9 +27,9 @@ __all__ = [
     "OVERHEAD_PIDS",
     "PAGE_BYTES",
     "SCRATCH",
+    "container_walls",
     "first_process",
     "order_for",
-    "walls",
 ]
 
 CODE = "/code"
@@ -87,7 +87,7 @@ def order_for(spec: RunSpec, mark: str, *, path: str, gvisor: bool) -> bytes:
     )
 
 
-def walls(
+def container_walls(
     engine: Engine,
     image: Image,
     spec: RunSpec,

@@ -13,7 +13,7 @@ from advcomp.sandbox.engine.client import Engine
 from advcomp.sandbox.engine.ownership import OWNER
 from advcomp.sandbox.limits.cgroups import is_dead
 
-__all__ = ["orphans", "owned", "reap"]
+__all__ = ["orphans", "owned", "remove_orphans"]
 
 REMOVAL_S = 20.0
 """How long what is left behind may take to go."""
@@ -36,7 +36,7 @@ def orphans(engine: Engine, kind: str) -> list[str]:
     return [name for name, owner in owned(engine, kind).items() if is_dead(owner)]
 
 
-def reap(engine: Engine) -> list[str]:
+def remove_orphans(engine: Engine) -> list[str]:
     """Remove what dead harnesses left; what was removed.
 
     What the engine cannot remove is left to a later start: an engine that holds on to one dead

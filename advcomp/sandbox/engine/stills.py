@@ -20,7 +20,7 @@ from advcomp.sandbox.box.identity import UidLease
 from advcomp.sandbox.box.process import setup_s
 from advcomp.sandbox.engine.attached import Readiness, attach, new_mark
 from advcomp.sandbox.engine.client import Engine
-from advcomp.sandbox.engine.hardening import order_for, walls
+from advcomp.sandbox.engine.hardening import container_walls, order_for
 
 __all__ = ["still"]
 
@@ -38,7 +38,9 @@ def still(
     """
     ordinary = engine.ordinary
     inspected = ordinary.image(image)
-    options = walls(ordinary, inspected, STILL, user=user, code_bytes=0, labels=labels, gpus=())
+    options = container_walls(
+        ordinary, inspected, STILL, user=user, code_bytes=0, labels=labels, gpus=()
+    )
     container = ordinary.call("create", *options, inspected.id).strip()
     with contextlib.ExitStack() as held:
         held.callback(ordinary.call, "rm", "--force", "--volumes", container)

@@ -48,7 +48,7 @@ __all__ = [
     "is_own",
     "new_name",
     "owner_tag",
-    "reap",
+    "remove_stale_groups",
     "stale",
 ]
 
@@ -356,7 +356,7 @@ def forget(folder: Path) -> None:
                 (folder / file).write_text(amount)
 
 
-def reap(mount: Path) -> list[Path]:
+def remove_stale_groups(mount: Path) -> list[Path]:
     """Kill and remove our user's groups of dead harnesses below `mount`; which they were."""
     found = stale(mount)
     for folder in found:

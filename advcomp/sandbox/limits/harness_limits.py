@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits
 
-__all__ = ["FILES", "FILES_OF_A_BOX", "settle"]
+__all__ = ["FILES", "FILES_OF_A_BOX", "fit_for_boxes"]
 
 FILES = 64
 """Descriptors of the harness itself: its results, its log, an engine's client."""
@@ -36,7 +36,7 @@ class _Need:
     needed: int | None
 
 
-def settle(boxes: int, limits: Limits | None = None) -> None:
+def fit_for_boxes(boxes: int, limits: Limits | None = None) -> None:
     """Make what this process inherited fit for so many boxes at once.
 
     Args:

@@ -28,7 +28,7 @@ from advcomp.sandbox.limits.cgroups import (
     Weak,
     is_own,
     new_name,
-    reap,
+    remove_stale_groups,
 )
 from advcomp.sandbox.limits.freezing import Freezer
 
@@ -70,7 +70,7 @@ def choose() -> Choice:
     for tier, opener in openers.items():
         try:
             keeper = opener()
-            reap(MOUNT)
+            remove_stale_groups(MOUNT)
             keeper.open(TRIAL).close()
         except SandboxError as error:
             reasons[tier] = str(error)

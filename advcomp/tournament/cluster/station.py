@@ -27,7 +27,7 @@ from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Limits, Sandbox
 from advcomp.sandbox.box.traces import abandoned, mark
 from advcomp.sandbox.cache.steady import CacheState
-from advcomp.sandbox.limits.harness_limits import settle
+from advcomp.sandbox.limits.harness_limits import fit_for_boxes
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.tournament.cluster.errands import NodeFailure
 from advcomp.tournament.cluster.fingerprint import fingerprint_of
@@ -196,7 +196,7 @@ class Greet:
     def __call__(self) -> Greeting:
         """Open it anew."""
         os.umask(UMASK)
-        settle(self.boxes, self.site.limits)
+        fit_for_boxes(self.boxes, self.site.limits)
         with _OPENING:
             leave(self.site.session)
             station = _STATIONS[self.site.session] = _Station(self.site, self.boxes)
