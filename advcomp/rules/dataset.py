@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from advcomp.errors import InvalidConfig, InvalidDataset, InvalidImage
 from advcomp.rules.images import Pixels, decode_png, encode_png, max_png_bytes, read_size
-from advcomp.rules.images_csv import ImageRow, check_image_id, csv_text, read_rows
+from advcomp.rules.images_csv import ImageRow, check_image_id, images_csv_text, read_image_rows
 from advcomp.rules.paths import is_dropping
 
 IMAGES_FOLDER, IMAGES_CSV = "images", "images.csv"
@@ -133,7 +133,7 @@ def load_dataset(images_dir: Path, csv_file: Path) -> Dataset:
         InvalidDataset: All that is wrong, each with its file and line.
     """
     problems: list[str] = []
-    rows = sorted(read_rows(csv_file, problems), key=lambda row: row.image_id)
+    rows = sorted(read_image_rows(csv_file, problems), key=lambda row: row.image_id)
     names = _image_names(images_dir, problems)
     _match(rows, names, images_dir, csv_file, problems)
     present = [row for row in rows if f"{row.image_id}{_PNG}" in names]
@@ -289,7 +289,7 @@ def _write_rows(folder: Path, images: Iterable[LabelledImage]) -> None:
             raise InvalidDataset(problem)
         (folder / IMAGES_FOLDER / f"{row.image_id}{_PNG}").write_bytes(encode_png(row.image))
         rows.append((row.image_id, row.label, row.target_class))
-    (folder / IMAGES_CSV).write_text(csv_text(rows), encoding="utf-8", newline="")
+    (folder / IMAGES_CSV).write_text(images_csv_text(rows), encoding="utf-8", newline="")
 
 
 def _put(draft: Path, folder: Path) -> None:

@@ -28,7 +28,7 @@ class ImageRow:
     target_class: int | None
 
 
-def read_rows(csv_file: Path, problems: list[str]) -> list[ImageRow]:
+def read_image_rows(csv_file: Path, problems: list[str]) -> list[ImageRow]:
     """The rows of images.csv that say something, in its order; `problems` gets all that is wrong.
 
     A row with a wrong label is returned as well, with label 0, so that its image is not taken for
@@ -46,7 +46,7 @@ def read_rows(csv_file: Path, problems: list[str]) -> list[ImageRow]:
     return rows
 
 
-def csv_text(rows: Sequence[tuple[str, int, int | None]]) -> str:
+def images_csv_text(rows: Sequence[tuple[str, int, int | None]]) -> str:
     """The text of images.csv for rows of (ImageId, label, target class)."""
     width = 2 if all(target is None for _, _, target in rows) else 3
     text = StringIO()

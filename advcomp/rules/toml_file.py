@@ -96,7 +96,7 @@ def dotted(key: Key) -> str:
     return "".join([f"[{first}]" if rest else str(first), *parts])
 
 
-def shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value about as it looks in a TOML file, cut where it gets long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
@@ -142,7 +142,7 @@ def _explained(model: type[Table], key: Key, details: ErrorDetails) -> str:
         case "problem":
             return details["msg"]
         case _:
-            return f"expected {description}; got {shown(details['input'])}"
+            return f"expected {description}; got {shown_value(details['input'])}"
 
 
 def _known_about(model: type[Table], key: Key) -> tuple[type[Table], str]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from advcomp.rules.toml_fields import one_of
-from advcomp.rules.toml_file import nearest, shown, where
+from advcomp.rules.toml_file import nearest, shown_value, where
 
 Value = bool | int | float | str
 """What a file can give."""
@@ -18,7 +18,7 @@ def unknown_name(path: Path, key: str, name: str, known: Iterable[str]) -> str:
     """What is wrong where the file at `path` names, under `key`, no function that there is."""
     known = [*known]
     return (
-        f"{where(path, (key,))}: expected {one_of(known)}; got {shown(name)}; "
+        f"{where(path, (key,))}: expected {one_of(known)}; got {shown_value(name)}; "
         f'the nearest is "{nearest(name, known)}"'
     )
 
@@ -47,7 +47,7 @@ def parameter_problems(
             yield f'{place}: expected a parameter of "{owner}": {words}{near}'
         elif not _fits(value, known[name]):
             kind = inspect.formatannotation(known[name])
-            yield f"{place}: expected {kind}; got {shown(value)}"
+            yield f"{place}: expected {kind}; got {shown_value(value)}"
 
 
 def _fits(value: Value, annotation: Any) -> bool:

@@ -29,7 +29,7 @@ from advcomp.rules.toml_fields import (
     one_of,
     some_and_each_once,
 )
-from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown, where
+from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown_value, where
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits.gpus import Gpus
 from advcomp.scoring.opponents import Opponents
@@ -86,7 +86,7 @@ def _inside_the_entry(inside: str) -> str:
     if str(path) != inside or path.is_absolute() or ".." in path.parts or not path.name:
         raise problem(
             f"expected the path of a file relative to the entry, and inside it,"
-            f' such as "model/weights.safetensors"; got {shown(inside)}'
+            f' such as "model/weights.safetensors"; got {shown_value(inside)}'
         )
     return inside
 
@@ -333,7 +333,7 @@ def difference(old: Mapping[str, object], new: Mapping[str, object]) -> list[str
 
 
 def _given(value: object) -> str:
-    return "left out" if value is None else shown(value)
+    return "left out" if value is None else shown_value(value)
 
 
 def load_tournament(path: Path) -> Tournament:

@@ -23,7 +23,7 @@ from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.sizes import MAX_PACKED_BYTES
 from advcomp.rules.submission import NAME_PATTERN, NAME_RULE, default_name
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.rules.toml_file import shown
+from advcomp.rules.toml_file import shown_value
 from advcomp.tournament.competitor.validate import Target
 from advcomp.tournament.config import (
     TEAM_RULE,
@@ -150,11 +150,11 @@ def keep(offer: Offer, entry: EntryState, copy: Path) -> KeptEntry:
 def _wrong_words(source: EntrySource) -> Iterator[str]:
     """What is wrong with a name and a team as such."""
     if not re.fullmatch(NAME_PATTERN, source.name):
-        got = shown(source.name)
+        got = shown_value(source.name)
         yield f"{source.path}: expected {NAME_RULE}; got {got}; give one with --name"
     team = source.team
     if team is not None and not (team.isprintable() and 0 < len(team) <= MAX_TEAM_CHARACTERS):
-        yield f"--team: expected {TEAM_RULE} that can be printed; got {shown(team)}"
+        yield f"--team: expected {TEAM_RULE} that can be printed; got {shown_value(team)}"
 
 
 def _taken(tournament: Tournament, source: EntrySource) -> Iterator[str]:
@@ -175,7 +175,7 @@ def _taken(tournament: Tournament, source: EntrySource) -> Iterator[str]:
 
 
 def _team(team: str | None) -> str:
-    return "somebody without a team" if team is None else f"the team {shown(team)}"
+    return "somebody without a team" if team is None else f"the team {shown_value(team)}"
 
 
 def _latest(tournament: Tournament, name: str) -> SubmittedEntry | None:

@@ -28,7 +28,7 @@ from advcomp.errors import InvalidConfig
 from advcomp.rules.submission import ARCHIVE_EXTENSIONS, NAME_PATTERN, NAME_RULE, default_name
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.toml_fields import Name, one_of
-from advcomp.rules.toml_file import Key, Table, read_toml, shown, where
+from advcomp.rules.toml_file import Key, Table, read_toml, shown_value, where
 from advcomp.tournament.config import (
     TEAM_RULE,
     EntryItem,
@@ -237,7 +237,7 @@ class _Search:
         name = item.name or default_name(path)
         if not re.fullmatch(NAME_PATTERN, name):
             self.problems.append(
-                f"{where(self.file, key)}: {path}: expected {NAME_RULE}; got {shown(name)};"
+                f"{where(self.file, key)}: {path}: expected {NAME_RULE}; got {shown_value(name)};"
                 ' write { path = "...", name = "..." }'
             )
         return name
