@@ -11,7 +11,7 @@ from advcomp.terminal.run_command import near, options_of, resume_line
 from advcomp.terminal.run_progress import ending, job_line
 from advcomp.terminal.text import count, duration, one_line, size, whole
 from advcomp.tournament.config import LogPolicy
-from advcomp.tournament.outcome.disclosure import for_competitor, reasons_for_competitor
+from advcomp.tournament.outcome.disclosure import log_for_competitor, reasons_for_competitor
 from advcomp.tournament.outcome.status import (
     EntryStatus,
     JobLog,
@@ -122,7 +122,7 @@ def _print_log(log: JobLog, policy: LogPolicy | None) -> None:
         reasons = reasons_for_competitor(result)
         told = f": {reasons}" if reasons else ""
         print(f"== {result.job} {result.verdict} {duration(result.wall_seconds)}{told}")
-        shown = for_competitor(log.log, policy)
+        shown = log_for_competitor(log.log, policy)
     if shown is not None:
         text = printable(shown).rstrip("\n")
         print(text or "(it printed nothing)")

@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stopping(stop: Stop, resume: str) -> Iterator[None]:
+def stopping_on_signals(stop: Stop, resume: str) -> Iterator[None]:
     """Let SIGINT and SIGTERM set `stop`; the second of them ends this process.
 
     Boxes die with their parent, and the next start removes what was left half done.

@@ -15,7 +15,7 @@ from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, remarks_on_scores
 from advcomp.terminal.console_tables import show_leaderboard
-from advcomp.terminal.interrupts import INTERRUPTED, stopping
+from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count
 from advcomp.tournament.config import load_tournament
@@ -45,7 +45,7 @@ def run_in_terminal(options: RunOptions) -> int:
     resume = resume_line(replace(options, out=run))
     stop = Stop()
     try:
-        with stopping(stop, resume), display_on(sys.stderr) as display:
+        with stopping_on_signals(stop, resume), display_on(sys.stderr) as display:
             finished = run_tournament(options, display, stop)
     except OSError as error:
         if error.errno not in DISK_IS_FULL:

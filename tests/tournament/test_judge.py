@@ -6,7 +6,7 @@ import pytest
 
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import RunResult
-from advcomp.tournament.job.judge import judge
+from advcomp.tournament.job.judge import verdict_on
 
 KILLED: dict[str, Any] = {"exit_code": None, "signal": 9}
 
@@ -38,7 +38,7 @@ def result(**changes: Any) -> RunResult:
 def test_the_first_verdict_that_applies(
     changes: dict[str, Any], valid: int, verdict: Verdict
 ) -> None:
-    assert judge(result(**changes), images=10, valid=valid) is verdict
+    assert verdict_on(result(**changes), images=10, valid=valid) is verdict
 
 
 def test_an_entrys_verdict_is_the_first_of_its_jobs() -> None:

@@ -4,7 +4,7 @@ from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import RunResult
 
 
-def judge(result: RunResult, *, images: int, valid: int) -> Verdict:
+def verdict_on(result: RunResult, *, images: int, valid: int) -> Verdict:
     """The first verdict that applies (rulebook, "Verdicts").
 
     A child's death for lack of memory counts only where it did harm: where the program exited

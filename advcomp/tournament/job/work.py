@@ -24,7 +24,7 @@ from advcomp.tournament.job.ingest import (
     read_labels,
     unexpected,
 )
-from advcomp.tournament.job.judge import judge
+from advcomp.tournament.job.judge import verdict_on
 from advcomp.tournament.job.orders import Order, Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, images_of
 from advcomp.tournament.job.staging import Staging, stage_images, write_staged
@@ -226,7 +226,7 @@ def _result(
     job: Job, result: RunResult, outcome: _Outcome, limits: Limits
 ) -> tuple[JobResult, dict[str, bytes]]:
     images = images_of(job)
-    verdict = judge(result, images=images, valid=outcome.valid)
+    verdict = verdict_on(result, images=images, valid=outcome.valid)
     kept = replace(
         _blank(job, verdict),
         valid=outcome.valid,

@@ -9,7 +9,7 @@ TAIL_BYTES = 4096
 """What `[logs] show = "tail"` lets a competitor see of each job's log."""
 
 
-def for_competitor(log: bytes, policy: LogPolicy) -> bytes | None:
+def log_for_competitor(log: bytes, policy: LogPolicy) -> bytes | None:
     """As much of a log as its competitor may see; None where that is nothing."""
     match policy:
         case LogPolicy.SMOKE:

@@ -18,7 +18,7 @@ from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
 from advcomp.tournament.job.waves import load_waves
 from advcomp.tournament.outcome.collect import Collected, collect_finished
 from advcomp.tournament.outcome.disclosure import (
-    for_competitor,
+    log_for_competitor,
     reasons_for_competitor,
     tail,
 )
@@ -109,7 +109,8 @@ def _material(run: Path) -> Material:
     state, collected = collect_finished(run)
     store = Store(run)
     logs = {
-        job.name: for_competitor(store.log(job.id), state.logs.show) for job in _failed(run, state)
+        job.name: log_for_competitor(store.log(job.id), state.logs.show)
+        for job in _failed(run, state)
     }
     return Material(
         facts=_facts(state),
