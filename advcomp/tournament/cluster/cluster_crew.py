@@ -15,7 +15,11 @@ from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.cluster.cluster_file import ClusterFile, StoreKind
 from advcomp.tournament.cluster.errands import Remote
 from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
-from advcomp.tournament.cluster.fingerprint import Fingerprint, differences, fingerprint_of
+from advcomp.tournament.cluster.fingerprint import (
+    Fingerprint,
+    fingerprint_differences,
+    fingerprint_of,
+)
 from advcomp.tournament.cluster.roster import needs_of
 from advcomp.tournament.cluster.station import (
     OFF,
@@ -28,7 +32,7 @@ from advcomp.tournament.cluster.station import (
     StoreIsFull,
     Take,
     Touch,
-    pack_folder,
+    tar_of_folder,
 )
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.job.orders import Orders
@@ -66,7 +70,7 @@ class RunErrands:
     def judge(self, greeting: object) -> Sequence[str]:
         """Every difference of its fingerprint."""
         assert isinstance(greeting, Greeting)
-        refusals = differences(self._expected, greeting.fingerprint)
+        refusals = fingerprint_differences(self._expected, greeting.fingerprint)
         if not refusals:
             self._met(greeting.page_cache)
         return refusals
@@ -79,7 +83,7 @@ class RunErrands:
         return digest, lambda: Take(
             session=self._site.session,
             digest=digest,
-            packed=pack_folder(self._made_with.entries / digest),
+            packed=tar_of_folder(self._made_with.entries / digest),
         )
 
     def order(self, job: Job) -> Remote:

@@ -142,6 +142,6 @@ def pack(remote: Remote) -> bytes:
     return pickle.dumps(remote)
 
 
-def unpack(answer: bytes) -> object:
+def unpack_answer(answer: bytes) -> object:
     """What a node returned."""
     return pickle.loads(answer)  # noqa: S301 - from a node, which is the organiser's

@@ -29,7 +29,7 @@ from advcomp.tournament.cluster.errands import (
     Remote,
     call,
     pack,
-    unpack,
+    unpack_answer,
 )
 from advcomp.tournament.cluster.roster import Node, Roster, lost, submit
 from advcomp.tournament.job.executors import Stop
@@ -255,7 +255,7 @@ class ClusterExecutor:
             ticket.future = submit(self._client, node, packed, declared)
             if node.is_gone:
                 ticket.future.cancel()
-            return unpack(ticket.future.result())
+            return unpack_answer(ticket.future.result())
         except (
             FutureCancelledError,
             CancelledError,

@@ -34,7 +34,7 @@ def fingerprint_of(sandbox: Sandbox, images: Iterable[str] = ()) -> dict[str, st
     return found
 
 
-def differences(expected: Fingerprint, got: Fingerprint) -> list[str]:
+def fingerprint_differences(expected: Fingerprint, got: Fingerprint) -> list[str]:
     """A line for each difference; empty where the two agree."""
     return [
         f"{name}: expected {expected.get(name, ABSENT)}, got {got.get(name, ABSENT)}"

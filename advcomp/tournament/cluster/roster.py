@@ -10,7 +10,7 @@ from distributed import Client, Future
 
 from advcomp.errors import ClusterError
 from advcomp.sandbox.base import Limits
-from advcomp.tournament.cluster.errands import Errands, call, pack, unpack
+from advcomp.tournament.cluster.errands import Errands, call, pack, unpack_answer
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class Roster:
         assert node.greeting is not None
         greeting, node.greeting = node.greeting, None
         try:
-            node.answer = unpack(greeting.result())
+            node.answer = unpack_answer(greeting.result())
             refusals = self._errands.judge(node.answer)
         except Exception as error:  # whatever another version raises there, the node is refused
             logger.info("node %s", node.name, exc_info=True)

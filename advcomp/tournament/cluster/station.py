@@ -276,7 +276,7 @@ def leave(session: str) -> None:
         station.close()
 
 
-def pack_folder(folder: Path) -> bytes:
+def tar_of_folder(folder: Path) -> bytes:
     """An entry's copy, as `Take` takes it."""
 
     def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -11,7 +11,11 @@ from advcomp.sandbox.probe import open_sandbox
 from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
 from advcomp.tournament.cluster.connection import opened_client
 from advcomp.tournament.cluster.errands import Plain, Remote
-from advcomp.tournament.cluster.fingerprint import Fingerprint, differences, fingerprint_of
+from advcomp.tournament.cluster.fingerprint import (
+    Fingerprint,
+    fingerprint_differences,
+    fingerprint_of,
+)
 from advcomp.tournament.cluster.roster import Node, Roster
 from advcomp.tournament.cluster.station import OFF, SPILLING, with_spilling
 from advcomp.tournament.exposure import labelled_folders
@@ -123,7 +127,7 @@ class _Look(Plain):
     def judge(self, greeting: object) -> Sequence[str]:
         """Every difference of its fingerprint."""
         assert isinstance(greeting, dict)
-        return differences(self._expected, greeting)
+        return fingerprint_differences(self._expected, greeting)
 
 
 @dataclass(frozen=True, slots=True)
