@@ -9,7 +9,7 @@ from torch import Tensor
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.hint import GradientHint, layer_of
 from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
-from advcomp.attacknet.network.pixel_gradients import PixelGradients, told
+from advcomp.attacknet.network.pixel_gradients import PixelGradients, told_gradients
 from advcomp.attacknet.objective.losses import TargetClassifier
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
 from advcomp.errors import InvalidConfig
@@ -161,7 +161,7 @@ def spec_of(
         max_epsilons=recipe.threat.max_epsilons,
         target_labels=images.classes if recipe.threat.targeted else None,
         hint=() if hint is None else hint.spec(images.size, strides),
-        gradients=told(
+        gradients=told_gradients(
             recipe.gradients.count,
             len(recipe.gradients.surrogates),
             apart=recipe.gradients.apart,

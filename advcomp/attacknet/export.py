@@ -30,7 +30,7 @@ from advcomp.attacknet.player import (
     SPEC,
     SURROGATE,
     filled,
-    gradients_of,
+    gradients_from_files,
 )
 from advcomp.attacknet.recipe import HintMode
 from advcomp.attacknet.trained import TrainedNetwork, trained_network
@@ -106,7 +106,7 @@ def _fill(
     _write(folder / PROGRAM, _template(name))
     _write(folder / RECIPE, about.recipe)
     if form is Format.ONNX:
-        surrogates = gradients_of(
+        surrogates = gradients_from_files(
             _gradient_surrogates(about, trained),
             trained.spec.gradients,
             trained.gradient_labels,

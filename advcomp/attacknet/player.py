@@ -130,11 +130,11 @@ def load_generator(folder: Path) -> AdversarialGenerator:
     if mode is not HintMode.NONE:
         hint = GradientHint(load_classifier(folder / SURROGATE), layers)
     paths = [folder / GRADIENT_SURROGATE.format(number + 1) for number in range(surrogates)]
-    gradients = gradients_of(paths, spec.gradients, labels, apart=apart)
+    gradients = gradients_from_files(paths, spec.gradients, labels, apart=apart)
     return AdversarialGenerator(network, hint, mode, gradients).eval().requires_grad_(False)
 
 
-def gradients_of(
+def gradients_from_files(
     paths: Sequence[Path], told: int, labels: LabelKind, *, apart: bool
 ) -> PixelGradients | None:
     """So many gradients of the surrogates in some files; None where there are no files."""

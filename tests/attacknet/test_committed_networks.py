@@ -10,7 +10,7 @@ import torch
 
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.network.flops import costs_of
-from advcomp.attacknet.network.generator import AdversarialGenerator, moved
+from advcomp.attacknet.network.generator import AdversarialGenerator, levels_moved
 from advcomp.attacknet.network.model import AttackNetwork
 from advcomp.attacknet.player import load_generator
 from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
@@ -88,7 +88,7 @@ def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialG
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     x = (255 * x).round() / 255
     for levels in (1, 8, 48):
-        largest = moved(x, generator(x, torch.full((4,), levels / 255)))
+        largest = levels_moved(x, generator(x, torch.full((4,), levels / 255)))
         assert (largest <= levels + 1e-3).all()
         assert (largest >= 0.9 * levels).all()
 

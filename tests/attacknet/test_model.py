@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from advcomp.attacknet.network.generator import AdversarialGenerator, moved, rounded_to_levels
+from advcomp.attacknet.network.generator import (
+    AdversarialGenerator,
+    levels_moved,
+    rounded_to_levels,
+)
 from advcomp.attacknet.network.hint import GradientHint
 from advcomp.attacknet.network.model import AttackNetwork, HintLayer, NetworkSpec
 from advcomp.attacknet.network.pixel_gradients import PixelGradients
@@ -71,7 +75,7 @@ def test_no_rounded_image_leaves_the_budget_even_when_everything_saturates(
         assert torch.isfinite(adversarial).all()
         levels = quantise(adversarial).astype(int) - quantise(clean).astype(int)
         assert abs(levels).max() == level
-        assert moved(clean, adversarial).max().round() == level
+        assert levels_moved(clean, adversarial).max().round() == level
 
 
 @pytest.mark.parametrize(
@@ -303,4 +307,4 @@ def test_gradients_reach_the_first_layer(output: OutputForm) -> None:
         assert (by_stem[:, 3:] != 0).any()
     p = net(x, eps, gradients=told(x, eps))
     torch.testing.assert_close(adversarial, (x + 8 / 255 * p).clamp(0, 1))
-    assert moved(x, adversarial).max().round() <= 8
+    assert levels_moved(x, adversarial).max().round() <= 8

@@ -71,6 +71,6 @@ def rounded_to_levels(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def moved(clean: Tensor, adversarial: Tensor) -> Tensor:
+def levels_moved(clean: Tensor, adversarial: Tensor) -> Tensor:
     """By how many levels each image's most changed pixel is moved, (N,), after rounding."""
     return (255 * (rounded_to_levels(adversarial) - clean)).abs().amax((1, 2, 3))

@@ -41,7 +41,7 @@ class PixelGradients(nn.Module):
     @property
     def told(self) -> int:
         """How many gradients an image has."""
-        return told(self.count, len(self.surrogates.members), apart=self.apart)
+        return told_gradients(self.count, len(self.surrogates.members), apart=self.apart)
 
     def forward(self, x: Tensor, eps: Tensor, targets: Tensor | None = None) -> Tensor:
         """Up the cross-entropy at the surrogates' own answer, or down at target labels (N,)."""
@@ -77,6 +77,6 @@ class PixelGradients(nn.Module):
             return torch.autograd.grad(losses.sum(), seen), labels
 
 
-def told(count: int, surrogates: int, *, apart: bool) -> int:
+def told_gradients(count: int, surrogates: int, *, apart: bool) -> int:
     """How many gradients so many steps tell of an image."""
     return count * surrogates if apart else count
