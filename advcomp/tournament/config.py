@@ -361,7 +361,7 @@ def check_machine(tournament: Tournament, cpus_available: int) -> None:
     if limits.gpus > 0 and (obstacle := Gpus().obstacle(limits.gpus)):
         problems.append(
             f"{where(tournament.path, ('limits', 'gpus'))}: expected at most what this machine"
-            f" can lend; got {limits.gpus}; looked at {obstacle}"
+            f" can lend; got {limits.gpus}; {obstacle}"
         )
     if problems:
         raise InvalidConfig(*problems)

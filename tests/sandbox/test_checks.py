@@ -105,8 +105,8 @@ def test_people_get_lines_with_remedies_and_warnings() -> None:
 
 
 def test_only_the_name_at_the_head_of_a_reason_is_left_out() -> None:
-    gpus = Check(name="gpus", works=False, reason="gpus: none; looked at /nvidia/gpus: no GPU")
-    assert list(as_lines([gpus]))[1:] == ["NO  gpus: none; looked at /nvidia/gpus: no GPU"]
+    gpus = Check(name="gpus", works=False, reason="gpus: none to lend: /nvidia/gpus: no GPU")
+    assert list(as_lines([gpus]))[1:] == ["NO  gpus: none to lend: /nvidia/gpus: no GPU"]
 
 
 def test_one_line_first_says_what_is_ready() -> None:

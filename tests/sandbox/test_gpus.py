@@ -1,9 +1,9 @@
-"""GPUs without a GPU: the driver's files, the tools' output and the locks, as recorded."""
+"""GPUs without a GPU: the driver's files, what it says, tools' output and locks, as recorded."""
 
 import multiprocessing
 import os
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,8 @@ from advcomp.sandbox.limits.gpus import (
     docker_arguments,
     parse_cdi,
     parse_libraries,
-    parse_memory,
-    parse_processes,
 )
+from advcomp.sandbox.limits.nvml import GpuUse
 
 A, B = "GPU-6e7b0a5c-0b57-9d5b-8d5c-4f1f3c9a2b10", "GPU-0f3c2d11-7a44-4b9e-a1d2-9c5e8b7f6a21"
 INFORMATION = """\
@@ -53,30 +52,17 @@ nvidia.com/gpu={A}
 nvidia.com/gpu={B}
 nvidia.com/gpu=all
 """
-SMI = """\
-#!/bin/sh
-# The files beside it say what the driver would.
-case "$1" in
-  --query-gpu=*) cat "${0%/*}/memory" ;;
-  *) cat "${0%/*}/processes" ;;
-esac
-"""
 
 
 class Machine:
-    """Files as a driver with two GPUs makes them, and a `nvidia-smi` that tells of them."""
+    """Files as a driver with two GPUs makes them, and what it says is on them."""
 
     def __init__(self, folder: Path) -> None:
-        self.driver, self.locks, self.tools = (
-            folder / name for name in ("driver", "locks", "tools")
-        )
+        self.driver, self.locks = folder / "driver", folder / "locks"
         for minor, (uuid, bus) in enumerate(((A, "1b"), (B, "43"))):
             self.tell(bus, uuid=uuid, minor=minor)
-        self.tools.mkdir()
-        (self.tools / "nvidia-smi").write_text(SMI)
-        (self.tools / "nvidia-smi").chmod(0o755)
         self.say(memory=(4, 4))
-        self.gpus = Gpus(self.driver, self.locks)
+        self.gpus = Gpus(self.driver, self.locks, self.use_of)
 
     def tell(self, bus: str, *, uuid: str, minor: int, excluded: str = "No") -> None:
         file = self.driver / f"0000:{bus}:00.0/information"
@@ -84,18 +70,22 @@ class Machine:
         file.write_text(INFORMATION.format(uuid=uuid, bus=bus, minor=minor, excluded=excluded))
 
     def say(self, *, memory: tuple[int, int], busy: str = "") -> None:
-        lines = (f"{uuid}, {used}\n" for uuid, used in zip((A, B), memory, strict=True))
-        (self.tools / "memory").write_text("".join(lines))
-        (self.tools / "processes").write_text(f"{busy}, 4242\n" if busy else "")
+        self.uses = {
+            uuid: GpuUse(memory_mib=used, processes=int(uuid == busy))
+            for uuid, used in zip((A, B), memory, strict=True)
+        }
+
+    def use_of(self, uuids: Collection[str]) -> dict[str, GpuUse]:
+        if not self.uses:
+            raise SandboxError("GPUs: the driver is out")
+        return {uuid: self.uses[uuid] for uuid in uuids}
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    made = Machine(tmp_path)
-    monkeypatch.setenv("PATH", f"{made.tools}:{os.environ['PATH']}")
     monkeypatch.setattr(module, "CLEAN_S", 0.0)
     monkeypatch.setattr(module, "WAIT_S", 0.01)
-    return made
+    return Machine(tmp_path)
 
 
 FIRST, SECOND = Gpu(0, A, "NVIDIA H200"), Gpu(1, B, "NVIDIA H200")
@@ -112,8 +102,8 @@ def test_too_few_gpus_are_told_with_what_was_looked_at(machine: Machine, tmp_pat
     assert "NVIDIA H200, NVIDIA H200" in (machine.gpus.obstacle(3) or "")
     nowhere = Gpus(tmp_path / "none", machine.locks).obstacle(1) or ""
     assert "none: no GPU" in nowhere
-    (machine.tools / "nvidia-smi").unlink()
-    assert "program nvidia-smi: missing" in (machine.gpus.obstacle(1) or "")
+    machine.uses.clear()
+    assert machine.gpus.obstacle(1) == "GPUs: the driver is out"
 
 
 def test_a_gpu_is_lent_to_one_at_a_time(machine: Machine) -> None:
@@ -167,16 +157,13 @@ def test_a_gpu_that_is_left_dirty_is_set_aside_until_it_is_clean(
         assert gpus == (FIRST, SECOND)
 
 
-def test_a_failing_tool_is_our_failure(machine: Machine) -> None:
-    (machine.tools / "memory").write_text("No devices were found\n")
-    with pytest.raises(SandboxError, match="expected UUIDs and MiB"), machine.gpus.lent(1):
+def test_a_driver_that_does_not_answer_is_our_failure(machine: Machine) -> None:
+    machine.uses.clear()
+    with pytest.raises(SandboxError, match="the driver is out"), machine.gpus.lent(1):
         pass
 
 
 def test_the_tools_output_is_read_as_it_is_printed() -> None:
-    assert parse_memory(f"{A}, 4\n{B}, 81559\n") == {A: 4, B: 81559}
-    assert parse_processes(f"{B}, 4242\n{B}, 4243\n") == {B}
-    assert parse_processes("") == set()
     assert parse_cdi(CDI) == {A, B}
     assert parse_cdi("INFO[0000] Found 0 CDI devices\n") == set()
 

@@ -138,7 +138,7 @@ def _check_gpus() -> Check:
     gpus = Gpus()
     obstacle = gpus.obstacle(1)
     if obstacle is not None:
-        remedy = "install NVIDIA's driver with nvidia-smi" if gpus.found() else None
+        remedy = "install NVIDIA's driver, and advcomp[gpu]" if gpus.found() else None
         return Check(name="gpus", works=False, reason=f"none to lend: {obstacle}", remedy=remedy)
     lent = ", ".join(f"{gpu.model} ({gpu.uuid})" for gpu in gpus.found())
     by_cdi = parse_cdi(_asked("nvidia-ctk"))

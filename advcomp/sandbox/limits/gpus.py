@@ -1,11 +1,12 @@
 """NVIDIA GPUs: which there are, lent to one box at a time, and looked at when they come back.
 
-Theory of operation. The driver tells its GPUs in /proc. A loan is a file lock, one for each GPU,
-in a folder that all users of the machine share: the kernel frees it when its harness dies. A box
-gets all its GPUs or waits; so no two wait for each other. When the box is dead, its GPUs must
-be as they were: no process on them, and the memory free again, which the driver may need a moment
-for. One that is not is set aside: what it should be is written into its lock file, nobody is lent
-it until it is so again, and the run is our failure (INFRA), for its successor would suffer.
+Theory of operation. The driver tells its GPUs in /proc, and what is on them through NVML. A loan
+is a file lock, one for each GPU, in a folder that all users of the machine share: the kernel frees
+it when its harness dies. A box gets all its GPUs or waits; so no two wait for each other. When the
+box is dead, its GPUs must be as they were: no process on them, and the memory free again, which
+the driver may need a moment for. One that is not is set aside: what it should be is written into
+its lock file, nobody is lent it until it is so again, and the run is our failure (INFRA), for its
+successor would suffer.
 """
 
 import contextlib
@@ -16,11 +17,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import SandboxError
+from advcomp.sandbox.limits.nvml import GpuUse, gpu_use
 
 __all__ = [
     "Gpu",
@@ -30,8 +32,6 @@ __all__ = [
     "docker_arguments",
     "parse_cdi",
     "parse_libraries",
-    "parse_memory",
-    "parse_processes",
 ]
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -65,11 +65,18 @@ class Gpus:
     Args:
         driver: Where the driver tells of them.
         locks: A folder shared by all users of this machine.
+        use_of: What is on GPUs, by UUID.
     """
 
-    def __init__(self, driver: Path = DRIVER, locks: Path | None = None) -> None:
+    def __init__(
+        self,
+        driver: Path = DRIVER,
+        locks: Path | None = None,
+        use_of: Callable[[Collection[str]], Mapping[str, GpuUse]] = gpu_use,
+    ) -> None:
         self._driver = driver
         self._locks = locks or next(f for f in LOCK_FOLDERS if f.is_dir()) / "advcomp-gpus"
+        self._use_of = use_of
 
     def found(self) -> list[Gpu]:
         """All of them."""
@@ -79,11 +86,13 @@ class Gpus:
     def obstacle(self, count: int) -> str | None:
         """Why a box cannot be lent `count` GPUs here: what was looked for, and found."""
         found = self.found()
-        if len(found) >= count and shutil.which("nvidia-smi"):
-            return None
-        driver = ", ".join(gpu.model for gpu in found) or "no GPU"
-        tool = "there" if shutil.which("nvidia-smi") else "missing"
-        return f"{self._driver}: {driver}; program nvidia-smi: {tool}"
+        if len(found) < count:
+            return f"{self._driver}: {', '.join(gpu.model for gpu in found) or 'no GPU'}"
+        try:
+            self._use_of([gpu.uuid for gpu in found])
+        except SandboxError as error:
+            return str(error)
+        return None
 
     @contextlib.contextmanager
     def lent(self, count: int) -> Iterator[tuple[Gpu, ...]]:
@@ -98,11 +107,12 @@ class Gpus:
         with contextlib.ExitStack() as held:
             loans = self._await(count, held)
             gpus = tuple(loans)
-            before = _memory_mib()
+            uses = self._use_of([gpu.uuid for gpu in gpus])
+            before = {uuid: use.memory_mib for uuid, use in uses.items()}
             try:
                 yield gpus
             finally:
-                dirty = _dirty(gpus, {gpu.uuid: before[gpu.uuid] for gpu in gpus})
+                dirty = self._dirty(gpus, before)
                 for gpu in dirty:
                     os.pwrite(loans[gpu], f"{before[gpu.uuid]}\n".encode(), 0)
         if dirty:
@@ -120,7 +130,7 @@ class Gpus:
                     if len(taken) == count:
                         break
                     lock = self._lock(gpu, tries)
-                    if lock is not None and _is_set_aside(gpu, lock):
+                    if lock is not None and self._is_set_aside(gpu, lock):
                         sound -= 1
                     elif lock is not None:
                         taken[gpu] = lock
@@ -146,6 +156,34 @@ class Gpus:
         except BlockingIOError:
             return None
         return fd
+
+    def _is_set_aside(self, gpu: Gpu, lock: int) -> bool:
+        """Whether a GPU is still dirty; one that has become clean is taken back."""
+        clean_mib = os.pread(lock, 32, 0).strip()
+        if not clean_mib:
+            return False
+        if self._dirty_now([gpu], {gpu.uuid: int(clean_mib)}):
+            return True
+        os.ftruncate(lock, 0)
+        return False
+
+    def _dirty(self, gpus: Sequence[Gpu], before: Mapping[str, int]) -> list[Gpu]:
+        """Those that do not become clean in good time."""
+        deadline = time.monotonic() + CLEAN_S
+        while dirty := self._dirty_now(gpus, before):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_S)
+        return dirty
+
+    def _dirty_now(self, gpus: Sequence[Gpu], before: Mapping[str, int]) -> list[Gpu]:
+        """Those with a process on them, or more memory in use than `before`, MiB by UUID."""
+        uses = self._use_of([gpu.uuid for gpu in gpus])
+        return [
+            gpu
+            for gpu in gpus
+            if uses[gpu.uuid].processes or uses[gpu.uuid].memory_mib > before[gpu.uuid] + SLACK_MIB
+        ]
 
 
 def docker_arguments(gpus: Sequence[Gpu]) -> list[str]:
@@ -193,24 +231,6 @@ def parse_libraries(said: str) -> list[Path]:
     return sorted({Path(path) for path in LIBRARIES.findall(said)})
 
 
-def parse_memory(said: str) -> dict[str, int]:
-    """UUID -> MiB in use, from `--query-gpu=uuid,memory.used --format=csv,noheader,nounits`.
-
-    Raises:
-        SandboxError: A line is not that.
-    """
-    rows = [line.split(", ") for line in said.splitlines() if line.strip()]
-    try:
-        return {uuid: int(used) for uuid, used in rows}
-    except ValueError as error:
-        raise SandboxError(f"nvidia-smi: expected UUIDs and MiB, got {said.strip()!r}") from error
-
-
-def parse_processes(said: str) -> set[str]:
-    """UUIDs with a process on them, from `--query-compute-apps=gpu_uuid,pid`, csv,noheader."""
-    return {line.split(", ")[0] for line in said.splitlines() if line.startswith("GPU-")}
-
-
 def parse_cdi(said: str) -> set[str]:
     """UUIDs that CDI can lend, from `nvidia-ctk cdi list`."""
     return set(re.findall(r"^nvidia\.com/gpu=(GPU-\S+)$", said, re.M))
@@ -233,45 +253,6 @@ def _open_for_all(path: Path) -> int:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         os.fchmod(fd, 0o666)
         return fd
-
-
-def _is_set_aside(gpu: Gpu, lock: int) -> bool:
-    """Whether a GPU is still dirty; one that has become clean is taken back."""
-    clean_mib = os.pread(lock, 32, 0).strip()
-    if not clean_mib:
-        return False
-    if _dirty_now([gpu], {gpu.uuid: int(clean_mib)}):
-        return True
-    os.ftruncate(lock, 0)
-    return False
-
-
-def _dirty(gpus: Sequence[Gpu], before: Mapping[str, int]) -> list[Gpu]:
-    """Those that do not become clean in good time."""
-    deadline = time.monotonic() + CLEAN_S
-    while dirty := _dirty_now(gpus, before):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(LOOK_S)
-    return dirty
-
-
-def _dirty_now(gpus: Sequence[Gpu], before: Mapping[str, int]) -> list[Gpu]:
-    busy = parse_processes(_smi("--query-compute-apps=gpu_uuid,pid", "--format=csv,noheader"))
-    used = _memory_mib()
-    return [
-        gpu
-        for gpu in gpus
-        if gpu.uuid in busy or used.get(gpu.uuid, 0) > before[gpu.uuid] + SLACK_MIB
-    ]
-
-
-def _memory_mib() -> dict[str, int]:
-    return parse_memory(_smi("--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits"))
-
-
-def _smi(*arguments: str) -> str:
-    return _said(["nvidia-smi", *arguments])
 
 
 def _said(command: Sequence[str]) -> str:
