@@ -1,17 +1,10 @@
-"""Public images as a tournament's dataset: `python -m advcomp.players.datasets NAME DIR`.
+"""Public images as arrays: scikit-learn's handwritten digits, and CIFAR-10.
 
-    digits DIR                            scikit-learn's handwritten digits
-    cifar10 DIR [--source ROOT|FILE.npz] [--download]
-                                          CIFAR-10, from torchvision's copy or packed JPEGs
-
-DIR gets images/*.png and images.csv. Target classes are drawn with `--seed`. The part for training
-is never the tournament's; in process, `digits` and `cifar10` give the same images as arrays.
+The part for training is never the tournament's. `dataset_command` writes the same images.
 """
 
-import argparse
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
@@ -23,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
-from advcomp.rules.dataset import LabelledImage, write_dataset
+from advcomp.errors import InvalidConfig, MissingExtra
+from advcomp.rules.dataset import LabelledImage
 
 DIGITS_TRAINING = 1197
 """The first digits train; the 600 after them are the tournament's."""
@@ -179,40 +172,3 @@ def _missing(package: str) -> MissingExtra:
     return MissingExtra(
         f"{package} is not installed; install it with: pip install 'advcomp[players]'"
     )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write a dataset; exits 1 with all problems, 2 on wrong usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m advcomp.players.datasets", description=__doc__.splitlines()[0]
-    )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("folder", type=Path, metavar="DIR", help="must not exist, or be empty")
-    shared.add_argument("--seed", type=int, default=0, help="draws the target classes")
-    shared.add_argument("--part", type=Part, choices=list(Part), default=Part.TOURNAMENT)
-    names = parser.add_subparsers(dest="name", required=True)
-    digit = names.add_parser("digits", parents=[shared])
-    digit.set_defaults(source=None, download=False)
-    cifar = names.add_parser("cifar10", parents=[shared])
-    cifar.add_argument(
-        "--source",
-        type=Path,
-        metavar="ROOT|FILE.npz",
-        default=_cache() / "torchvision",
-        help="where CIFAR-10 is (default: %(default)s)",
-    )
-    cifar.add_argument("--download", action="store_true", help="fetch what the root lacks")
-    options = parser.parse_args(argv)
-    try:
-        images = labelled_images(
-            options.name, options.part, options.source, download=options.download
-        )
-        dataset = write_dataset(options.folder, images.with_targets(options.seed))
-    except AdvcompError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(f"{options.folder}: {len(dataset)} images")
-
-
-if __name__ == "__main__":
-    main()

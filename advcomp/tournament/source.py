@@ -9,7 +9,7 @@ from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_datas
 from advcomp.sandbox.trusted import run_module
 from advcomp.tournament.config import DatasetSource, Tournament
 
-DATASETS_PROGRAM = "advcomp.players.datasets"
+DATASET_PROGRAM = "advcomp.players.dataset_command"
 
 
 def open_dataset(tournament: Tournament) -> Dataset:
@@ -34,7 +34,7 @@ def write_source(source: str, folder: Path, *options: str) -> str:
 
     Returns what there is to say about it.
     """
-    return run_module(DATASETS_PROGRAM, source, str(folder), *options)
+    return run_module(DATASET_PROGRAM, source, str(folder), *options)
 
 
 def _cached(source: DatasetSource, seed: int) -> Path:

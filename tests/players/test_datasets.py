@@ -10,12 +10,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from advcomp.errors import InvalidConfig
-from advcomp.players.datasets import Part, cifar10, digits, labelled_images, main
+from advcomp.players.dataset_command import main
+from advcomp.players.datasets import Part, cifar10, digits, labelled_images
 from advcomp.rules.dataset import Dataset, load_dataset
 
 
 def written(folder: Path, *arguments: str) -> Dataset:
-    main([*arguments[:1], str(folder), *arguments[1:]])
+    main([*arguments[:1], str(folder), *arguments[1:]], standalone_mode=False)
     return load_dataset(folder / "images", folder / "images.csv")
 
 
