@@ -30,6 +30,6 @@ def run_times(runs: Sequence[tuple[int, float]]) -> RunTimes | None:
     mean_images = sum(sizes) / len(runs)
     mean_seconds = sum(seconds for _, seconds in runs) / len(runs)
     spread = sum((images - mean_images) ** 2 for images in sizes)
-    together = sum((images - mean_images) * (s - mean_seconds) for images, s in runs)
-    per_image = min(max(0.0, together / spread), mean_seconds / mean_images)
+    covariance = sum((images - mean_images) * (s - mean_seconds) for images, s in runs)
+    per_image = min(max(0.0, covariance / spread), mean_seconds / mean_images)
     return RunTimes(start=mean_seconds - per_image * mean_images, per_image=per_image)

@@ -224,8 +224,8 @@ def drawn_images(height: int, width: int, images: int) -> Iterator[LabelledImage
             levels = draw.integers(0, 256, (height, width, 3))
         else:
             corners = draw.integers(0, 256, (2, 1, 1, 3))
-            slope = np.linspace(0, 1, height * width).reshape(height, width, 1)
-            levels = np.rint(corners[0] + (corners[1] - corners[0]) * slope)
+            ramp = np.linspace(0, 1, height * width).reshape(height, width, 1)
+            levels = np.rint(corners[0] + (corners[1] - corners[0]) * ramp)
         yield LabelledImage(
             image_id=f"drawn-{number:04d}",
             image=levels.astype(np.uint8),
