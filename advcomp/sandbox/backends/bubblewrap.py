@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 `bwrap` is started with an empty environment and all its arguments by descriptor, so that neither
 /proc/1/environ nor /proc/1/cmdline tells anything. It makes new mount, pid, network, ipc, uts and
-cgroup namespaces, filters system calls (`seccomp.py`), shows the host as `view.py` says, mounts
+cgroup namespaces, filters system calls (`seccomp.py`), shows the host as `shown.py` says, mounts
 size-capped tmpfs wherever a program may write, makes the rest read-only, and runs our launcher as
 process 1 (`launcher.py` has the protocol). The order of events:
 

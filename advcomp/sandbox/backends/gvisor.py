@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 `runsc run` makes a box of a bundle: a folder with a configuration (`bundle.py`) that says the same
-as an engine is told (`hardening.py`), and that shows what `view.py` says. Its first process is the
-one of every container (first/first.c), with the same order and over the same streams
+as an engine is told (`hardening.py`), and that shows what `shown.py` says. Its first process is
+the one of every container (first/first.c), with the same order and over the same streams
 (`attached.py`). What an engine would do besides is done here:
 
 1. A shell waits for a line until it has been put into a group of limits (`cgroups.py`), with all

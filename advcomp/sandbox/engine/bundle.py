@@ -1,7 +1,7 @@
 """OCI bundles: a box as a folder that a runtime reads (runtime-spec, bundle.md and config.md).
 
 What it says is what an engine is told (`hardening.py`), and what it shows is what bubblewrap
-shows (`view.py`): the host's programs, read-only, each at its own path.
+shows (`shown.py`): the host's programs, read-only, each at its own path.
 """
 
 import contextlib

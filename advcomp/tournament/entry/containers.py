@@ -1,4 +1,4 @@
-"""Which container image every entry runs in (rulebook, "Containers").
+"""Which container image every entry runs in (rulebook, "Where it runs").
 
 metadata.json names an image; the tournament file says which images may be used, and as what. A
 name is looked up once, before anything runs, and from then on the image is its ID. What an entry
