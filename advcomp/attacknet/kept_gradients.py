@@ -48,7 +48,7 @@ class KeptGradients:
                 found[missing] = self.gradients(own.clean, own.eps).to("cpu", _STORED)
                 for row, place in zip(missing.tolist(), own.places, strict=True):
                     _write(file, place, found[row])
-        return found.to(batch.clean)
+        return found.to(batch.clean, non_blocking=True)
 
     def size_of(self, size: tuple[int, int], places: int) -> int:
         """Bytes of the file with so many places, all of them written, for images of this size."""

@@ -158,10 +158,13 @@ class AttackNetworkTask:
             rows = met[:, number].nonzero().squeeze(1)
             if not len(rows):
                 continue
-            own = batch if each == count else batch.at(rows)
+            own, seen = batch, adversarial
+            if each < count:
+                own = batch.at(rows)
+                seen = adversarial[rows.to(adversarial.device, non_blocking=True)]
             keys = [key_of(recipe.seed, "transform", at, number) for at in own.positions]
             losses = target.losses(
-                adversarial if each == count else adversarial[rows.to(adversarial.device)],
+                seen,
                 own.clean,
                 own.labels if own.targets is None else own.targets,
                 table=recipe.loss,

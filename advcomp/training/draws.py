@@ -70,7 +70,7 @@ class ImageDraws:
     def __init__(self, seed: int, positions: tuple[int, ...], step: int) -> None:
         self._seed, self._positions, self._step = seed, positions, step
         self._generators: list[torch.Generator] | None = None
-        self._together: torch.Generator | None = None
+        self._of_batch: torch.Generator | None = None
 
     def uniform(self, like: Tensor, low: float, high: float) -> Tensor:
         """In [low, high), in the shape of the images `like`."""
@@ -82,9 +82,9 @@ class ImageDraws:
 
     def choice(self, among: int) -> int:
         """One number in 0..among - 1 for the whole batch."""
-        if self._together is None:
-            self._together = generator_of(self._seed, "batch", self._step)
-        return integer(self._together, among)
+        if self._of_batch is None:
+            self._of_batch = generator_of(self._seed, "batch", self._step)
+        return integer(self._of_batch, among)
 
     def _each(self, like: Tensor, fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
         if self._generators is None:
@@ -92,7 +92,7 @@ class ImageDraws:
         drawn = torch.empty(like.shape, dtype=like.dtype)
         for one, own in zip(drawn, self._generators, strict=True):
             fill(one, own)
-        return drawn.to(like.device)
+        return drawn.to(like.device, non_blocking=True)
 
 
 @contextmanager

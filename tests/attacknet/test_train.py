@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from support.no_waiting import NOWHERE, no_waiting
 from torch import nn
 
 from advcomp.attacknet.assembly import names_of
@@ -571,3 +572,52 @@ def test_a_compiled_network_takes_the_same_steps(
     for eager, compiled in zip(*reports, strict=True):
         assert compiled.loss == pytest.approx(eager.loss, rel=1e-4)
         assert compiled.gradient_norm == pytest.approx(eager.gradient_norm, rel=1e-3)
+
+
+EVERY_TRANSFORM = "".join(
+    f'[[transforms]]\nname = "{name}"\nprobability = 0.5\n'
+    for name in ("diverse_inputs", "block_shuffle", "scale", "smooth")
+)
+
+
+def test_the_losses_of_a_step_make_the_host_wait_for_nothing(toy: Toy) -> None:
+    """Wherever a GPU would have to be asked, or be given something that it is not yet ready for.
+
+    Without a hint: torch's autocast, which it is found without, knows no such device.
+    """
+    hint = 'mode = "recurrent"\nsurrogate = "c0.safetensors"\nlayers = ["network.0", "network.1"]'
+    path = toy(
+        (hint, 'mode = "none"'),
+        ("[training]", "[training]\ntargets_per_image = 3"),
+        ("[[validation]]", EVERY_TRANSFORM + "[[validation]]"),
+    )
+    task, _ = begun(load_network_recipe(path))
+    batch = task.batch(0)
+    for module in (task.generator, *(target.classifier for target in task.targets.values())):
+        module.to(NOWHERE)
+    with no_waiting():
+        loss = task.loss(batch.to(NOWHERE, task.recipe.plan.layout), 0)
+        loss.backward()  # type: ignore[no-untyped-call]
+    with no_waiting(), pytest.raises(AssertionError, match="waited for"):
+        batch.clean.to(NOWHERE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(toy: Toy) -> None:
+    path = toy(
+        ("[training]", "[training]\ntargets_per_image = 3"),
+        ("[[validation]]", EVERY_TRANSFORM + "[[validation]]"),
+        ('name = "cpu"\nprecision = "float64"', 'name = "cuda"\nprecision = "bf16"'),
+    )
+    recipe, ranks = load_network_recipe(path), Ranks(device=torch.device("cuda"))
+    task = attack_network_task(recipe, ranks, load_images(recipe.data)[0])
+    run = TrainingRun(task, recipe.plan, ranks)
+    run.step()
+    batch = task.batch(1).pin_memory()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(run.read()) == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from support.no_waiting import NOWHERE, no_waiting
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
@@ -328,6 +329,21 @@ def test_every_image_is_one_ranks_share(n: int, count: int) -> None:
     shares = [np.arange(n)[Ranks(rank=rank, size=count).share(n)] for rank in range(count)]
     assert np.concatenate(shares).tolist() == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_the_loss_of_a_step_makes_the_host_wait_for_nothing(few: TrainingImages) -> None:
+    task = FitTask(
+        module=denoiser().to(NOWHERE),
+        training_loss=distance,
+        images=few,
+        first_label=0,
+        recipe=RECIPE,
+        ranks=Ranks(device=NOWHERE),
+    )
+    batch = task.batch(0)
+    with no_waiting():
+        loss = task.loss(batch.to(NOWHERE, torch.contiguous_format), 0)
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.gpu

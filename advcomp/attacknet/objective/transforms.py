@@ -27,7 +27,7 @@ def transformed(x: Tensor, items: Sequence[TransformItem], keys: Sequence[int]) 
         generators = [generator_of(key, place) for key in keys]
         drawn = [row for row, own in enumerate(generators) if uniform(own) < item.probability]
         if drawn:
-            rows = torch.tensor(drawn, device=x.device)
+            rows = torch.tensor(drawn).to(x.device, non_blocking=True)
             own = [generators[row] for row in drawn]
             x = x.index_copy(0, rows, _TRANSFORMS[item.name](x[rows], item, own))
     return x
@@ -44,7 +44,8 @@ def block_shuffle(x: Tensor, item: TransformItem, generators: Sequence[Generator
 def scale(x: Tensor, item: TransformItem, generators: Sequence[Generator]) -> Tensor:
     """Darkened by a random factor (scale invariance: Lin et al. 2020, arXiv 1908.06281, 3.2)."""
     factors = [uniform(generator, item.low, 1) for generator in generators]
-    return x * x.new_tensor(factors).view(-1, 1, 1, 1)
+    drawn = torch.tensor(factors, dtype=x.dtype).to(x.device, non_blocking=True)
+    return x * drawn.view(-1, 1, 1, 1)
 
 
 def smooth(x: Tensor, item: TransformItem, _generators: Sequence[Generator]) -> Tensor:

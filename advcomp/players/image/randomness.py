@@ -57,7 +57,8 @@ def _draw(like: Tensor, generator: Generators | None, fill: Fill) -> Tensor:
     if not generator:
         return torch.empty_like(like)
     empty = [torch.empty(like.shape[1:], dtype=like.dtype, device=g.device) for g in generator]
-    return torch.stack([fill(e, g) for e, g in zip(empty, generator, strict=True)]).to(like)
+    drawn = torch.stack([fill(e, g) for e, g in zip(empty, generator, strict=True)])
+    return drawn.to(like, non_blocking=True)
 
 
 def _seed(levels: NDArray[np.uint8], salt: str) -> int:
