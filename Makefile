@@ -4,6 +4,7 @@
 # make test-all  the same and the long set: further products of cases that `make test` proves
 # make docs    build the site in build/site, with warnings as errors
 # make mutate  plant bugs where a mistake is dear, and see which the tests find (docs/mutation.md)
+# make fuzz MINUTES=13  try readers of what strangers write on millions of inputs (docs/fuzzing.md)
 # make check   style and types alone
 # make clean   take away what was installed and built; results in runs/ stay
 #
@@ -17,7 +18,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c const
 PYTEST := $(BIN)/pytest -n 2 --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
-.PHONY: demo test test-all mutate docs check clean bubblewrap chromium
+MINUTES ?= 13
+
+.PHONY: demo test test-all mutate fuzz docs check clean bubblewrap chromium
 
 demo: bubblewrap .venv/installed-all
 	$(BIN)/advcomp run tournament/digits/digits.toml
@@ -30,6 +33,9 @@ test-all: bubblewrap chromium check
 
 mutate: bubblewrap .venv/installed-mutation
 	PYTHONPATH=tests nice -n 15 $(BIN)/python -P -m mutation.mutate
+
+fuzz: .venv/installed-fuzz
+	PYTHONPATH=tests nice -n 15 $(BIN)/python -P -m fuzz.campaign --minutes $(MINUTES)
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check .
@@ -53,6 +59,10 @@ clean:
 
 .venv/installed-mutation: .venv/installed-test
 	$(PIP_INSTALL) --editable '.[all,mutation]'
+	@touch $@
+
+.venv/installed-fuzz: .venv/installed-test
+	$(PIP_INSTALL) --editable '.[all,fuzz]'
 	@touch $@
 
 .venv/installed-docs: .venv/installed-all

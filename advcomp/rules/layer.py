@@ -10,6 +10,7 @@ from typing import IO
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.opened_files import WHITEOUT, FileKinds
 from advcomp.rules.paths import normal_path, parents, shown
+from advcomp.rules.unpack import bounded_headers
 
 MAX_IMAGE_MEMBERS = 1_000_000
 """Files of all layers together."""
@@ -17,6 +18,8 @@ MAX_PATH_BYTES = 4096
 """PATH_MAX of Linux."""
 
 _CHUNK = 1 << 20
+_LONG_HEADERS_BYTES = 64 << 20
+"""Of one layer; what programs note of a file takes some hundred bytes."""
 _KERNELS_OWN = ("SCHILY.xattr.trusted.", "SCHILY.xattr.user.overlay.")
 """By these a layer would tell the overlay file system what it is to show."""
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -69,7 +72,13 @@ def read_layer(layer: IO[bytes], write: Callable[[bytes], None], checks: ImageCh
     """
     stream = _Reading(_uncompressed(layer), checks.tars, write)
     symbolic_links: set[str] = set()
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK, encoding="utf-8") as tar:
+    with tarfile.open(
+        fileobj=stream,
+        mode="r|",
+        bufsize=_CHUNK,
+        encoding="utf-8",
+        tarinfo=bounded_headers(_LONG_HEADERS_BYTES),
+    ) as tar:
         for member in tar:
             checks.members.spend(1)
             checks.files.spend(max(member.size, 0))  # a sparse file takes little room in a tar

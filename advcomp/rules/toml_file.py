@@ -49,10 +49,9 @@ def read_toml(path: Path, model: type[AnyTable]) -> AnyTable:
         InvalidConfig: It cannot be read, is not TOML, or breaks the model: all problems at once.
     """
     text = _read_text(path)
+    values = _parsed(path, text)
     try:
-        return model.model_validate(tomllib.loads(text), context=path.resolve())
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidConfig(f"{path}: expected TOML; {error}") from None
+        return model.model_validate(values, context=path.resolve())
     except ValidationError as error:
         problems = [
             (_line_of(text, key), key, _explained(model, key, details))
@@ -63,6 +62,18 @@ def read_toml(path: Path, model: type[AnyTable]) -> AnyTable:
         raise InvalidConfig(
             *(f"{_place(path, line, key)}: {what}" for line, key, what in problems)
         ) from None
+
+
+def _parsed(path: Path, text: str) -> dict[str, object]:
+    """What TOML says, which may still be of the wrong kind."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InvalidConfig(
+            f"{path}: expected TOML; got tables or arrays nested too deeply"
+        ) from None
+    except ValueError as error:  # numbers of thousands of digits, too, are no TOMLDecodeError
+        raise InvalidConfig(f"{path}: expected TOML; {error}") from None
 
 
 def where(path: Path, key: Key) -> str:

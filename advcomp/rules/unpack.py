@@ -35,6 +35,8 @@ from advcomp.rules.sizes import MAX_MEMBERS, MAX_PACKED_BYTES, too_large, unpack
 
 _HEADERS_BYTES = MAX_MEMBERS * 4096
 """Ample for what stands between the files of a tar."""
+_LONG_HEADERS_BYTES = MAX_MEMBERS * 512
+"""Ample for names of any length, and for what else tar programs note of a file."""
 
 _BLOCK = 512
 _STARTS = (
@@ -54,12 +56,19 @@ DAMAGE = (
     ValueError,
     NotImplementedError,
     OverflowError,
+    RecursionError,
     struct.error,
     zlib.error,
     tarfile.TarError,
     zipfile.BadZipFile,
 )
-"""What the library raises on archives that are truncated or forged."""
+"""What the library raises on archives that are truncated or forged; it follows headers that only
+announce others by recursion."""
+
+_LONG_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
 
 
 class Archive(Protocol):
@@ -229,6 +238,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 def _zip_faults(info: zipfile.ZipInfo) -> Iterator[str]:
     kind = stat.S_IFMT(info.external_attr >> 16)
+    if not info.filename:
+        yield "has no name"
     if info.flag_bits & 0x41:
         yield "is encrypted"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -239,13 +250,39 @@ def _zip_faults(info: zipfile.ZipInfo) -> Iterator[str]:
         yield "is a link with a target that is too long"
 
 
+def bounded_headers(limit: int) -> type[tarfile.TarInfo]:
+    """How headers of one tar are read: those of any length, pax and GNU's, up to a sum.
+
+    The library reads such a header whole, and takes its time for each of its records.
+
+    Args:
+        limit: Bytes of all of them.
+    """
+    left = limit
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
+            nonlocal left
+            found = super().frombuf(buf, encoding, errors)
+            if found.type in _LONG_HEADERS:
+                left -= max(found.size, 0)
+                if left < 0:
+                    raise tarfile.HeaderError(f"more than {limit:,} bytes of extended headers")
+            return found
+
+    return Header
+
+
 class TarArchive:
     """A tar of any flavour."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, limit: int) -> None:
         self._file = file
         self._limit = limit
-        self._tar = tarfile.TarFile(fileobj=file, encoding="utf-8")
+        self._tar = tarfile.TarFile(
+            fileobj=file, encoding="utf-8", tarinfo=bounded_headers(_LONG_HEADERS_BYTES)
+        )
         self._infos: list[tarfile.TarInfo] = []
 
     def listing(self) -> Listing:

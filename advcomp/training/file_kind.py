@@ -13,6 +13,7 @@ from pathlib import Path
 
 from advcomp.errors import InvalidConfig
 from advcomp.rules.printable import printable
+from advcomp.rules.unpack import DAMAGE
 
 _HEAD_BYTES = 512
 _SHOWN = 40
@@ -78,6 +79,12 @@ def is_whole_pickle(path: Path) -> bool:
         return False
 
 
+def is_zip(path: Path) -> bool:
+    """Whether a file begins like a zip; the library's own test raises at some of them."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
 def _strange(path: Path, head: bytes) -> tuple[str, str] | None:
     """What a file is instead of weights, and what to do; None where it may be weights."""
     if not head:
@@ -107,7 +114,7 @@ def _strange_zip(path: Path) -> tuple[str, str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except DAMAGE:
         return f"a zip archive that is cut off or damaged ({path.stat().st_size} bytes)", _AGAIN
     inner = {name.partition("/")[2] for name in names}
     if "data.pkl" not in inner:
@@ -123,7 +130,7 @@ def _strange_tar(path: Path) -> tuple[str, str] | None:
     try:
         with tarfile.open(path) as archive:
             return None if "pickle" in archive.getnames() else ("a tar archive", _UNPACK)
-    except tarfile.TarError:
+    except DAMAGE:
         return "a tar archive that is cut off or damaged", _AGAIN
 
 
@@ -155,7 +162,7 @@ def _cut_safetensors(path: Path, header_bytes: int) -> tuple[str, str] | None:
                 each["data_offsets"] for each in json.loads(header).values() if "dtype" in each
             ]
             expected += max((end for _, end in spans), default=0)
-        except (ValueError, TypeError, LookupError, AttributeError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None  # its reader says what is wrong
     if size >= expected:
         return None

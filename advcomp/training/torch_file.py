@@ -4,12 +4,11 @@ import struct
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
-from zipfile import is_zipfile
 
 import torch
 
 from advcomp.errors import InvalidConfig
-from advcomp.training.file_kind import is_whole_pickle
+from advcomp.training.file_kind import is_whole_pickle, is_zip
 
 _SAID = 100
 _DAMAGED = (
@@ -37,7 +36,7 @@ def read_torch_file(path: Path, wanted: str, remedy: str = "") -> object:
             warnings.simplefilter("ignore")
             found: object = torch.load(file, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
-        if isinstance(error, UnpicklingError) and (is_zipfile(path) or is_whole_pickle(path)):
+        if isinstance(error, UnpicklingError) and (is_zip(path) or is_whole_pickle(path)):
             raise InvalidConfig(
                 f"{path}: expected {wanted}; got a pickle that needs other code, which is never "
                 f"run; {remedy or 'save the state_dict() of the network, best as safetensors'}"
