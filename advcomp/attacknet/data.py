@@ -100,7 +100,12 @@ def load_images(table: DataTable) -> tuple[TrainingImages, TrainingImages]:
             f"{table.validation_images}"
         )
     kept = len(images) - table.validation_images
-    return images.part(slice(kept)), images.part(slice(kept, None))
+    used = kept if table.images is None else table.images
+    if used > kept:
+        raise InvalidConfig(
+            f"[data] images: expected at most those that are not evaluated on, {kept}; got {used}"
+        )
+    return images.part(slice(used)), images.part(slice(kept, None))
 
 
 def batch_of(

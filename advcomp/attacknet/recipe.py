@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from advcomp.errors import InvalidConfig
 from advcomp.players.attack.label_kind import LabelKind
@@ -35,6 +35,12 @@ class OutputForm(StrEnum):
 
     GATED = "gated"
     RESIDUAL = "residual"
+    SIGN = "sign"
+
+    @property
+    def adds(self) -> bool:
+        """Whether it is added to the gradients that the network is told by the pixel."""
+        return self is not OutputForm.GATED
 
 
 class HintMode(StrEnum):
@@ -73,6 +79,12 @@ class DataTable(Table):
         description="where the images are (cifar10: torchvision's root or an .npz of JPEGs;"
         " folder: a folder with images/ and images.csv; arrays: one with images.npy and"
         " labels.npy)",
+    )
+    images: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many images, the first ones, are trained on, at least 1; all that are"
+        " not evaluated on where it is not there",
     )
     workers: int = Field(
         default=0, ge=0, description="processes of each rank that make batches, at least 0"
@@ -134,8 +146,20 @@ class NetworkTable(Table):
         default=OutputForm.GATED, strict=False, description=one_of(OutputForm)
     )
     sharpness: float = Field(
-        default=4.0, gt=0, description="k of a residual output, a number above 0"
+        default=4.0, gt=0, description="k of a residual output or a sign, a number above 0"
     )
+    filter_size: int = Field(
+        default=1,
+        ge=1,
+        description="pixels along a side, odd, of the filters through which gradients are added",
+    )
+
+    @field_validator("filter_size")
+    @classmethod
+    def _has_a_middle(cls, size: int) -> int:
+        if size % 2 == 0:
+            raise problem(f"expected an odd number of pixels; got {size}")
+        return size
 
 
 class HintTable(Table):
@@ -417,10 +441,10 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             "[gradients] keep: goes only with [data] shift = 0 and [threat] targeted = false:"
             " an image has other gradients wherever it is moved and whatever it is led to"
         )
-    if recipe.network.output is OutputForm.RESIDUAL and recipe.hint.mode is HintMode.RECURRENT:
+    if recipe.network.output.adds and recipe.hint.mode is HintMode.RECURRENT:
         yield (
-            '[network] output: "residual" has no second pass: set [hint] mode to "one" or "none",'
-            ' or output = "gated"'
+            f'[network] output: "{recipe.network.output}" has no second pass: set [hint] mode to'
+            ' "one" or "none", or output = "gated"'
         )
     each_once = {
         "[targets] [{}] weights": [item.weights for item in targets],
@@ -451,9 +475,16 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             f" got {recipe.training.warm_up_steps}"
         )
     table = recipe.network
-    if table.output is not OutputForm.RESIDUAL and "sharpness" in table.model_fields_set:
+    if not table.output.adds and "sharpness" in table.model_fields_set:
         yield (
-            f'[network] sharpness: goes only with output = "residual"; output is "{table.output}"'
+            '[network] sharpness: goes only with output = "residual" or "sign"; output is'
+            f' "{table.output}"'
+        )
+    if table.filter_size > 1 and not (table.output.adds and recipe.gradients.count):
+        yield (
+            '[network] filter_size: goes only with output = "residual" or "sign", and with'
+            f' [gradients] count above 0; output is "{table.output}", count is'
+            f" {recipe.gradients.count}"
         )
     told = table.epsilon is not EpsilonInput.HEADS or recipe.threat.targeted
     if not told and "embedding" in table.model_fields_set:

@@ -2,11 +2,13 @@
 
 * `hint alone`: the sign of the gradients that it is told, or FGSM on its hint's surrogate.
 * `fgsm`: one gradient, away from the surrogates' own answer.
-* `da_fgsm`: two accumulated gradients with soft labels, the best of the cheap attacks.
+* `da_fgsm`: two accumulated gradients with soft labels.
+* `da_fgsm, fused in gradients`: the same where there are several surrogates, each of which counts
+  alike: of plain and robust ones the best of the cheap attacks.
 
-The last two ask the surrogates that a network is told gradients of or, where it is told of none,
-all its target classifiers; fused in logits. A network that is not ahead of its hint alone adds
-nothing.
+The last three ask the surrogates that a network is told gradients of or, where it is told of none,
+all its target classifiers; fused in logits where nothing else is said. A network that is not ahead
+of its hint alone adds nothing.
 """
 
 from collections.abc import Mapping
@@ -24,6 +26,8 @@ from advcomp.players.attack.label_kind import LabelKind
 from advcomp.players.ensemble import Ensemble
 from advcomp.players.training_images import TrainingImages
 from advcomp.training.progress import HINT_ALONE
+
+FUSED_IN_GRADIENTS = "da_fgsm, fused in gradients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +77,8 @@ def rivals_of(
             attacks[HINT_ALONE] = PixelGradients(one, count=1, labels=LabelKind.HARD)
     attacks["fgsm"] = PixelGradients(surrogates, count=1, labels=LabelKind.HARD)
     attacks["da_fgsm"] = PixelGradients(surrogates, count=2, labels=LabelKind.SOFT)
+    if len(surrogates.members) > 1:
+        attacks[FUSED_IN_GRADIENTS] = PixelGradients(
+            surrogates, count=2, labels=LabelKind.SOFT, apart=True
+        )
     return Rivals(attacks=attacks)

@@ -132,8 +132,15 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
             ],
         ),
         (
-            f"{MINIMAL}[network]\nsharpness = 2.0\n",
-            ['[network] sharpness: goes only with output = "residual"; output is "gated"'],
+            f"{MINIMAL}[network]\nsharpness = 2.0\nfilter_size = 5\n",
+            [
+                '[network] sharpness: goes only with output = "residual" or "sign"; output is "ga',
+                '[network] filter_size: goes only with output = "residual" or "sign", and with',
+            ],
+        ),
+        (
+            f"{MINIMAL}[network]\nfilter_size = 4\n",
+            [":9: [network] filter_size: expected an odd number of pixels; got 4"],
         ),
         (f"{MINIMAL}[network]\nwidths = [32, 20]\n", [":9: [network] widths[1]: expected the"]),
         (f"{MINIMAL}[network]\nwidths = [32]\n", [":9: [network] widths: expected the channels"]),

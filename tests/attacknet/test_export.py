@@ -35,7 +35,7 @@ BY_THE_PIXEL = (
     NO_HINT[0],
     '[gradients]\ncount = 2\napart = true\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
 )
-RESIDUAL = ("[network]\n", '[network]\noutput = "residual"\n')
+SIGN = ("[network]\n", '[network]\noutput = "sign"\nfilter_size = 3\n')
 AIMED = ("[threat]\n", "[threat]\ntargeted = true\n")
 COUNT, MAX_EPSILON = 6, 16
 
@@ -70,7 +70,7 @@ def played(submission: Path, inputs: Path, form: Format) -> np.ndarray:
     [
         [FLOAT32, ONE_STEP],
         [FLOAT32, ONE_STEP, NO_HINT, AIMED],
-        [FLOAT32, ONE_STEP, BY_THE_PIXEL, RESIDUAL],
+        [FLOAT32, ONE_STEP, BY_THE_PIXEL, SIGN],
     ],
     ids=["recurrent hint", "targeted", "gradients by the pixel"],
 )

@@ -12,6 +12,7 @@ from advcomp.attacknet.network.pixel_gradients import PixelGradients
 from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.task import attack_network_task
 from advcomp.attacknet.train import train_attack_network
+from advcomp.errors import InvalidConfig
 from advcomp.training.progress import SilentObserver
 from advcomp.training.ranks import Ranks
 from advcomp.training.recorder import read_losses
@@ -96,3 +97,17 @@ def test_training_on_kept_gradients_goes_as_on_fresh_ones(toy: Toy, tmp_path: Pa
     assert (tmp_path / "kept" / "gradients" / "rank-0.bin").is_file()
     assert found[0] == pytest.approx(found[1], rel=1e-3)
     assert found[0] != found[1]
+
+
+def test_fewer_images_can_be_trained_on(toy: Toy) -> None:
+    """The first ones; what is evaluated on stays."""
+    whole, held_out = load_images(load_network_recipe(toy()).data)
+    few = ("shift = 1", "shift = 1\nimages = 20")
+    some, evaluated = load_images(load_network_recipe(toy(few)).data)
+    assert (some.levels[:] == whole.levels[:20]).all()
+    assert (evaluated.levels[:] == held_out.levels[:]).all()
+    all_of_them = ("shift = 1", f"shift = 1\nimages = {len(whole)}")
+    assert len(load_images(load_network_recipe(toy(all_of_them)).data)[0]) == len(whole)
+    too_many = ("shift = 1", f"shift = 1\nimages = {len(whole) + 1}")
+    with pytest.raises(InvalidConfig, match=rf"evaluated on, {len(whole)}; got {len(whole) + 1}"):
+        load_images(load_network_recipe(toy(too_many)).data)

@@ -35,9 +35,17 @@ def spec(
     hint: tuple[HintLayer, ...] = (),
     gradients: int = 0,
     output: OutputForm = OutputForm.GATED,
+    sharpness: float = 4.0,
+    filter_size: int = 1,
 ) -> NetworkSpec:
     table = NetworkTable(
-        epsilon=epsilon, widths=widths, stem_stride=stem_stride, embedding=8, output=output
+        epsilon=epsilon,
+        widths=widths,
+        stem_stride=stem_stride,
+        embedding=8,
+        output=output,
+        sharpness=sharpness,
+        filter_size=filter_size,
     )
     return NetworkSpec(
         table=table,
@@ -286,6 +294,36 @@ def test_a_residual_output_begins_as_the_gradients_attack_and_learns_what_is_mis
     assert not torch.allclose(*written)
     gradients = torch.autograd.grad(written[0].square().sum(), list(net.parameters()))
     assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients)
+
+
+def test_gradients_are_added_through_filters_that_begin_as_nothing() -> None:
+    """The sum over a neighbourhood, pixel by pixel and colour by colour."""
+    net = network(spec(gradients=2, output=OutputForm.RESIDUAL, filter_size=3)).double()
+    x, eps = images(2, 8, 8).double(), torch.full((2,), 8 / 255).double()
+    told = torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()
+    torch.testing.assert_close(net(x, eps, gradients=told), torch.tanh(4.0 * told.sum(1)))
+    assert isinstance(net.filters, torch.nn.Conv2d)
+    with torch.no_grad():  # to each red pixel the second gradient's blue, below on the right
+        net.filters.weight[0, 5, 2, 2] = 3.0
+    expected = told.sum(1)
+    expected[:, 0, :-1, :-1] += 3 * told[:, 1, 2, 1:, 1:]
+    torch.testing.assert_close(net(x, eps, gradients=told), torch.tanh(4.0 * expected))
+
+
+def test_a_sign_is_the_whole_budget_and_learns_as_the_residual_does() -> None:
+    x, eps = images(2, 8, 8).double(), torch.full((2,), 8 / 255).double()
+    told = torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()
+    learnt = {}
+    for output in (OutputForm.RESIDUAL, OutputForm.SIGN):
+        net = network(spec(gradients=2, output=output, sharpness=0.5, filter_size=3)).double()
+        p = net(x, eps, gradients=told)
+        by = torch.autograd.grad((p * x).sum(), [net.weights, net.last.bias])
+        learnt[output] = (p.detach(), *by)
+    residual, sign = learnt.values()
+    assert torch.equal(sign[0], told.sum(1).sign())
+    for one, other in zip(residual[1:], sign[1:], strict=True):
+        torch.testing.assert_close(one, other)
+        assert one.abs().sum() > 0
 
 
 def test_a_residual_output_needs_no_gradients() -> None:

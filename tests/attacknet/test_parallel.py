@@ -123,7 +123,7 @@ def test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps(
             'layers = ["network.0", "network.1"]\n',
             '[gradients]\ncount = 2\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
         ),
-        ("[network]\n", '[network]\noutput = "residual"\n'),
+        ("[network]\n", '[network]\noutput = "sign"\nfilter_size = 3\n'),
         ("batch_size = 8", "batch_size = 8\ntargets_per_image = 1"),
     )
     (alone,) = steps(recipe)

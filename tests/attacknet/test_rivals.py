@@ -11,11 +11,12 @@ import torch
 from advcomp.attacknet.data import load_images
 from advcomp.attacknet.network.generator import rounded_to_levels
 from advcomp.attacknet.recipe import load_network_recipe
+from advcomp.attacknet.rivals import FUSED_IN_GRADIENTS
 from advcomp.attacknet.task import attack_network_task
 from advcomp.players.attack.objectives import soft_labels
 from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.classifiers import load_classifier
-from advcomp.players.ensemble import Ensemble
+from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.image.pixels import to_float
 from advcomp.rules.threat import eps_of
 from advcomp.terminal.training import Display
@@ -25,20 +26,26 @@ from advcomp.training.ranks import Ranks
 Toy = Callable[..., Path]
 
 
-@pytest.mark.parametrize("name", ["fgsm", "da_fgsm", HINT_ALONE])
+RIVALS = ["fgsm", "da_fgsm", FUSED_IN_GRADIENTS, HINT_ALONE]
+
+
+@pytest.mark.parametrize("name", RIVALS)
 def test_a_rival_is_the_attack_that_everybody_has(name: str, toy: Toy, tmp_path: Path) -> None:
     recipe = load_network_recipe(toy())
     images, held_out = load_images(recipe.data)
     task = attack_network_task(recipe, Ranks(), images, held_out)
     report = task.evaluate(task.module.state_dict(), 0, tmp_path)
-    assert {rival for rival, _, _ in report.gaps} == {"fgsm", "da_fgsm", HINT_ALONE}
+    assert {rival for rival, _, _ in report.gaps} == set(RIVALS)
     targets = [load_classifier(tmp_path / f"c{i}.safetensors").double() for i in range(4)]
-    surrogates = Ensemble(targets[:1] if name == HINT_ALONE else targets).double()
+    surrogates = Ensemble(
+        targets[:1] if name == HINT_ALONE else targets,
+        fusion=Fusion.GRADIENTS if name == FUSED_IN_GRADIENTS else Fusion.LOGITS,
+    ).double()
     judge = load_classifier(tmp_path / "v.safetensors").double()
     clean = to_float(held_out.levels[:]).double()
     soft = soft_labels(surrogates, clean)
-    seen = soft if name == "da_fgsm" else soft.argmax(1)
-    attack = ATTACKS["fgsm" if name == HINT_ALONE else name]
+    attack = ATTACKS["fgsm" if name == HINT_ALONE else name.partition(",")[0]]
+    seen = soft if attack is ATTACKS["da_fgsm"] else soft.argmax(1)
     for level in recipe.threat.max_epsilons:
         x = rounded_to_levels(attack(surrogates, clean, seen, eps=eps_of(level)))
         theirs = (judge(x).argmax(1) != torch.tensor(held_out.labels)).double().numpy()

@@ -14,7 +14,10 @@ from them: a residual output u gives
     p = tanh(k (sum_i w_i g_i + u))
 
 with weights w_i that are learnt, from 1, and u = 0 before the first step: it begins as the
-gradients' attack. k is fixed; a learnt one grows until tanh is flat and u has no gradient.
+gradients' attack. k is fixed; a learnt one grows until tanh is flat and u has no gradient. Filters
+F_i of several pixels, which are learnt from 0, may stand beside the weights: w_i g_i + F_i * g_i.
+The output "sign" is sign(sum_i w_i g_i + ... + u), the whole budget everywhere, with the
+derivative of the above in the backward pass.
 
 One network serves every epsilon, in one of two ways or both. Heads (2017): the last layer writes
 one pair (a, b) for each epsilon of training, and the nearest is taken. Condition: epsilon is
@@ -70,7 +73,7 @@ class NetworkSpec(Table):
     @property
     def channels(self) -> int:
         """What the last layer writes of every pixel: a and b, or u."""
-        return COLOURS if self.table.output is OutputForm.RESIDUAL else 2 * COLOURS
+        return COLOURS if self.table.output.adds else 2 * COLOURS
 
     @property
     def heads(self) -> int:
@@ -119,8 +122,9 @@ class AttackNetwork(nn.Module):
         self.norm = nn.GroupNorm(widths[0] // _GROUP, widths[0])
         outputs = spec.channels * spec.heads * table.stem_stride**2
         self.last = nn.Conv2d(widths[0], outputs, 3, padding=1)
-        if spec.gradients and table.output is OutputForm.RESIDUAL:
+        if spec.gradients and table.output.adds:
             self.weights = nn.Parameter(torch.ones(spec.gradients))
+            self.filters = _filters(COLOURS * spec.gradients, table.filter_size)
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.register_buffer(
@@ -159,7 +163,7 @@ class AttackNetwork(nn.Module):
         out = functional.pixel_shuffle(out, self.spec.table.stem_stride)
         out = out[..., :height, :width].reshape(len(x), -1, self.spec.channels, height, width)
         written = self._head(out, eps).to(x.dtype)
-        if self.spec.table.output is OutputForm.RESIDUAL:
+        if self.spec.table.output.adds:
             return self._beside(gradients, written)
         a, b = written.chunk(2, dim=1)
         gate = b.sigmoid()
@@ -169,7 +173,12 @@ class AttackNetwork(nn.Module):
     def _beside(self, gradients: Tensor | None, u: Tensor) -> Tensor:
         if gradients is not None:
             u = u + torch.einsum("g,ngchw->nchw", self.weights.to(u.dtype), gradients)
-        return (self.spec.table.sharpness * u).tanh()
+            if self.filters is not None:
+                u = u + self.filters(gradients.flatten(1, 2)).to(u.dtype)
+        smooth = (self.spec.table.sharpness * u).tanh()
+        if self.spec.table.output is OutputForm.RESIDUAL:
+            return smooth
+        return u.sign().detach() + (smooth - smooth.detach())  # the latter is 0
 
     def _padded(self, x: Tensor) -> Tensor:
         """Edge pixels are repeated below and to the right until every level divides evenly."""
@@ -274,6 +283,15 @@ class _Block(nn.Module):
 
 def _blocks(width: int, count: int, embedding: int | None) -> nn.ModuleList:
     return nn.ModuleList(_Block(width, embedding) for _ in range(count))
+
+
+def _filters(channels: int, size: int) -> nn.Module | None:
+    """From gradients (N, channels, H, W) to (N, 3, H, W), which begins as 0; None at size 1."""
+    if size == 1:
+        return None
+    filters = nn.Conv2d(channels, COLOURS, size, padding=size // 2, bias=False)
+    nn.init.zeros_(filters.weight)
+    return filters
 
 
 def _hint_channels(spec: NetworkSpec, level: int) -> int:
