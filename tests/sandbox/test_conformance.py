@@ -873,16 +873,29 @@ def children(host: Host) -> list[int]:
     return [int(pid) for file in files for pid in file.read_text().split()]
 
 
-def test_ctrl_c_reaches_the_harness_and_not_its_boxes(host: Host) -> None:
+def leads_its_session(host: Host, wall_s: float) -> bool | None:
+    """Whether the harness's one child does, while a box runs; None where that was over before."""
     token = f"86403.{os.getpid()}"
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(host.sh, f"sleep {token}", wall_s=1)
-        assert until(lambda: processes(token) if host.is_seen else gvisors(host))
+        running = pool.submit(host.sh, f"sleep {token}", wall_s=wall_s)
+        assert until(
+            lambda: (processes(token) if host.is_seen else gvisors(host)) or running.done()
+        )
         # Beside it may be, for a moment, a program that asks an engine how the box does.
-        assert until(lambda: len(children(host)) == 1)
-        (started,) = children(host)
-        assert os.getsid(started) == started
+        assert until(lambda: len(children(host)) == 1 or running.done())
+        leads = None
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            (started,) = children(host)
+            leads = os.getsid(started) == started
+        leads = None if running.done() else leads
         assert running.result().result.timed_out
+    return leads
+
+
+def test_ctrl_c_reaches_the_harness_and_not_its_boxes(host: Host) -> None:
+    # On a busy machine a second is over before anybody looks.
+    looks = (leads_its_session(host, wall_s) for wall_s in (1, 10, 40))
+    assert next(leads for leads in looks if leads is not None)
 
 
 # How much.
