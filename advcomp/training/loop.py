@@ -132,7 +132,9 @@ class TrainingRun(Generic[Batch]):
         self._scaler = torch.amp.GradScaler(
             ranks.device.type, init_scale=2.0**10, enabled=plan.precision == "fp16"
         )
-        self.average = {name: value.clone() for name, value in module.state_dict().items()}
+        # Views: steps change what they show, and nothing puts another tensor in its place.
+        self._weights = module.state_dict()
+        self.average = {name: value.clone() for name, value in self._weights.items()}
         self.done = 0
         self.spent_s = 0.0
         self._began_s = time.monotonic()
@@ -188,8 +190,7 @@ class TrainingRun(Generic[Batch]):
         self._optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._scaler.update()
-        weights = self.task.module.state_dict()
-        move_average(self.average, weights, self.plan.average, self.done, finite)
+        move_average(self.average, self._weights, self.plan.average, self.done, finite)
 
     def _note(self, rate: float, told: Tensor, norm: Tensor, finite: Tensor) -> None:
         skipped = (~finite).double()
