@@ -21,7 +21,12 @@ from advcomp.rules.dataset import write_dataset
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 _SEED = click.option("--seed", type=int, default=0, help="Draws the target classes.")
-_PART = click.option("--part", type=click.Choice([*Part]), default=Part.TOURNAMENT)
+_PART = click.option(
+    "--part",
+    # As text: of an enumeration click takes the members' names.
+    type=click.Choice([part.value for part in Part]),
+    default=Part.TOURNAMENT.value,
+)
 
 
 @click.group()

@@ -122,7 +122,7 @@ def test_a_problem_is_one_line_and_exit_code_1(
 ) -> None:
     (tmp_path / "mine").touch()
     with pytest.raises(SystemExit) as caught:
-        main(["digits", str(tmp_path)])
+        main(["digits", str(tmp_path), "--part", "training"])
     assert caught.value.code == 1
     assert f"{tmp_path}: must not exist" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
