@@ -4,9 +4,9 @@ Writes data/ beside this file: CIFAR-10's test images as the tournament's datase
 images, what Admix mixes in and a universal perturbation fitted to the surrogates.
 """
 
-import argparse
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -24,11 +24,15 @@ POOL_PER_CLASS = 10
 UNIVERSAL_IMAGES = 2000
 
 
-def main() -> None:
-    """Write all three."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--source", type=Path, help="where CIFAR-10 is (default: in the cache)")
-    source = parser.parse_args().source
+@click.command()
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    metavar="ROOT|FILE.npz",
+    help="Where CIFAR-10 is [default: in the cache].",
+)
+def main(source: Path | None) -> None:
+    """Write the tournament's images, what Admix mixes in, and a universal perturbation."""
     data = HERE / "data"
     images = labelled_images("cifar10", Part.TOURNAMENT, source)
     print(f"{data}: {len(write_dataset(data, images.with_targets(seed=0)))} images")
