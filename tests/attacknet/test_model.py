@@ -313,11 +313,11 @@ def test_gradients_are_added_through_filters_that_begin_as_nothing() -> None:
 def test_a_sign_is_the_whole_budget_and_learns_as_the_residual_does() -> None:
     x, eps = images(2, 8, 8).double(), torch.full((2,), 8 / 255).double()
     told = torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()
-    learnt = {}
+    learnt: dict[OutputForm, tuple[Tensor, ...]] = {}
     for output in (OutputForm.RESIDUAL, OutputForm.SIGN):
         net = network(spec(gradients=2, output=output, sharpness=0.5, filter_size=3)).double()
         p = net(x, eps, gradients=told)
-        by = torch.autograd.grad((p * x).sum(), [net.weights, net.last.bias])
+        by = torch.autograd.grad((p * x).sum(), [net.weights, net.last.weight])
         learnt[output] = (p.detach(), *by)
     residual, sign = learnt.values()
     assert torch.equal(sign[0], told.sum(1).sign())

@@ -1,6 +1,7 @@
 """`advcomp train` of classifiers: real processes, killed, resumed and several at once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from advcomp.players.training_images import ImageSource, training_images
 from advcomp.rules.dataset import LabelledImage, write_dataset
 
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
+CIFAR10 = DIGITS.parent / "cifar10"
 COMMAND = (sys.executable, "-m", "advcomp", "train")
 
 RECIPE = """
@@ -145,6 +147,33 @@ def test_a_folder_and_arrays_train_as_the_same_images_in_memory(tmp_path: Path) 
         classifier = load_classifier(recipe.parent / "weights" / "grouped.safetensors")
         assert (classifier.classes, classifier.label_offset) == (3, 1)
     assert all(torch.equal(found[1][name], each) for name, each in found[0].items())
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_every_classifier_for_attack_networks_can_be_trained(tmp_path: Path) -> None:
+    """Two steps of each, on noise; these are all that is changed of the committed recipe."""
+    text = (CIFAR10 / "attack_network" / "classifiers.toml").read_text()
+    for old, new in (
+        ('dataset = "cifar10"', 'dataset = "arrays"'),
+        ("held_back = 2000", "held_back = 4"),
+        ("steps = 20, images = 2000", "steps = 1, held_out = 4"),
+        ("batch_size = 128", "batch_size = 8"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    text = re.sub(r"^epochs = \d+$", "training_steps = 2", text, flags=re.MULTILINE)
+    (tmp_path / "classifiers.toml").write_text(text)
+    noise = np.random.default_rng(0).integers(0, 256, (28, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "images.npy", noise)
+    np.save(tmp_path / "labels.npy", np.arange(28) % 10)
+    command = ["train", str(tmp_path / "classifiers.toml"), "--source", str(tmp_path)]
+    done = CliRunner().invoke(main, [*command, "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    for name, one in read_classifier_recipes(tmp_path / "classifiers.toml").classifier.items():
+        trained = load_classifier(tmp_path / "weights" / f"{name}.safetensors")
+        assert trained.architecture == one.architecture
+        assert f"| {name} | {one.architecture} | {one.objective.name} |" in done.output
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
