@@ -28,7 +28,7 @@ MINUTES ?= 13
 .PHONY: demo play unwalled test test-all mutate fuzz docs check clean bubblewrap chromium
 
 FROM_PYTORCH := --no-deps --index-url https://download.pytorch.org/whl/cpu
-DOWNLOADS_cuda := 3.2 GB of Python packages (PyTorch with CUDA), 5.9 GB on disk in .venv
+DOWNLOADS_cuda := 3.3 GB of Python packages (PyTorch with CUDA), 6.5 GB on disk in .venv
 DOWNLOADS_cpu := PyTorch without CUDA and what else is needed into .venv
 DOWNLOADS = $(or $(DOWNLOADS_$(TORCH)),$(error TORCH must be cuda or cpu; got $(TORCH)))
 WALLED := $(filter-out none,$(or $(SANDBOX),bubblewrap))

@@ -40,8 +40,8 @@ def planned(checkout: Path, *words: str) -> str:
 def test_the_demo_says_what_it_takes_before_it_downloads_anything(checkout: Path) -> None:
     told, call, rest = planned(checkout).partition("make --no-print-directory play\n")
     assert call
-    assert "3.2 GB" in told
-    assert "5.9 GB" in told
+    assert "3.3 GB" in told
+    assert "6.5 GB" in told
     assert "minutes" in told
     assert "pip install" not in told
     assert "pip install" in rest
