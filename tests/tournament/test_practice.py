@@ -180,7 +180,7 @@ def test_runs_that_fail_are_told_in_validates_words(contest: Contest) -> None:
     assert result.exit_code == 1
     told = "problems: 2 runs of 2 not OK\n  half-eps32-0: CRASHED\n    exit code 1\n"
     ending = f"to see the others: advcomp logs {contest.folder}/runs half\n"
-    for words in ("6 of 12", "rank none of 1 in this table\n", told, "end of its log:", ending):
+    for words in ("6 of 12", "score 0.417, rank 2 of 2 in", told, "end of its log:", ending):
         assert words in result.stdout
     assert 'hint: the box has no Python module "nosuch"' in result.stdout
 
