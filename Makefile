@@ -1,4 +1,7 @@
 # make demo    install what is needed and play a whole tournament
+#   TORCH=cpu      with PyTorch for machines without a GPU, which lacks CUDA's 4 GB
+#   SANDBOX=none   where there is no bubblewrap and nobody may install it: the demo's entries, which
+#                  are advcomp's own, run without walls
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
 # make test-all  the same and the long set: further products of cases that `make test` proves
@@ -12,6 +15,8 @@
 # linked, not copied, so that only a new pyproject.toml or constraints.txt installs again.
 
 PYTHON ?= python3
+TORCH ?= cuda
+SANDBOX ?=
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
@@ -20,10 +25,29 @@ CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 MINUTES ?= 13
 
-.PHONY: demo test test-all mutate fuzz docs check clean bubblewrap chromium
+.PHONY: demo play unwalled test test-all mutate fuzz docs check clean bubblewrap chromium
 
-demo: bubblewrap .venv/installed-all
-	$(BIN)/advcomp run tournament/digits/digits.toml
+FROM_PYTORCH := --no-deps --index-url https://download.pytorch.org/whl/cpu
+DOWNLOADS_cuda := 3.3 GB of Python packages (PyTorch with CUDA), 6.5 GB on disk in .venv
+DOWNLOADS_cpu := PyTorch without CUDA and what else is needed into .venv
+DOWNLOADS = $(or $(DOWNLOADS_$(TORCH)),$(error TORCH must be cuda or cpu; got $(TORCH)))
+WALLED := $(filter-out none,$(or $(SANDBOX),bubblewrap))
+
+demo:
+	@test -e .venv/installed-all || echo "make demo downloads $(DOWNLOADS), which takes minutes."
+	@echo "It plays 8 attacks against 5 defenses: one to three minutes on two processors."
+	@$(MAKE) --no-print-directory play
+
+play: $(filter bubblewrap,$(WALLED)) $(if $(WALLED),,unwalled) .venv/installed-all
+	$(BIN)/advcomp run tournament/digits/digits.toml $(if $(SANDBOX),--sandbox $(SANDBOX)) \
+	  $(if $(WALLED),,--i-trust-these-submissions)
+
+# Only for entries that are advcomp's own.
+unwalled:
+	@test ! -e tournament/digits/entries || { \
+	  echo "make demo SANDBOX=none plays advcomp's own entries only, and others were submitted:" \
+	    "take tournament/digits/entries away, or leave SANDBOX=none out" >&2; exit 1; }
+	@echo "WITHOUT WALLS: the demo's entries run with all your rights; results are unofficial." >&2
 
 test: bubblewrap chromium check
 	$(PYTEST)
@@ -48,8 +72,11 @@ docs: .venv/installed-docs
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+# PyTorch's own index has what is built for the processor alone; both packages must come from there,
+# at the versions of constraints.txt, and all others from the usual one.
 .venv/installed-all: pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing advcomp and PyTorch into .venv: several GB, so it takes a while."
+	@echo "Downloading $(DOWNLOADS)."
+	$(if $(filter cpu,$(TORCH)),$(PIP_INSTALL) $(FROM_PYTORCH) torch torchvision)
 	$(PIP_INSTALL) --editable '.[all]'
 	@touch $@
 
@@ -89,7 +116,9 @@ endef
 
 bubblewrap:
 	@command -v bwrap >/dev/null || $(call try_to_install,bubblewrap) || { \
-	  echo "The sandbox needs bubblewrap. Type: sudo apt-get install bubblewrap" >&2; exit 1; }
+	  echo "The sandbox needs bubblewrap. Type: sudo apt-get install bubblewrap" >&2; \
+	  echo "Who may not install it can play the demo, whose entries are advcomp's own, without" \
+	    "walls: make demo SANDBOX=none" >&2; exit 1; }
 
 chromium:
 	@command -v chromium >/dev/null || $(call try_to_install,chromium fonts-liberation) || \

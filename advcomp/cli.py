@@ -6,6 +6,7 @@ unavailable, 130 interrupted.
 
 import errno
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,61 @@ def validate(
     from advcomp.terminal.validating import validate_in_terminal
 
     sys.exit(validate_in_terminal(target, sandbox, images, size=size, trusting=trusting))
+
+
+@main.command()
+@click.argument("entry", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A tournament file whose entries, images, budgets and limits are taken "
+    "[default: samples on digits].",
+)
+@click.option(
+    "--opponent",
+    "opponents",
+    metavar="NAME",
+    multiple=True,
+    help="One that it meets, may be given again [default: all of FILE's, or a few samples].",
+)
+@click.option(
+    "--images",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Images to play on [default: 100, or as many as there are].",
+)
+@click.option(
+    "--max-epsilon",
+    "max_epsilons",
+    metavar="N",
+    type=click.IntRange(0, 255),
+    multiple=True,
+    help="A budget in pixel levels, may be given again [default: FILE's].",
+)
+@click.option("--name", help="What it is called [default: the base name of PATH].")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Run folder [default: runs/practice-NAME].",
+)
+@SANDBOX
+@TRUST
+@JOBS
+def practice(entry: Path, sandbox: str | None, **options: Any) -> None:
+    """Play the submission PATH at home against a few others, with the referee of a tournament.
+
+    Says its score and its rank among samples of its kind, how many of its images or labels are
+    valid, what an image takes, and what is wrong. The run is kept: once more, and only what has
+    changed runs.
+    """
+    from advcomp.terminal.practising import practise_in_terminal
+    from advcomp.tournament.competitor.practice import PracticeOptions
+
+    chosen = PracticeOptions(entry=entry, backend=sandbox, **options)
+    command = shlex.join(["advcomp", *sys.argv[1:]])
+    sys.exit(practise_in_terminal(chosen, command))
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """A run in a notebook: frames against the result files, images against the store."""
 
 import csv
+import inspect
 import json
 import os
 import signal
@@ -63,6 +64,11 @@ def other(contest: Contest) -> advcomp.Run:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return [*csv.DictReader(file)]
+
+
+def test_run_takes_what_the_command_takes() -> None:
+    options = {option.name for option in main.commands["run"].params}
+    assert set(inspect.signature(advcomp.run).parameters) == options
 
 
 def test_the_leaderboard_is_the_files(played: advcomp.Run) -> None:

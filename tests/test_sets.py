@@ -99,6 +99,12 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         # A page of 16,692 cells is drawn in a browser; smaller ones are, in the short set.
         "tests/scoring/report/test_report_at_size.py::"
         "test_2017s_size_takes_two_megabytes_at_most_and_reads_everywhere",
+        # One entry is renamed in the short set, as it practises; here three are, in an old run.
+        "tests/tournament/test_renamed.py::"
+        "test_renaming_runs_nothing_and_every_table_has_the_new_names",
+        # What a failed run lacked is told by the code of `validate`; samples need PyTorch.
+        "tests/tournament/test_practice.py::test_runs_that_fail_are_told_in_validates_words",
+        "tests/tournament/test_practice.py::test_a_starter_plays_with_the_samples",
         # Their first run has failed beside other tests of one long session, never by itself.
         f"{SURROUNDINGS}::test_results_are_the_same",
         f"{SURROUNDINGS}::test_a_limit_that_is_too_low_is_named_before_anything_runs",

@@ -209,6 +209,8 @@ def run(
     jobs: int | None = None,
     key: str | Path | None = None,
     executor: str = LOCAL,
+    cluster: str | None = None,
+    scheduler: str | None = None,
     replan: bool = False,
 ) -> Run:
     """Run a tournament file, or go on where it stopped: `advcomp run` as a function.
@@ -225,6 +227,8 @@ def run(
         jobs: Sandboxes at once.
         key: A key file to use for a new run.
         executor: What carries the jobs to where they run.
+        cluster: Instead of this machine: a cluster file, `local` or `mpi`.
+        scheduler: Instead of this machine: the address of a Dask scheduler.
         replan: Classify all attacks together, in one new wave.
 
     Raises:
@@ -238,6 +242,8 @@ def run(
         jobs=jobs,
         key=None if key is None else Path(key),
         executor=executor,
+        cluster=cluster,
+        scheduler=scheduler,
         replan=replan,
     )
     folder = folder_of(load_tournament(options.file), options.out)

@@ -44,6 +44,10 @@ AUTO = "auto"
 DEFAULT = "bubblewrap"
 OLDEST_BUBBLEWRAP = (0, 8)
 """The first with --size and --disable-userns."""
+WITHOUT = (
+    "entries of your own, or others that you trust with all your rights, run without a sandbox: "
+    "--sandbox none --i-trust-these-submissions"
+)
 TRIAL = Limits(wall_s=30, memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
@@ -69,8 +73,9 @@ def open_sandbox(
         return open_backend(wanted, hidden)
     except SandboxUnavailable as error:
         working = ", ".join(name for name in backend_names() if name != wanted and _works(name))
+        ways = () if working else (WITHOUT,)
         raise SandboxUnavailable(
-            *error.problems, f"sandboxes that work here: {working or 'none'}"
+            *error.problems, *ways, f"sandboxes that work here: {working or 'none'}"
         ) from error
 
 

@@ -178,7 +178,7 @@ def _markdown(rows: Sequence[LeaderboardRow]) -> str:
     lines = [
         [_heading(column, rows) for column in columns],
         ["---" if column in _TEXT else "---:" for column in columns],
-        *([_shown(row)[column] for column in columns] for row in rows),
+        *([readable(row)[column] for column in columns] for row in rows),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -195,13 +195,13 @@ def _table(rows: Sequence[LeaderboardRow]) -> "Table":
             _heading(column, rows), justify="left" if text else "right", no_wrap=not text
         )
     for row in rows:
-        table.add_row(*(Text(_shown(row)[column]) for column in _columns(rows)))
+        table.add_row(*(Text(readable(row)[column]) for column in _columns(rows)))
     return table
 
 
 def _columns(rows: Sequence[LeaderboardRow]) -> list[str]:
     """The columns that say something of these rows, all of one track."""
-    shown = [_shown(row) for row in rows]
+    shown = [readable(row) for row in rows]
     return [column for column in _HEADINGS if any(row[column] for row in shown)]
 
 
@@ -209,7 +209,7 @@ def _heading(column: str, rows: Sequence[LeaderboardRow]) -> str:
     return _HEADINGS[column].format(track=rows[0].track.replace("_", " "))
 
 
-def _shown(row: LeaderboardRow) -> dict[str, str]:
+def readable(row: LeaderboardRow) -> dict[str, str]:
     """The cells of a row as people read them: three decimals, an interval as one cell."""
     cells = {column: _short(value) for column, value in row.cells().items()}
     if row.score_low is not None:

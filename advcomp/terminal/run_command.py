@@ -21,6 +21,7 @@ from advcomp.terminal.text import count
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.job.executors import LOCAL, Stop
 from advcomp.tournament.opening import folder_of
+from advcomp.tournament.outcome.reports import REPORT
 from advcomp.tournament.outcome.status import remarks, results_of
 from advcomp.tournament.runner import (
     Finished,
@@ -43,6 +44,18 @@ def run_in_terminal(options: RunOptions) -> int:
     """
     run = folder_of(load_tournament(options.file), options.out)
     resume = resume_line(replace(options, out=run))
+    finished = play(options, run, resume)
+    if finished.results is None:
+        return INTERRUPTED
+    return show_finished(finished, finished.results, resume)
+
+
+def play(options: RunOptions, run: Path, resume: str) -> Finished:
+    """Run a tournament in the folder `run`, and show how it goes; `resume` goes on with it.
+
+    Raises:
+        AdvcompError: As `run_tournament`, or there is no room for the results.
+    """
     stop = Stop()
     try:
         with stopping_on_signals(stop, resume), display_on(sys.stderr) as display:
@@ -57,8 +70,7 @@ def run_in_terminal(options: RunOptions) -> int:
         ) from error
     if finished.results is None:
         print(f"stopped; to go on: {resume}", file=sys.stderr)
-        return INTERRUPTED
-    return show_finished(finished, finished.results, resume)
+    return finished
 
 
 def rescore_in_terminal(run: Path) -> int:
@@ -132,8 +144,14 @@ def show_finished(finished: Finished, results: Path, resume: str) -> int:
     said = (*remarks_on_scores(results), *remarks(finished.run))
     for line in (*failures(finished.run, rows), *said):
         print(line)
-    print(f"results: {near(results)}")
+    print_places(results)
     return exit_code(finished, resume)
+
+
+def print_places(results: Path) -> None:
+    """Say where the results of a run are, and its report as a browser takes it."""
+    print(f"results: {near(results)}")
+    print(f"report: {(results / REPORT).resolve().as_uri()}")
 
 
 def exit_code(finished: Finished, resume: str) -> int:

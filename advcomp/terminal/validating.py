@@ -10,6 +10,7 @@ from advcomp.terminal.text import count, duration, one_line, size
 from advcomp.tournament.competitor.hints import hints
 from advcomp.tournament.competitor.validate import Smoke, Validator, opened_validator
 from advcomp.tournament.outcome.disclosure import tail
+from advcomp.tournament.store.job_results import JobResult
 from advcomp.tournament.store.state import EntryState
 
 VALID, INVALID = 0, 1
@@ -42,10 +43,7 @@ def validate_entry(validator: Validator, entry: EntryState) -> bool:
         SandboxError: The sandbox failed, not the entry.
     """
     if entry.rejected:
-        print(f"{entry.name}: {entry.source}")
-        for problem in entry.notes:
-            print(f"  problem: {one_line(problem)}")
-        print(f"{entry.name}: INVALID: {count(len(entry.notes), 'problem')}")
+        print_rejected(entry)
         return False
     print(f"{entry.name} ({entry.type}): {entry.source}")
     for note in entry.notes:
@@ -67,6 +65,28 @@ def validate_entry(validator: Validator, entry: EntryState) -> bool:
         else f"{entry.name}: valid"
     )
     return not failed
+
+
+def print_rejected(entry: EntryState) -> None:
+    """Say all that is wrong with an entry that breaks the contract."""
+    print(f"{entry.name}: {entry.source}")
+    for problem in entry.notes:
+        print(f"  problem: {one_line(problem)}")
+    print(f"{entry.name}: INVALID: {count(len(entry.notes), 'problem')}")
+
+
+def failure_lines(result: JobResult, log: bytes, interpreter: str | None) -> Iterator[str]:
+    """Why a run is not OK: how it ended, the end of its log, and guesses at what it lacked.
+
+    Args:
+        log: What it printed, raw bytes.
+        interpreter: The program that the entry point's first line names, if it names one.
+    """
+    yield from (f"  {one_line(note)}" for note in (*ending(result), *result.notes))
+    lines = printable(tail(log)).splitlines()
+    yield "  end of its log:" if lines else "  it printed nothing"
+    yield from (f"    {line}" for line in lines)
+    yield from (f"  hint: {hint}" for hint in hints(log, interpreter))
 
 
 def _may_be_slow(smoke: Smoke) -> bool:
@@ -109,8 +129,4 @@ def _smoke_lines(smoke: Smoke, interpreter: str | None) -> Iterator[str]:
     if result.projected_images:
         yield f"  {result.projected_images} over the budget: the referee clips them to it"
     if result.verdict is not Verdict.OK:
-        yield from (f"  {one_line(note)}" for note in (*ending(result), *result.notes))
-        lines = printable(tail(smoke.log)).splitlines()
-        yield "  end of its log:" if lines else "  it printed nothing"
-        yield from (f"    {line}" for line in lines)
-        yield from (f"  hint: {hint}" for hint in hints(smoke.log, interpreter))
+        yield from failure_lines(result, smoke.log, interpreter)

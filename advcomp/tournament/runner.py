@@ -23,6 +23,7 @@ from advcomp.tournament.entry.containers import pins, refuse_moved
 from advcomp.tournament.entry.entries import EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
 from advcomp.tournament.entry.known import FILE_NAME as KNOWN_ENTRIES
+from advcomp.tournament.entry.renamed import recognised
 from advcomp.tournament.exposure import refuse_exposed
 from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
@@ -192,7 +193,9 @@ def _run(
                 known=run / KNOWN_ENTRIES,
                 taken=observer.read,
             )
-            images = _pinned(run, entries)
+            before = load_state(run) if (run / FILE_NAME).exists() else None
+            entries, first_names = recognised(entries, before)
+            images = _pinned(run, entries, before)
             box = SandboxState.of(sandbox)
             state = state_of(
                 tournament,
@@ -201,7 +204,8 @@ def _run(
                 box,
                 key_digest=key.digest,
                 images=images,
-                page_cache=_page_cache(run),
+                page_cache=() if before is None else before.page_cache,
+                first_names=first_names,
                 began=began(run),
             )
             _refuse_missing_targets(state, tournament.dataset.csv or dataset.folder)
@@ -307,14 +311,9 @@ def take_out(run: Path, submission: str) -> int:
     return len(own)
 
 
-def _page_cache(run: Path) -> tuple[CacheState, ...]:
-    """How far the page cache was kept in one state for the jobs that a run has done already."""
-    return load_state(run).page_cache if (run / FILE_NAME).exists() else ()
-
-
-def _pinned(run: Path, entries: Sequence[EntryState]) -> dict[str, str]:
+def _pinned(run: Path, entries: Sequence[EntryState], before: RunState | None) -> dict[str, str]:
     """The images of a run by name; refuses to go on where a name has moved."""
-    old = load_state(run).images if (run / FILE_NAME).exists() else {}
+    old = {} if before is None else before.images
     new = pins(entries, old)
     refuse_moved(run, old, new)
     return new

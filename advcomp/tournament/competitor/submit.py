@@ -91,7 +91,7 @@ def make_offer(path: Path, file: Path, *, name: str | None, team: str | None) ->
         path=absolute, name=default_name(absolute) if name is None else name, role=None, team=team
     )
     tournament = load_tournament(file)
-    problems = [*_wrong_words(source), *_taken(tournament, source)]
+    problems = [*wrong_words(source), *_taken(tournament, source)]
     if problems:
         raise InvalidConfig(*problems)
     dataset = open_dataset(tournament)
@@ -147,7 +147,7 @@ def keep(offer: Offer, entry: EntryState, copy: Path) -> KeptEntry:
     return KeptEntry(archive=archive, digest=entry.digest, again=again)
 
 
-def _wrong_words(source: EntrySource) -> Iterator[str]:
+def wrong_words(source: EntrySource) -> Iterator[str]:
     """What is wrong with a name and a team as such."""
     if not re.fullmatch(NAME_PATTERN, source.name):
         got = shown_value(source.name)

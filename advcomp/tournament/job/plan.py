@@ -8,12 +8,13 @@ row or column.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.job.defense_views import CLEAN, Item, cut
 from advcomp.tournament.job.opaque import Key
 from advcomp.tournament.job.waves import Wave, WaveImages
+from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import EntryState, RunState
 
 ATTACK_IMAGES, ATTACK_PIXEL_BYTES = 500, 32 << 20
@@ -91,6 +92,19 @@ def defense_jobs(
                 )
 
 
+def result_of(store: Store, job: Job) -> JobResult | None:
+    """The stored result of a job, under the names of now: its entry may have been renamed."""
+    result = store.load(job.id)
+    if result is None or result.submission == job.entry.name:
+        return result
+    return replace(result, job=job.name, submission=job.entry.name)
+
+
+def attack_names(state: RunState) -> dict[str, str]:
+    """The id of every job of an attack -> the attack's name."""
+    return {job.id: job.entry.name for job in attack_jobs(state)}
+
+
 def images_of(job: Job) -> int:
     """How many images a job has."""
     return len(job.images) if isinstance(job, AttackJob) else len(job.items)
@@ -135,7 +149,7 @@ def _job_id(state: RunState, entry: EntryState, inputs: dict[str, object]) -> st
     everything = {
         "format": state.format,
         # Copies of one submission under several names are run and told apart.
-        "name": entry.name,
+        "name": entry.first_name,
         "submission": entry.digest,
         "type": entry.type,
         "image": entry.image,

@@ -37,7 +37,11 @@ class ColumnSource(BaseModel):
 
 
 class Column(BaseModel):
-    """The adversarial images of one attack, at one budget or (None) at each image's own."""
+    """The adversarial images of one attack, at one budget or (None) at each image's own.
+
+    Args:
+        attack: The name that the attack's results are kept under.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -13,7 +13,15 @@ from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
 from advcomp.scoring.run_times import run_times
 from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.opaque import Key, open_key
-from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job, attack_jobs, defense_jobs
+from advcomp.tournament.job.plan import (
+    AttackJob,
+    DefenseJob,
+    Job,
+    attack_jobs,
+    attack_names,
+    defense_jobs,
+    result_of,
+)
 from advcomp.tournament.job.waves import (
     Column,
     ColumnSource,
@@ -43,13 +51,13 @@ class Collected:
 
 def current_columns(state: RunState, store: Store) -> list[Column]:
     """The columns that the attacks' results make now, in the order of the tables."""
-    results = ((job, store.load(job.id)) for job in attack_jobs(state))
+    results = ((job, result_of(store, job)) for job in attack_jobs(state))
     return columns_from(state, ((job, result) for job, result in results if result is not None))
 
 
 def columns_from(state: RunState, results: Iterable[tuple[AttackJob, JobResult]]) -> list[Column]:
     """The columns that these results of attacks make, in the order of the jobs."""
-    by_attack: dict[str, list[tuple[ColumnSource, JobResult]]] = {}
+    by_attack: dict[EntryState, list[tuple[ColumnSource, JobResult]]] = {}
     for job, result in results:
         source = ColumnSource(
             job=job.id,
@@ -57,15 +65,19 @@ def columns_from(state: RunState, results: Iterable[tuple[AttackJob, JobResult]]
             max_epsilon=job.max_epsilon,
             images=job.images,
         )
-        by_attack.setdefault(job.entry.name, []).append((source, result))
-    return [column for name, jobs in by_attack.items() for column in columns_of(state, name, jobs)]
+        by_attack.setdefault(job.entry, []).append((source, result))
+    return [
+        column
+        for attack, jobs in by_attack.items()
+        for column in columns_of(state, attack.first_name, jobs)
+    ]
 
 
 def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> Collected:
     """Read every stored result of a run's present entries."""
     planned = [(wave, WaveImages(state, store, wave)) for wave in waves]
-    attacks = {job: store.load(job.id) for job in attack_jobs(state)}
-    defenses = {job: store.load(job.id) for job in defense_jobs(state, key, planned)}
+    attacks = {job: result_of(store, job) for job in attack_jobs(state)}
+    defenses = {job: result_of(store, job) for job in defense_jobs(state, key, planned)}
     jobs: list[tuple[Job, JobResult | None]] = [*attacks.items(), *defenses.items()]
     results = _Arrays(state, store, waves).fill(attacks, defenses)
     records = (_record(result) for _, result in jobs if result is not None)
@@ -118,6 +130,7 @@ class _Arrays:
         self.infra_pairs = np.zeros(pairs, np.bool_)
         self.infra_images = np.zeros(images, np.bool_)
         self.wave_of: dict[str, int] = {}
+        self.names = attack_names(state)
         live = set(current_columns(state, store))
         self.columns = [self._columns(number, wave, live) for number, wave in enumerate(waves)]
         self.shards: dict[tuple[int, int], tuple[NDArray[np.intp], NDArray[np.intp]]] = {}
@@ -131,8 +144,9 @@ class _Arrays:
         for index, column in enumerate(wave.columns):
             if column not in live:
                 continue
-            attacks[index] = self.attack_index[column.attack]
-            self.wave_of[column.attack] = number + 1
+            name = self.names[column.sources[0].job]
+            attacks[index] = self.attack_index[name]
+            self.wave_of[name] = number + 1
             for source in column.sources:
                 pairs[index, list(source.images)] = [
                     self.state.pair_index[image, source.max_epsilon] for image in source.images

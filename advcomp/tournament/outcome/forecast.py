@@ -166,9 +166,23 @@ def _state(
     if (run / FILE_NAME).exists():
         old = load_state(run)
         refuse_another(run, tournament.identity(old.sandbox.name, dataset.digest))
-        box, taken = old.sandbox, {entry.name: entry for entry in old.entries}
+        box, taken = old.sandbox, _taken(old.entries, sources)
     entries = [_entry(source, taken.get(source.name)) for source in sources]
     return state_of(tournament, dataset, entries, box, key_digest="")
+
+
+def _taken(old: Sequence[EntryState], sources: Sequence[EntrySource]) -> dict[str, EntryState]:
+    """What the entries were by their names, or by where they lie where only the name is new."""
+    taken = {entry.name: entry for entry in old}
+    names = {source.name for source in sources}
+    gone = [entry for entry in old if entry.name not in names]
+    for source in (source for source in sources if source.name not in taken):
+        found = next((entry for entry in gone if entry.source == str(source.path)), None)
+        if found is not None:
+            gone.remove(found)
+            told = {"name": source.name, "played_as": found.first_name}
+            taken[source.name] = found.model_copy(update=told)
+    return taken
 
 
 def _entry(source: EntrySource, taken: EntryState | None) -> EntryState:

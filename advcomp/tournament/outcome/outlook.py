@@ -23,6 +23,7 @@ from advcomp.tournament.job.plan import (
     cost_of,
     defense_jobs,
     images_of,
+    result_of,
 )
 from advcomp.tournament.job.waves import Wave, WaveImages, load_waves, plan_waves
 from advcomp.tournament.outcome.collect import columns_from
@@ -42,7 +43,7 @@ class Outlook:
         self.stored: list[JobResult] = []
         self._ended: dict[str, list[JobResult]] = {}
         for job in self.jobs:
-            result = store.load(job.id)
+            result = result_of(store, job)
             if result is not None and result.verdict is not Verdict.INFRA:
                 self.stored.append(result)
                 self._ended.setdefault(job.entry.name, []).append(result)
@@ -111,7 +112,7 @@ def _defense_jobs(
 
 def _result(store: Store, job: AttackJob) -> JobResult:
     """The result of an attack's job; a full one where there is none."""
-    result = store.load(job.id)
+    result = result_of(store, job)
     if result is not None and store.is_done(job.id):
         return result
     return JobResult(

@@ -10,7 +10,7 @@ from advcomp.sandbox.base import UNWALLED, LimitTier
 from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
-from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs
+from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs, result_of
 from advcomp.tournament.job.waves import WaveImages, load_waves
 from advcomp.tournament.outcome.outlook import estimated_s
 from advcomp.tournament.outcome.under_way import JobUnderWay, load_under_way
@@ -102,10 +102,10 @@ def planned_jobs(run: Path, state: RunState) -> Iterator[tuple[Job, JobResult | 
     """Every job that is planned by now, with its result where it has one."""
     store = Store(run)
     planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
-    yield from ((job, store.load(job.id)) for job in attack_jobs(state))
+    yield from ((job, result_of(store, job)) for job in attack_jobs(state))
     if planned:
         key = open_key(run / KEY_FILE)
-        yield from ((job, store.load(job.id)) for job in defense_jobs(state, key, planned))
+        yield from ((job, result_of(store, job)) for job in defense_jobs(state, key, planned))
 
 
 def logs_of(run: Path, name: str) -> list[JobLog]:

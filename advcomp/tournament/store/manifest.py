@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from advcomp.tournament.job.plan import attack_names
 from advcomp.tournament.job.waves import Wave
 from advcomp.tournament.store.state import RunState
 
@@ -12,6 +13,7 @@ def manifest_of(state: RunState, waves: Sequence[Wave]) -> dict[str, object]:
     Machine facts stand under the key `machine`: with the measured times they are all that differs
     between two runs of one tournament with deterministic entries.
     """
+    names = attack_names(state)
     return {
         "tournament": state.name,
         "advcomp": state.advcomp_version,
@@ -36,7 +38,10 @@ def manifest_of(state: RunState, waves: Sequence[Wave]) -> dict[str, object]:
         },
         "waves": [
             [
-                {"attack": column.attack, "max_epsilon": column.max_epsilon}
+                {
+                    "attack": names.get(column.sources[0].job, column.attack),
+                    "max_epsilon": column.max_epsilon,
+                }
                 for column in wave.columns
             ]
             for wave in waves

@@ -46,6 +46,7 @@ class EntryState(_Frozen):
         container, image: What it runs in, where containers are used: the image's name in the
             tournament file (or image.tar), and its ID.
         display, url: What the public is shown in place of the name; where its paper or code is.
+        played_as: The name that its results are kept under, where it was renamed since.
         rejected: It breaks the contract (`notes` say how); it has no copy and no digest.
     """
 
@@ -57,6 +58,7 @@ class EntryState(_Frozen):
     display: str | None = None
     url: str | None = None
     digest: str = ""
+    played_as: str | None = None
     entry_point: str = ""
     container: str | None = None
     image: str | None = None
@@ -67,6 +69,11 @@ class EntryState(_Frozen):
     def is_attack(self) -> bool:
         """Whether it plays against the defenses."""
         return self.type is not SubmissionType.DEFENSE
+
+    @property
+    def first_name(self) -> str:
+        """The name that its results are kept under."""
+        return self.played_as or self.name
 
 
 class DatasetState(_Frozen):
@@ -117,6 +124,7 @@ class RunState(_Frozen):
         images: Name in the tournament file -> ID of the image that it has meant from the start.
         page_cache: How far the page cache was kept in one state while jobs ran, each once.
         class_names: Label -> what it is, for people.
+        first_names: Digest -> the names that results of what it is of are kept under.
         began: The day of the first start, in UTC, as 2026-01-31.
     """
 
@@ -140,6 +148,7 @@ class RunState(_Frozen):
     machine: dict[str, str | int]
     page_cache: tuple[CacheState, ...] = ()
     class_names: dict[int, str] = {}
+    first_names: dict[str, tuple[str, ...]] = {}
     began: str = ""
 
     @cached_property
@@ -212,6 +221,7 @@ def state_of(
     key_digest: str,
     images: Mapping[str, str] | None = None,
     page_cache: Sequence[CacheState] = (),
+    first_names: Mapping[str, tuple[str, ...]] | None = None,
     began: str = "",
 ) -> RunState:
     """The state of a run that begins, or goes on, now and here.
@@ -241,6 +251,7 @@ def state_of(
             "machine": machine_facts(),
             "page_cache": tuple(page_cache),
             "class_names": read_class_names(names) if names else {},
+            "first_names": first_names or {},
             "began": began,
         }
     )

@@ -18,7 +18,7 @@ SORTED = f"""[...document.querySelectorAll('{ATTACKS} [aria-sort]')].map(
 CUT_OFF = """[...document.querySelectorAll('body *')].filter(e => {
     const box = e.getBoundingClientRect();
     return (box.right > innerWidth + 1 || box.left < -1)
-        && !e.closest('.scroll, .contents, pre, .skip, .unseen');
+        && !e.closest('.scroll, .figures, .contents, pre, .skip, .unseen');
 }).map(e => e.outerHTML.slice(0, 80))"""
 BUDGET_TABS = (
     "[...document.querySelectorAll('[role=tab]')].map(e => e.getAttribute('aria-selected'))"
@@ -26,6 +26,13 @@ BUDGET_TABS = (
 FOREIGN = """document.querySelectorAll(
     'img:not([src^="data:image/png;base64,"]), [onerror], iframe, object, link').length"""
 UNPRINTABLE = r"/[\x00-\x08\x0b-\x1f\x7f\u202e]/.test(document.body.textContent)"
+FIGURES = """(() => {
+    const rows = [...document.querySelectorAll('.figures')], figures = (e) => [...e.children];
+    const top = (f) => f.getBoundingClientRect().top;
+    const heights = rows.map(e => new Set(figures(e).map(top)).size);
+    return [Math.max(...heights), rows.some(e => e.scrollWidth > e.clientWidth),
+            rows.flatMap(figures).filter(f => f.checkVisibility()).length];
+})()"""
 VISIBLE_MAPS = "[...document.querySelectorAll('.heat')].filter(e => e.checkVisibility()).length"
 
 
@@ -60,6 +67,17 @@ def test_nothing_overflows_is_fetched_or_complains(
     assert browser.evaluate(CUT_OFF) == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
     assert browser.errors == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_on_a_phone_the_figures_of_an_attack_lie_side_by_side(
+    organiser: Browser, tmp_path: Path, width: int
+) -> None:
+    organiser.open(tmp_path / "report.html", width)
+    most, cut_off, shown = organiser.evaluate(FIGURES)
+    assert most == 1
+    assert cut_off == (width == PHONE)
+    assert shown == organiser.evaluate("document.querySelectorAll('.figures figure').length")
 
 
 def test_it_fits_on_paper_with_every_budget(browser: Browser, page: Path) -> None:
