@@ -47,14 +47,18 @@ class Feed:
         self._watch = watch
         self.latest: Snapshot = watch.look()
         self.number = 0
+        self._over = False
         self._changed = asyncio.Condition()
 
     async def keep_looking(self) -> None:
         """Look again and again; a look that fails is no news."""
-        while True:
-            await asyncio.sleep(self._watch.pause_s)
-            with suppress(OSError, AdvcompError):
-                await self._take(await run_in_threadpool(self._watch.look))
+        try:
+            while True:
+                await asyncio.sleep(self._watch.pause_s)
+                with suppress(OSError, AdvcompError):
+                    await self._take(await run_in_threadpool(self._watch.look))
+        finally:
+            self._over = True
 
     async def _take(self, snapshot: Snapshot) -> None:
         changed = snapshot.lasting != self.latest.lasting
@@ -65,10 +69,10 @@ class Feed:
                 self._changed.notify_all()
 
     async def lines(self) -> AsyncIterator[str]:
-        """Server-sent events: the state now, and whenever it changes."""
+        """Server-sent events: the state now, and whenever it changes, while somebody looks."""
         yield f"retry: {RETRY_MS}\n\n"
         seen = -1
-        while True:
+        while not self._over:
             if seen != self.number:
                 seen = self.number
                 yield f"event: state\ndata: {json.dumps(self.latest.as_json())}\n\n"

@@ -2,7 +2,8 @@
 
 All is taken from files, never from the referee: so a look tells the same whoever works on the run,
 and goes on over its end, its death and its resumption. What an earlier look has read and checked
-is not read again, as long as its folder is the same one.
+is not read again, as long as its folder is the same one. What runs is told at each look; results
+are read again when there are others, but never so often that it takes a whole processor.
 """
 
 import os
@@ -41,7 +42,7 @@ from advcomp.tournament.store.state import FILE_NAME, KEY_FILE, RESULTS, RunStat
 LOOK_S = 0.5
 """Seconds between two looks, at least."""
 SHARE = 4
-"""Times what a look took that pass before the next one: it never takes a whole processor."""
+"""Times what something took of a processor that pass before it is done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class _Read:
     failures: tuple[Failure, ...]
     more_failures: int
     by_name: Mapping[str, Job]
+    ended: Mapping[str, Ended]
 
 
 class RunWatch:
@@ -75,12 +77,14 @@ class RunWatch:
         self._stamp: object = None
         self._read: _Read | None = None
         self._workers = 0
-        self._took_s = 0.0
+        self._told_took_s = 0.0
+        self._read_took_s = 0.0
+        self._read_at_s = 0.0
 
     @property
     def pause_s(self) -> float:
         """How long to wait before the next look."""
-        return max(LOOK_S, SHARE * self._took_s)
+        return max(LOOK_S, SHARE * self._told_took_s)
 
     def look(self) -> Snapshot:
         """What the folder tells now.
@@ -90,16 +94,24 @@ class RunWatch:
         Raises:
             RunConflict: The folder is no run, and nobody is about to make it one.
         """
-        began = time.monotonic()
         busy = is_busy(self.run)
         try:
-            self._read_again()
+            if self._is_due:
+                self._read_again()
         except (OSError, AdvcompError):
             if self._read is None and not (busy and not (self.run / FILE_NAME).exists()):
                 raise
+        began = time.thread_time()
         snapshot = self._reading() if self._read is None else self._told(self._read, busy)
-        self._took_s = time.monotonic() - began
+        self._told_took_s = time.thread_time() - began
         return snapshot
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether to read what has changed, which takes long in a large run."""
+        if self._read is None or self._read_took_s < LOOK_S:
+            return True
+        return time.monotonic() - self._read_at_s >= SHARE * self._read_took_s
 
     def _read_again(self) -> None:
         """Read what has changed."""
@@ -113,7 +125,10 @@ class RunWatch:
         )
         if stamp != self._stamp or self._read is None:
             self._folders = folders
+            began = time.thread_time()
             self._read = _read(self.run, self._store)
+            self._read_took_s = time.thread_time() - began
+            self._read_at_s = time.monotonic()
             self._stamp = stamp
 
     def _told(self, read: _Read, busy: bool) -> Snapshot:
@@ -147,7 +162,7 @@ class RunWatch:
             failures=read.failures,
             more_failures=read.more_failures,
             logs=read.state.logs.show,
-            ended={name: _ended(result) for name, result in read.results.items()},
+            ended=read.ended,
         )
 
     def _reading(self) -> Snapshot:
@@ -212,6 +227,7 @@ def _read(run: Path, store: Store) -> _Read:
         failures=failures,
         more_failures=more,
         by_name={job.name: job for job in outlook.jobs},
+        ended={name: _ended(result) for name, result in results.items()},
     )
 
 
