@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from advcomp import __version__, plugins
 from advcomp.errors import AdvcompError
@@ -23,6 +24,7 @@ FORMATS = ("table", "csv", "json", "md")
 NETWORKS = ("pytorch", "onnx")
 TABLES = ("parquet", "csv", "arrow")
 INTERRUPTED = 130
+WATCH_PORT = 8017
 
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
@@ -200,6 +202,7 @@ def main(verbose: int) -> None:
     "--scheduler", metavar="ADDRESS", help="Spread the run over the nodes of a Dask scheduler."
 )
 @click.option("--replan", is_flag=True, help="Classify all attacks together, in one new wave.")
+@click.option("--json", is_flag=True, help="Print what happens as lines of JSON, and no table.")
 def run(
     file: Path,
     out: Path | None,
@@ -211,6 +214,7 @@ def run(
     cluster: str | None,
     scheduler: str | None,
     replan: bool,
+    json: bool,
 ) -> None:
     """Run the tournament FILE, or go on where it stopped.
 
@@ -232,7 +236,7 @@ def run(
         scheduler=scheduler,
         replan=replan,
     )
-    sys.exit(run_in_terminal(options))
+    sys.exit(run_in_terminal(options, json=json))
 
 
 @main.command()
@@ -273,11 +277,76 @@ def plan(file: Path, out: Path | None, jobs: int | None, cluster: str | None) ->
 
 @main.command()
 @RUN
-def status(run_folder: Path) -> None:
+@click.option("--watch", is_flag=True, help="Go on saying so until RUN has finished, or Ctrl-C.")
+def status(run_folder: Path, watch: bool) -> None:
     """Say how far RUN is, and how its entries do."""
+    if watch:
+        from advcomp.terminal.watching import watch_in_terminal
+
+        watch_in_terminal(run_folder)
+        return
     from advcomp.terminal.inspecting import print_status
 
     print_status(run_folder)
+
+
+@main.command()
+@RUN
+@click.option("--serve", is_flag=True, help="As a page that follows RUN, on this machine alone.")
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    help=f"Of the page; 0: any that is free [default: {WATCH_PORT}].",
+)
+@click.option(
+    "--bind", metavar="ADDRESS", help="Let other machines see the page, too; needs a token."
+)
+@click.option(
+    "--token",
+    metavar="TEXT",
+    envvar="ADVCOMP_TOKEN",
+    help="What whoever opens the page must know [default: $ADVCOMP_TOKEN].",
+)
+@click.option("--json", is_flag=True, help="As lines of JSON, one an event.")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The page as it is now, as one HTML file.",
+)
+def watch(
+    run_folder: Path,
+    serve: bool,
+    port: int | None,
+    bind: str | None,
+    token: str | None,
+    json: bool,
+    out: Path | None,
+) -> None:
+    """Follow RUN while it goes on: in the terminal, as a page, as events for machines.
+
+    Whatever works on RUN, ends, is killed or goes on, this only reads its folder.
+    """
+    from advcomp.terminal import watching
+
+    if serve + json + (out is not None) > 1:
+        raise click.UsageError("--serve, --json, --out: expected one of them at most")
+    told = click.get_current_context().get_parameter_source
+    lost = [n for n in ("port", "bind", "token") if told(n) is ParameterSource.COMMANDLINE]
+    if lost and not serve:
+        raise click.UsageError(f"--{lost[0]}: expected with --serve; got no --serve")
+    if serve:
+        port = WATCH_PORT if port is None else port
+        watching.serve_in_terminal(run_folder, port, bind, token)
+    elif json:
+        from advcomp.terminal.run_events import print_events
+
+        print_events(run_folder)
+    elif out is not None:
+        watching.write_page(run_folder, out)
+    else:
+        watching.watch_in_terminal(run_folder)
 
 
 @main.command()

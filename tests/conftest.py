@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.browser import Browser
 from support.engines import failure_before_engines, shared_engines
 from support.leftovers import unmount_leftovers
 from support.parts import LONG, PARTS, needs_engines, part_of, rank_of
@@ -188,5 +189,14 @@ def sandbox(require: Require) -> Iterator[Sandbox]:
     """The default sandbox, ready."""
     require("bubblewrap")
     ready = open_sandbox("bubblewrap")
+    yield ready
+    ready.close()
+
+
+@pytest.fixture(scope="session")
+def browser(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, started once."""
+    require("browser")
+    ready = Browser(tmp_path_factory.mktemp("profile"))
     yield ready
     ready.close()

@@ -3,8 +3,10 @@
 cli -> tournament -> scoring, sandbox -> rules -> errors           (the referee: never torch)
 cli -> attacknet  -> players          -> rules -> errors           (torch)
 
-`terminal`, what the commands show, belongs to `cli`. `plugins`, what other packages add, is as low
-as `errors`. The front door, `advcomp/__init__.py`, names what lies anywhere and imports nothing.
+`terminal`, what the commands show, belongs to `cli`; `live`, which looks at a run's folder while
+the run goes on, lies between `terminal` and `tournament`. `plugins`, what other packages add, is
+as low as `errors`. The front door, `advcomp/__init__.py`, names what lies anywhere and imports
+nothing.
 """
 
 import ast
@@ -23,11 +25,12 @@ LEARNERS = {"training", "players", "attacknet"}
 BELOW: dict[str, set[str]] = {
     "__main__": {"cli"},
     "cli": {
-        *("notebook", "terminal", "tournament", "scoring", "sandbox"),
+        *("notebook", "terminal", "live", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "training", "rules", "plugins", "errors"),
     },
     "notebook": {"terminal", "tournament", "scoring", "sandbox", "rules", "errors"},
     "terminal": {
+        "live",
         "attacknet",
         "players",
         "training",
@@ -37,6 +40,7 @@ BELOW: dict[str, set[str]] = {
         "rules",
         "errors",
     },
+    "live": {"tournament", "scoring", "rules", "errors"},
     "tournament": {"scoring", "sandbox", "rules", "plugins", "errors"},
     "attacknet": {"players", "training", "rules", "errors"},
     "scoring": {"rules", "errors"},

@@ -105,6 +105,10 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         # What a failed run lacked is told by the code of `validate`; samples need PyTorch.
         "tests/tournament/test_practice.py::test_runs_that_fail_are_told_in_validates_words",
         "tests/tournament/test_practice.py::test_a_starter_plays_with_the_samples",
+        # Real runs; one that a test writes, result by result, is followed in the short set.
+        "tests/live/test_run_events.py::test_a_run_prints_its_events_and_at_last_its_state",
+        "tests/live/test_page_in_a_browser.py::"
+        "test_the_page_follows_a_real_run_that_is_killed_and_goes_on",
         # Their first run has failed beside other tests of one long session, never by itself.
         f"{SURROUNDINGS}::test_results_are_the_same",
         f"{SURROUNDINGS}::test_a_limit_that_is_too_low_is_named_before_anything_runs",

@@ -8,10 +8,11 @@ from advcomp.rules.printable import printable
 from advcomp.scoring.processors import scarcity
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near, options_of, resume_line
-from advcomp.terminal.run_progress import ending, job_line
+from advcomp.terminal.run_progress import job_line
 from advcomp.terminal.text import count, duration, one_line, size, whole
 from advcomp.tournament.config import LogPolicy
 from advcomp.tournament.outcome.disclosure import log_for_competitor, reasons_for_competitor
+from advcomp.tournament.outcome.ending import ending
 from advcomp.tournament.outcome.status import (
     EntryStatus,
     JobLog,
@@ -142,11 +143,13 @@ def _progress(run: Path, status: RunStatus) -> str:
 def _running_line(job: JobUnderWay, estimate_s: float | None) -> str:
     """What a job is at; named as slow where it takes much longer than its entry's others did."""
     runs_s = time.time() - job.since
-    line = f"{job.job} runs on {job.node} for {whole(runs_s)}"
+    place = f" on {job.node}" if job.node else ""
+    line = f"{job.job} runs{place} for {whole(runs_s)}"
     if estimate_s is None or runs_s <= SLOW * estimate_s:
         return line
     times = f"{runs_s / estimate_s:.0f} times" if estimate_s else "longer than"
-    return f"{line}, {times} its estimate of {duration(estimate_s)}: is that node slow?"
+    whose = "that node" if job.node else "this machine"
+    return f"{line}, {times} its estimate of {duration(estimate_s)}: is {whose} slow?"
 
 
 def _entry_cells(status: EntryStatus) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, remarks_on_scores
 from advcomp.terminal.console_tables import show_leaderboard
 from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
+from advcomp.terminal.run_events import events_printed
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count
 from advcomp.tournament.config import load_tournament
@@ -36,17 +38,24 @@ PROVISIONAL = 3
 """Exit code of a run that lacks results because of the sandbox."""
 
 
-def run_in_terminal(options: RunOptions) -> int:
+def run_in_terminal(options: RunOptions, *, json: bool = False) -> int:
     """Run a tournament, show how it goes and what came out; returns the exit code.
+
+    Args:
+        options: Of the run.
+        json: Print events on standard output, and no table.
 
     Raises:
         AdvcompError: As `run_tournament`, or there is no room for the results.
     """
     run = folder_of(load_tournament(options.file), options.out)
     resume = resume_line(replace(options, out=run))
-    finished = play(options, run, resume)
+    with events_printed(run) if json else nullcontext():
+        finished = play(options, run, resume)
     if finished.results is None:
         return INTERRUPTED
+    if json:
+        return exit_code(finished, resume)
     return show_finished(finished, finished.results, resume)
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.text import count, duration, one_line, whole
+from advcomp.tournament.outcome.ending import ending
 from advcomp.tournament.runner import RunObserver
 from advcomp.tournament.store.job_results import JobResult
 
@@ -232,10 +233,3 @@ def job_line(result: JobResult) -> str:
         return line
     reasons = [*ending(result), *result.notes]
     return f"{line}: {one_line('; '.join(reasons))}" if reasons else line
-
-
-def ending(result: JobResult) -> list[str]:
-    """How a program ended that did not end well, in words; empty where it did."""
-    if result.signal is not None:
-        return [f"killed by signal {result.signal}"]
-    return [f"exit code {result.exit_code}"] if result.exit_code else []

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from advcomp.rules.entry_point import first_program
 from advcomp.rules.printable import printable
 from advcomp.rules.verdict import Verdict
-from advcomp.terminal.run_progress import ending
 from advcomp.terminal.text import count, duration, one_line, size
 from advcomp.tournament.competitor.hints import hints
 from advcomp.tournament.competitor.validate import Smoke, Validator, opened_validator
 from advcomp.tournament.outcome.disclosure import tail
+from advcomp.tournament.outcome.ending import ending
 from advcomp.tournament.store.job_results import JobResult
 from advcomp.tournament.store.state import EntryState
 

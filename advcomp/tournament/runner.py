@@ -49,6 +49,7 @@ from advcomp.tournament.outcome.collect import (
 )
 from advcomp.tournament.outcome.outlook import Outlook
 from advcomp.tournament.outcome.reports import REPORT, publish_report
+from advcomp.tournament.outcome.under_way import forget_under_way
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.began import began
 from advcomp.tournament.store.job_results import JobResult, Store, locked
@@ -100,7 +101,7 @@ class RunObserver(Protocol):
         ...
 
     def started(self, job: str) -> None:
-        """A job of this machine has begun; told from any thread."""
+        """A job has begun; told from any thread."""
         ...
 
     def finished(self, result: JobResult, cost: float) -> None:
@@ -183,6 +184,7 @@ def _run(
         make_run_folder(run, umask)
         with locked(run), referee_log(run), staging_for(run) as staging:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
+            forget_under_way(run)
             key = open_key(run / KEY_FILE, options.key)
             observer.reading(len(listed.sources))
             entries = take_entries(

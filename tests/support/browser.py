@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
+
+PATIENCE_S = 120
 
 _COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 _MIDDLE = """(selector) => {
@@ -48,8 +51,10 @@ class Browser:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self._call(f"{domain}.enable")
 
-    def open(self, page: Path, width: int, *, dark: bool = False, paper: bool = False) -> None:
-        """Load a file in a window of this width, and wait until all of it is there."""
+    def open(
+        self, page: Path | str, width: int, *, dark: bool = False, paper: bool = False
+    ) -> None:
+        """Load a file or an address in a window of this width, and wait until all is there."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -62,7 +67,7 @@ class Browser:
             "Emulation.setEmulatedMedia", media="print" if paper else "screen", features=[scheme]
         )
         self._seen.clear()
-        self._call("Page.navigate", url=page.as_uri())
+        self._call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not self._events("Page.loadEventFired"):
             self._receive()
 
@@ -71,6 +76,13 @@ class Browser:
         answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def wait_for(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true in the page."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.evaluate(expression):
+            assert time.monotonic() < deadline, f"never true: {expression}"
+            time.sleep(0.05)
 
     def press(self, key: str) -> None:
         """Press a key and let it go."""

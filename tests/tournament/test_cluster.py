@@ -20,10 +20,14 @@ from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wa
 
 import advcomp as package
 from advcomp.errors import ClusterError
-from advcomp.tournament.cluster.executor import ClusterExecutor
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.tournament.cluster.cluster_crew import Told
+from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
 from advcomp.tournament.cluster.roster import boxes_of
 from advcomp.tournament.job.executors import Executor, Stop, run_local
+from advcomp.tournament.job.plan import AttackJob
 from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
+from advcomp.tournament.store.state import EntryState
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +260,25 @@ def test_how_long_a_job_runs_is_told_by_the_clock_of_its_file(tmp_path: Path) ->
     assert (found.node, found.since) == ("n", 4900)
     (tmp_path / FILE_NAME).write_text('[{"job": "a"}]')
     assert load_under_way(tmp_path) == []
+
+
+def test_a_job_that_begins_on_a_node_is_told_once_by_its_name(tmp_path: Path) -> None:
+    entry = EntryState(name="a", type=SubmissionType.ATTACK, source="a")
+    one, two = (
+        UnderWay(
+            job=AttackJob(id=n, name=n, entry=entry, max_epsilon=8, shard=0, images=(0,)),
+            node=f"node-{n}",
+            seconds=1.0,
+        )
+        for n in ("one", "two")
+    )
+    begun: list[str] = []
+    told = Told(tmp_path)
+    told.began = begun.append
+    for jobs in ([one], [one, two], [two], []):
+        told(jobs)
+        assert [job.node for job in load_under_way(tmp_path)] == [each.node for each in jobs]
+    assert begun == ["one", "two"]
 
 
 def test_a_job_of_a_killed_worker_goes_elsewhere(

@@ -1,6 +1,11 @@
 """What a run folder tells about itself, at any moment."""
 
 import json
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,9 +19,12 @@ from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.outcome.disclosure import TAIL_BYTES, tail
 from advcomp.tournament.outcome.status import is_busy, remarks, status_of
 from advcomp.tournament.outcome.under_way import FILE_NAME as UNDER_WAY
+from advcomp.tournament.outcome.under_way import UnderWayHere, load_under_way
 from advcomp.tournament.runner import RunOptions, run_tournament
 from advcomp.tournament.store.job_results import JobResult, locked
 
+SLEEP = "sleep 613.7"
+PATIENCE_S = 120
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 
 
@@ -74,6 +82,70 @@ def test_a_job_that_takes_three_times_its_estimate_is_named(
         print_status(out)
     lines = [line for line in capsys.readouterr().out.splitlines() if " runs on one for " in line]
     assert [" times its estimate of 1." in line for line in lines] == [slow, False]
+
+
+def test_what_runs_on_this_machine_is_told_until_it_ends(tmp_path: Path) -> None:
+    now = [100.0]
+    here = UnderWayHere(tmp_path, clock=lambda: now[0])
+
+    def fails() -> None:
+        with here.doing("b-eps8-0"):
+            written = (tmp_path / UNDER_WAY).stat().st_mtime
+            told = {job.job: (job.node, written - job.since) for job in load_under_way(tmp_path)}
+            assert told == {"a-eps8-0": ("", pytest.approx(30)), "b-eps8-0": ("", 0)}
+            raise ValueError("of the job")
+
+    with here.doing("a-eps8-0"):
+        now[0] += 30.0
+        with pytest.raises(ValueError, match="of the job"):
+            fails()
+        assert [job.job for job in load_under_way(tmp_path)] == ["a-eps8-0"]
+    assert load_under_way(tmp_path) == []
+
+
+class Looks(Watcher):
+    """An observer that looks at what runs when it is told of an entry."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run, self.dead = run, False
+
+    def read(self, entry: str) -> None:
+        self.dead |= bool(load_under_way(self.run))
+
+
+def test_a_run_tells_its_own_jobs_and_not_those_of_a_killed_referee(contest: Contest) -> None:
+    """The job sleeps until it was seen."""
+    out = contest.folder / "run"
+    out.mkdir()
+    (out / UNDER_WAY).write_text('[{"job": "dead", "node": "", "seconds": 1}]')
+    file = contest.file([contest.entry("slow", f"{SLEEP}; {COPY}")], [], max_epsilons=[8])
+    watcher, seen = Looks(out), list[str]()
+
+    def look() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not (sleeping := processes(SLEEP)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        seen.extend(job.job for job in load_under_way(out))
+        for process in sleeping:
+            os.kill(process, signal.SIGKILL)
+
+    onlooker = threading.Thread(target=look)
+    onlooker.start()
+    run_tournament(RunOptions(file=file, out=out, jobs=2), watcher, Stop())
+    onlooker.join()
+    assert (seen, watcher.dead) == (["slow-eps8-0"], False)
+    assert not (out / UNDER_WAY).exists()
+
+
+def processes(command: str) -> list[int]:
+    """The processes of this machine with this command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() == command:
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_a_finished_run_has_all_its_jobs_and_verdicts(contest: Contest, file: Path) -> None:

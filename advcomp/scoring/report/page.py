@@ -5,11 +5,9 @@ own style and script are allowed by their digests, so that nothing that slipped 
 The same material gives the same bytes.
 """
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from hashlib import sha256
 from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,6 +23,7 @@ from advcomp.scoring.report.gallery import Figure, figures
 from advcomp.scoring.report.heatmap import LEVELS, heatmaps
 from advcomp.scoring.report.lines import lines
 from advcomp.scoring.report.material import Material
+from advcomp.scoring.report.policy import content_policy
 from advcomp.scoring.report.public import for_public
 from advcomp.scoring.report.scatter import scatter
 from advcomp.scoring.report.wording import (
@@ -160,11 +159,7 @@ def page_templates() -> Environment:
 
 def page_parts() -> dict[str, object]:
     """What every page needs: its policy."""
-    sources = {
-        kind: page_templates().get_template(name).render()
-        for kind, name in (("style", "style.css"), ("script", "script.js"))
-    }
-    return {"policy": _policy(sources)}
+    return {"policy": content_policy(page_templates())}
 
 
 def _render(template: str, material: Material, shown: Sequence[Board], **more: object) -> str:
@@ -184,15 +179,6 @@ def _render(template: str, material: Material, shown: Sequence[Board], **more: o
             **more,
         )
     )
-
-
-def _policy(sources: Mapping[str, str]) -> str:
-    """A Content-Security-Policy that allows these sources, pictures in the page, nothing else."""
-    allowed = "; ".join(
-        f"{kind}-src 'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-        for kind, text in sources.items()
-    )
-    return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'; form-action 'none'"
 
 
 def _exhibitions(material: Material, shown: Sequence[Board]) -> list[Exhibition]:

@@ -1,15 +1,12 @@
 """The nodes of a cluster as the crew of a run."""
 
-import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from distributed import Client
 
-from advcomp.rules.durable import write_durably
 from advcomp.sandbox.base import Sandbox
 from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.cluster.cluster_file import ClusterFile, StoreKind
@@ -38,7 +35,7 @@ from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job
 from advcomp.tournament.job.work import failed
-from advcomp.tournament.outcome.under_way import FILE_NAME
+from advcomp.tournament.outcome.under_way import forget_under_way, write_under_way
 from advcomp.tournament.store.job_results import Draft, JobResult
 from advcomp.tournament.store.state import RunState
 
@@ -135,11 +132,39 @@ class RunErrands:
         return self._orders
 
 
+class Told:
+    """Tells what is under way: whoever reads the run's folder, and who waits for jobs to begin.
+
+    Args:
+        run: The run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.began: Callable[[str], None] = lambda job: None
+        self._run = run
+        self._known: set[str] = set()
+
+    def __call__(self, jobs: Sequence[UnderWay]) -> None:
+        """So much is under way now."""
+        told = [
+            (each.job.name, each.node, each.seconds)
+            for each in jobs
+            if isinstance(each.job, AttackJob | DefenseJob)
+        ]
+        names = {name for name, _, _ in told}
+        for name in names - self._known:
+            self.began(name)
+        self._known = names
+        write_under_way(self._run, told)
+
+
 class ClusterCrew:
     """Nodes do the jobs; see `Crew`."""
 
-    def __init__(self, executor: ClusterExecutor, errands: RunErrands, boxes: int) -> None:
-        self._executor, self._errands, self._boxes = executor, errands, boxes
+    def __init__(
+        self, executor: ClusterExecutor, errands: RunErrands, boxes: int, told: "Told"
+    ) -> None:
+        self._executor, self._errands, self._boxes, self._told = executor, errands, boxes, told
 
     def do(
         self,
@@ -151,8 +176,9 @@ class ClusterCrew:
         met: Callable[[CacheState], None],
         began: Callable[[str], None],
     ) -> Iterator[JobResult]:
-        """Do jobs on the nodes, of which `advcomp status` tells what runs; see `Crew`."""
+        """Do jobs on the nodes; see `Crew`."""
         self._errands.begin_stage(orders, met)
+        self._told.began = began
         yield from self._executor(jobs, self._errands, cost=cost, workers=self._boxes, stop=stop)
 
 
@@ -191,6 +217,7 @@ def opened_crew(
     )
     images = sorted({entry.image for entry in state.entries if entry.image is not None})
     errands = RunErrands(site, fingerprint_of(sandbox, images), needs_of(limits))
+    told = Told(run)
     try:
         with ClusterExecutor(
             client,
@@ -199,18 +226,8 @@ def opened_crew(
             wait_s=60 * file.nodes.wait_minutes,
             least=file.nodes.least,
             by_message=not is_shared,
-            changed=partial(write_under_way, run),
+            changed=told,
         ) as executor:
-            yield ClusterCrew(executor, errands, boxes)
+            yield ClusterCrew(executor, errands, boxes, told)
     finally:
-        (run / FILE_NAME).unlink(missing_ok=True)
-
-
-def write_under_way(run: Path, jobs: Sequence[UnderWay]) -> None:
-    """Write what runs where, for `advcomp status`."""
-    told = [
-        {"job": each.job.name, "node": each.node, "seconds": each.seconds}
-        for each in jobs
-        if isinstance(each.job, AttackJob | DefenseJob)
-    ]
-    write_durably(run / FILE_NAME, json.dumps(told).encode())
+        forget_under_way(run)

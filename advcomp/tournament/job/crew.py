@@ -11,6 +11,7 @@ from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import Job
 from advcomp.tournament.job.steadiness import opened_gate
 from advcomp.tournament.job.work import Bench, Worker
+from advcomp.tournament.outcome.under_way import UnderWayHere, forget_under_way
 from advcomp.tournament.store.job_results import JobResult
 from advcomp.tournament.store.state import EntryState
 
@@ -36,7 +37,7 @@ class Crew(Protocol):
             cost: Seconds that a job may take at most.
             stop: Once it is set, no more jobs are begun.
             met: Told how far the page cache is kept, before a job runs under it.
-            began: Told a job's name when it begins on this machine, from any thread.
+            began: Told a job's name when it begins, from any thread.
         """
         ...
 
@@ -69,12 +70,18 @@ class LocalCrew:
         self._steady_the_cache(orders.state.entries, orders.state.limits.memory)
         met(self._bench.gate.state)
         worker = Worker(orders=orders, bench=self._bench)
+        run = orders.store.run
+        here = UnderWayHere(run)
 
         def work(job: Job) -> JobResult:
             began(job.name)
-            return worker.work(job)
+            with here.doing(job.name):
+                return worker.work(job)
 
-        yield from self._executor(jobs, work, cost=cost, workers=self._boxes, stop=stop)
+        try:
+            yield from self._executor(jobs, work, cost=cost, workers=self._boxes, stop=stop)
+        finally:
+            forget_under_way(run)
 
     def _steady_the_cache(self, entries: Sequence[EntryState], memory_bytes: int) -> None:
         """Have the page cache in its one state before the first run of a stage."""

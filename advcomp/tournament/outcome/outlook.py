@@ -32,11 +32,15 @@ from advcomp.tournament.store.state import KEY_FILE, EntryState, RunState
 
 
 class Outlook:
-    """The jobs of a run that may not have begun; `stored` are the results of those that ended."""
+    """The jobs of a run that may not have begun; `stored` are the results of those that ended.
 
-    def __init__(self, run: Path, state: RunState) -> None:
+    Args:
+        store: Of the run, where one has been read already.
+    """
+
+    def __init__(self, run: Path, state: RunState, store: Store | None = None) -> None:
         self.state = state
-        store = Store(run)
+        store = store or Store(run)
         attacks = list(attack_jobs(state))
         self.jobs: list[Job] = [*attacks, *_defense_jobs(run, state, store, attacks)]
         self.missing = [job for job in self.jobs if not store.is_done(job.id)]
@@ -102,7 +106,7 @@ def _defense_jobs(
         # Sizes and numbers of shards do not depend on the secret offsets.
         offsets = [0] * len(state.dataset.image_ids)
         shards = cut(state.view, _exists(wave, results, offsets), offsets, first_wave=number == 0)
-        for entry in state.defenses:
+        for entry in (entry for entry in state.defenses if not entry.rejected):
             for shard, items in shards.items():
                 name = f"{entry.name}-wave{number + 1}-{shard}"
                 yield DefenseJob(

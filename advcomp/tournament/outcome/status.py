@@ -54,7 +54,7 @@ class RunStatus:
         entries: Attacks, then defenses, in the order of the tables.
         waves: How many waves are planned.
         busy: Whether a process works on it now.
-        under_way: What runs on the nodes of a cluster now.
+        under_way: What runs now, and where.
         estimates: Names of those jobs -> what each will take, by the entry's others (seconds).
         results: The folder of its results, once it was finished.
     """

@@ -1,15 +1,23 @@
-"""What runs on which node, and since when: written by the referee, read by `advcomp status`.
+"""What runs where, and since when: written by the referee, read by whoever looks at the run.
 
-The referee tells for how long, by the monotonic clock; when it did is the file's own time.
+The referee tells for how long, by the monotonic clock; when it did is the file's own time. What a
+killed referee left is told by nobody: it is read only while the run's folder is in use, and the
+next referee removes it first.
 """
 
 import json
 import os
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 FILE_NAME = "under_way.json"
+
+HERE = ""
+"""The node of a job that runs on the referee's own machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +30,7 @@ class JobUnderWay:
 
 
 def load_under_way(run: Path) -> Sequence[JobUnderWay]:
-    """The jobs of a run that are on nodes now; none where it runs on this machine."""
+    """The jobs of a run that are being done now."""
     try:
         with (run / FILE_NAME).open("rb") as file:
             told, written = json.load(file), os.fstat(file.fileno()).st_mtime
@@ -32,3 +40,53 @@ def load_under_way(run: Path) -> Sequence[JobUnderWay]:
         ]
     except (OSError, ValueError, TypeError, LookupError):
         return []
+
+
+def write_under_way(run: Path, jobs: Sequence[tuple[str, str, float]]) -> None:
+    """Write what runs: name, node, and for how many seconds.
+
+    It is for onlookers: a disk without room does not end the run here.
+    """
+    told = [{"job": job, "node": node, "seconds": seconds} for job, node, seconds in jobs]
+    partial = run / f".{FILE_NAME}.partial"
+    with suppress(OSError):
+        partial.write_text(json.dumps(told), encoding="utf-8")
+        partial.replace(run / FILE_NAME)
+
+
+def forget_under_way(run: Path) -> None:
+    """Nothing runs, or the referee that told so is dead."""
+    (run / FILE_NAME).unlink(missing_ok=True)
+
+
+class UnderWayHere:
+    """Tells what the threads of this process do.
+
+    Args:
+        run: The run's folder.
+        clock: Seconds, which never go back.
+    """
+
+    def __init__(self, run: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._run, self._clock = run, clock
+        self._since: dict[str, float] = {}
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def doing(self, job: str) -> Iterator[None]:
+        """A job runs as long as the `with` block lasts."""
+        with self._writing:
+            self._since[job] = self._clock()
+            self._tell()
+        try:
+            yield
+        finally:
+            with self._writing:
+                del self._since[job]
+                self._tell()
+
+    def _tell(self) -> None:
+        now = self._clock()
+        write_under_way(
+            self._run, [(job, HERE, now - since) for job, since in self._since.items()]
+        )

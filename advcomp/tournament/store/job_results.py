@@ -230,6 +230,10 @@ class Store:
         path = self._jobs / job_id / LOG
         return path.read_bytes() if path.exists() else b""
 
+    def ended_ns(self, job_id: str) -> int:
+        """When a result was written, by its file: nanoseconds since 1970."""
+        return (self._jobs / job_id / RESULT).stat().st_mtime_ns
+
     def delete(self, job_id: str) -> None:
         """Remove a result; a crash on the way leaves a folder without a valid checksum."""
         self._checked.pop(job_id, None)

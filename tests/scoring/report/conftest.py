@@ -1,11 +1,9 @@
-"""A tournament that never was, with everything that a report must show; and a real browser."""
+"""A tournament that never was, with everything that a report must show."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.browser import Browser
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
@@ -127,17 +125,6 @@ def material(standings: Standings) -> Material:
         },
         samples=_samples(standings),
     )
-
-
-@pytest.fixture(scope="session")
-def browser(
-    require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Browser]:
-    """A browser, started once."""
-    require("browser")
-    ready = Browser(tmp_path_factory.mktemp("profile"))
-    yield ready
-    ready.close()
 
 
 def _attacks() -> tuple[Entry, ...]:
