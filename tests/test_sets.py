@@ -106,6 +106,8 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{SURROUNDINGS}::test_a_folder_that_is_gone_is_named",
         # What stops a process alone is in the short set; here mpiexec starts two, and kills them.
         "tests/attacknet/test_train.py::test_ranks_that_mpiexec_stops_keep_their_steps",
+        # Three programs at once for each file; what a rank does is tried in the short set.
+        "tests/attacknet/test_parallel.py::test_what_is_wrong_with_a_file_is_told_by_one_rank",
         # Each starts a cluster of its own, and waits for what is dead to be noticed.
         f"{BREAKS}::test_the_scheduler_is_killed",
         f"{BREAKS}::test_the_referee_is_killed",
