@@ -4,10 +4,14 @@ Exit codes: 0 done, 1 invalid, 2 usage, 3 finished with failures of the sandbox,
 unavailable, 130 interrupted.
 """
 
+import codecs
 import errno
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ _REFUSALS = {
     *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
+_ANY_TEXT = "advcomp"
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 """What a device may answer to what is written to it."""
 
@@ -90,6 +95,8 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **more: Any) -> Any:
         """Run the command line; an output that cannot be written is a message, too."""
+        _fill_standard_streams()
+        _take_any_text()
         try:
             try:
                 return super().main(*args, **more)
@@ -110,10 +117,10 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
-        _fill_standard_streams()
         try:
-            _require_working_folder()
-            return super().invoke(ctx)
+            with _in_turn():
+                _require_working_folder()
+                return super().invoke(ctx)
         except AdvcompError as error:
             _complain(*error.problems)
             ctx.exit(error.exit_code)
@@ -125,6 +132,18 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             _complain("interrupted")
             ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _in_turn() -> Iterator[None]:
+    """Within it, the first of many ranks tells a mistake that all of them find."""
+    try:
+        yield
+    except (AdvcompError, OSError, click.UsageError):
+        from advcomp.training.launch import let_the_first_speak, rank_told
+
+        let_the_first_speak(rank_told())
+        raise
 
 
 def _discard_output() -> None:
@@ -141,6 +160,24 @@ def _fill_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - a descriptor
+
+
+def _take_any_text() -> None:
+    """Let names of every alphabet, and paths of any bytes, be written in whatever locale."""
+    codecs.register_error(_ANY_TEXT, _written_anyway)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_ANY_TEXT)
+
+
+def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A path's own bytes as they are, and escapes for characters that the encoding lacks."""
+    assert isinstance(error, UnicodeEncodeError)
+    error.end = error.start + 1  # one after the other: they may stand mixed
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def _require_working_folder() -> None:

@@ -108,9 +108,26 @@ def defense_main(
         for batch, labels in _in_batches(
             Path(inputs), lambda batch: defense(batch.images), batch_size
         ):
-            answers = labels[: batch.count].tolist()
+            answers = _whole_numbers(labels, len(batch.names))[: batch.count]
             rows.writerows(zip(batch.names[: batch.count], answers, strict=True))
             file.flush()
+
+
+def _whole_numbers(labels: object, images: int) -> list[int]:
+    """The labels of a batch.
+
+    Raises:
+        ValueError: A defense gave something else.
+    """
+    given = torch.as_tensor(labels)
+    if given.shape != (images,) or given.is_floating_point() or given.dtype is torch.bool:
+        raise ValueError(
+            f"defense: expected labels, integers ({images},), for {images} images; got "
+            f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}; of logits take "
+            ".argmax(1)"
+        )
+    found: list[int] = given.tolist()
+    return found
 
 
 def _in_batches(
@@ -170,7 +187,19 @@ def read_targets(folder: Path) -> Mapping[str, int]:
 
 
 def write_images(folder: Path, batch: Batch, images: Tensor) -> None:
-    """Write images (N, 3, H, W), rounded, under the names of a batch."""
+    """Write images (N, 3, H, W), rounded, under the names of a batch.
+
+    Raises:
+        ValueError: They are on another scale than [0, 1], or NaN.
+    """
+    # Who adds a budget and leaves clipping to us is within these.
+    low, high = map(float, images.detach().aminmax())
+    if not (images.is_floating_point() and low >= -1 and high <= 2):
+        raise ValueError(
+            f"attack: expected images, floats in [0, 1]; got "
+            f"{str(images.dtype).removeprefix('torch.')} of {low:g} to {high:g}; of levels: "
+            "levels.float() / 255"
+        )
     for name, levels in zip(batch.names[: batch.count], quantise(images), strict=False):
         (folder / name).write_bytes(encode_png(levels))
 

@@ -37,6 +37,7 @@ class Fault(StrEnum):
     NO_NUMBER = "no-number"
     CONTRADICTED = "contradicted"
     IN_A_FOLDER = "in-a-folder"
+    NO_COMMA = "no-comma"
 
     @property
     def code(self) -> int:
@@ -71,6 +72,7 @@ _PLAIN = {
     Fault.NO_NUMBER: "no whole number of 1 to 6 digits",
     Fault.CONTRADICTED: "given twice, and differ",
     Fault.IN_A_FOLDER: "behind a path, expected the file name alone",
+    Fault.NO_COMMA: "in a line without a comma, expected <file name>,<label>",
 }
 """Each as a predicate: "3 images are ..."."""
 

@@ -48,8 +48,25 @@ _FORMATS = (
     (b"RIFF", "WebP"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"PK", "a zip or .npz"),
+    (b"P6", "PPM"),
+    (b"P5", "PGM"),
+    (b"\x00\x00\x00\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"qoif", "QOI"),
+    (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"/annex/objects/", "a git-annex pointer"),
+    (b"<", "a text such as HTML or SVG"),
 )
 """How files begin that are taken for PNGs."""
+
+_REMEDIES = {
+    "a Git LFS pointer": "git lfs pull",
+    "a git-annex pointer": "git annex get",
+    "an empty file": "get or write it again",
+    "a text such as HTML or SVG": "get the image itself",
+}
+"""What to do where saving as PNG would not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +164,8 @@ def _expect_header(data: bytes, height: int, width: int) -> _Header:
 def _read_header(data: bytes) -> _Header:
     if not data.startswith(_SIGNATURE):
         got = _format_of(data)
-        raise InvalidPng(Fault.FORMAT, f"expected a PNG, got {got}: save it as 8-bit RGB PNG", got)
+        remedy = _REMEDIES.get(got, "save it as 8-bit RGB PNG")
+        raise InvalidPng(Fault.FORMAT, f"expected a PNG, got {got}: {remedy}", got)
     if len(data) < _HEADER_END or data[8:16] != struct.pack(">I", _IHDR.size) + b"IHDR":
         raise InvalidPng(Fault.HEADER, "expected a PNG whose first chunk is a whole IHDR")
     if zlib.crc32(data[12:29]) != int.from_bytes(data[29:_HEADER_END]):
@@ -178,6 +196,8 @@ def _format_of(data: bytes) -> str:
     """What a file that is no PNG begins like, in a word of ours."""
     if not data:
         return "an empty file"
+    if data[4:8] == b"ftyp":
+        return "HEIC or AVIF"
     return next((name for start, name in _FORMATS if data.startswith(start)), "something else")
 
 

@@ -17,6 +17,8 @@ from advcomp.rules.faults import Fault
 from advcomp.rules.labels import MISSING, OUT_OF_RANGE
 
 _LABEL = re.compile(r"[ \t]*[0-9]{1,6}[ \t]*", re.ASCII)
+_SEPARATORS = re.compile(r"[;\t ]")
+"""What spreadsheets put between cells where a comma stands in numbers."""
 _EXTENSIONS = (".png", ".jpg")
 
 
@@ -43,7 +45,12 @@ def _read(data: bytes, names: Sequence[str]) -> tuple[NDArray[np.int16], tuple[F
     labels: dict[int, set[int]] = {}
     clues: dict[int, Fault] = {}
     for row in _rows(data):
-        name = _without_extension(row[0]) if len(row) >= 2 else ""
+        if len(row) == 1:
+            position = positions.get(_without_extension(_SEPARATORS.split(row[0])[0]))
+            if position is not None:
+                clues.setdefault(position, Fault.NO_COMMA)
+            continue
+        name = _without_extension(row[0]) if row else ""
         position = positions.get(name)
         if position is None:
             position = positions.get(re.split(r"[/\\]", name)[-1])

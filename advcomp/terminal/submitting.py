@@ -1,5 +1,6 @@
 """`advcomp init` and `advcomp submit`: begin a submission, and hand it in."""
 
+import shlex
 from pathlib import Path
 
 from advcomp.terminal.run_command import near
@@ -18,7 +19,8 @@ def init_in_terminal(kind: str, folder: Path, template: str) -> None:
     write_starter(Starter(kind), folder, Template(template))
     shown = near(folder.resolve())
     print(f"{shown}: a starter; its README.md says how to go on")
-    print(f"next: advcomp validate {shown}, then advcomp practice {shown}")
+    quoted = shlex.quote(str(shown))
+    print(f"next: advcomp validate {quoted}, then advcomp practice {quoted}")
 
 
 def submit_in_terminal(path: Path, file: Path, name: str | None, team: str | None) -> int:

@@ -13,6 +13,7 @@ MPI starts the ranks, and so may torchrun or srun. Each tells its ranks in its o
 import os
 import re
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from advcomp.errors import AdvcompError, InvalidConfig, MissingExtra
 
 _FIRST_PORT, _PORTS = 20_000, 20_000
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,24 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch:
             port=_port(environment),
         )
     return Launch()
+
+
+def rank_told(environment: Mapping[str, str] = os.environ) -> int:
+    """Which rank this process is, by the launcher alone; 0 where none started it."""
+    torchruns = ("RANK",) if "WORLD_SIZE" in environment else ()
+    names = (*torchruns, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+    told = next((environment[name] for name in names if name in environment), "")
+    return int(told) if told.isdecimal() else 0
+
+
+def let_the_first_speak(rank: int) -> None:
+    """Wait, unless this is the first rank, for it to say what is wrong and so to end this one.
+
+    What one rank finds wrong with a file all find, mostly, and one message is enough. Whoever
+    comes back has a trouble of its own.
+    """
+    if rank:
+        time.sleep(_PATIENCE_S)
 
 
 def first_host(nodes: str) -> str:

@@ -12,9 +12,10 @@ DistributedDataParallel, and the running statistics are averaged over the ranks.
 against: target classifiers.
 
 An exception on one rank ends all: it says its message and its rank, and takes the job down by
-MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice. A rank that waits
-meanwhile for one that left, was killed or hangs loses touch with it, says so and leaves as well.
-No wait is longer than the timeout.
+MPI_Abort, or by leaving, which torchrun and srun (--kill-on-bad-exit) notice. What is wrong with a
+file all ranks find, so the others give the first one time to say it. A rank that waits meanwhile
+for one that left, was killed or hangs loses touch with it, says so and leaves as well. No wait is
+longer than the timeout.
 """
 
 import os
@@ -31,7 +32,11 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 
 from advcomp.errors import AdvcompError, InvalidConfig
-from advcomp.training.launch import Launch
+from advcomp.training.launch import Launch, let_the_first_speak
+
+
+class _LostTouch(AdvcompError):
+    """Another rank cannot be heard, perhaps the first."""
 
 
 class Pending(Protocol):
@@ -184,7 +189,7 @@ def _in_touch() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise AdvcompError(
+        raise _LostTouch(
             "lost touch with another rank, which was killed, hangs, or says itself what is wrong; "
             "the last checkpoint is intact and the same command goes on from it: "
             f"{_first_line(error)}"
@@ -279,7 +284,7 @@ def _store(launch: Launch, timeout: timedelta) -> Store:
     try:
         store = _open_store(launch, timeout)
     except (distributed.DistError, RuntimeError) as error:
-        raise AdvcompError(
+        raise _LostTouch(
             f"expected rank 0 to listen at {launch.host}:{launch.port} within "
             f"{timeout.total_seconds():.0f} s; it does not: {_first_line(error)}"
         ) from error
@@ -312,6 +317,8 @@ def _open_store(launch: Launch, timeout: timedelta) -> Store:
 def _end_all(launch: Launch, error: BaseException) -> NoReturn:
     """Say what is wrong, and take the job down; nothing that could wait is cleaned up."""
     problems = error.problems if isinstance(error, AdvcompError) else (_described(error),)
+    if isinstance(error, AdvcompError) and not isinstance(error, _LostTouch):
+        let_the_first_speak(launch.rank)
     for text in problems:
         print(f"advcomp: rank {launch.rank}: {text}", file=sys.stderr)
     if not isinstance(error, AdvcompError | KeyboardInterrupt):

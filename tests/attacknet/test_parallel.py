@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from advcomp.errors import InvalidConfig
-from advcomp.training.launch import Launch, first_host, launched
+from advcomp.training.launch import Launch, first_host, launched, let_the_first_speak, rank_told
 from advcomp.training.ranks import Ranks
 
 ROOT = Path(__file__).parents[2]
@@ -244,6 +245,68 @@ def test_an_mpiexec_of_another_mpi_is_told(require: Require) -> None:
     done = launch([sys.executable, "-c", program], 100)
     assert done.returncode == 1
     assert "expected 2 ranks, as mpiexec says; mpi4py sees 1: it belongs to another" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "3"}, 0),  # whoever's
+        ({"RANK": "3", "WORLD_SIZE": "4"}, 3),
+        ({"OMPI_COMM_WORLD_RANK": "2", "SLURM_PROCID": "0"}, 2),
+        ({"PMI_RANK": "1"}, 1),
+        ({"SLURM_PROCID": "5"}, 5),
+        ({"PMI_RANK": ""}, 0),
+    ],
+)
+def test_the_launcher_alone_tells_a_rank(told: dict[str, str], rank: int) -> None:
+    assert rank_told(told) == rank
+
+
+class _Ended(Exception):
+    pass
+
+
+def test_only_the_first_rank_speaks_at_once() -> None:
+    let_the_first_speak(0)
+
+    def end(*_signal: object) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(_Ended):
+            let_the_first_speak(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "none.toml"], "none.toml"),
+        (["train", "wrong.toml"], "batch_size"),
+        (["train", "wrong.toml", "--evaluate"], "takes no --evaluate"),
+        (["train", "wrong.toml", "--no-such"], "No such option"),
+        (["run", "wrong.toml", "--cluster", "mpi"], "network: unknown key"),
+        (["run", "none.toml", "--cluster", "mpi"], "none.toml"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_by_one_rank(
+    arguments: list[str], told: str, require: Require, tmp_path: Path, toy: Toy
+) -> None:
+    require("mpi")
+    recipe = toy(("batch_size = 8", "batch_size = -8"))
+    arguments = [each.replace("wrong.toml", str(recipe)) for each in arguments]
+    done = launch([*mpiexec(3), "-m", "advcomp", *arguments])
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if told in line and "mpiexec" not in line]
+    assert len(said) == 1, done.stderr
 
 
 def test_srun_that_speaks_pmi_needs_no_mpi() -> None:

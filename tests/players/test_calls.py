@@ -110,7 +110,8 @@ def test_labels_may_be_integers_of_any_kind(name: str, kind: torch.dtype) -> Non
     ("labels", "got"),
     [
         (torch.tensor([1, 2, 5, 3]), r"0 to 4; got 1 to 5; labels that count from 1"),
-        (torch.tensor([0, -1, 0, 1]), r"0 to 4; got -1 to 1"),
+        (torch.tensor([0, -1, 0, 1]), r"0 to 4; got -1 to 1; is it a model of"),
+        (torch.tensor([0, 1, 5, 3]), r"0 to 4; got 0 to 5; is it a model of these classes"),
         (torch.tensor([0.0, 1.0, 0.0, 1.0]), r"got float32 \(4,\)"),
         (torch.tensor([0, 1, 0]), r"got int64 \(3,\)"),
         (torch.eye(4, CLASSES, dtype=torch.int64), r"got int64 \(4, 5\)"),
@@ -189,6 +190,21 @@ def test_of_no_images_an_attack_makes_none(name: str, kind: torch.dtype) -> None
     assert (found.shape, found.dtype) == ((0, 3, 8, 8), kind)
     with pytest.raises(ValueError, match="eps"):
         ATTACKS[name](unasked, images(0), LABELS[:0], eps=16)
+
+
+@pytest.mark.parametrize("eps", [16, -0.1, float("nan"), "8/255", None, [0.1]])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "autopgd_ce", "universal"])
+def test_what_is_no_budget_is_refused(name: str, eps: Any) -> None:
+    with pytest.raises(ValueError, match=r"^expected eps on the \[0, 1\] scale"):
+        ATTACKS[name](two_way(), images(), LABELS, eps=eps)
+
+
+@pytest.mark.parametrize("name", GRADIENT)
+def test_a_model_without_a_gradient_is_told(name: str) -> None:
+    model = two_way()
+    for blind in (torch.no_grad()(model), lambda x: model(x).detach()):
+        with pytest.raises(ValueError, match=r"^model: expected logits with a gradient .*no_grad"):
+            attack(name, blind)(images(), LABELS, eps=EPS)
 
 
 @pytest.mark.parametrize("name", DEFENSES)
@@ -289,9 +305,12 @@ def test_torchvisions_inception_is_taken_also_with_its_auxiliary_logits() -> Non
     [
         (lambda logits: (logits, logits), r"got a tuple of 2; wrap it .*model\(x\)\[0\]"),
         (lambda logits: [logits], "got a list of 1"),
-        (lambda logits: {"out": logits}, "got dict with the keys out"),
-        (lambda logits: {"logits": None}, "got dict with the keys logits"),
-        (lambda logits: logits.detach().numpy(), "got ndarray"),
+        (
+            lambda logits: {"out": logits},
+            r"got dict with the keys out; wrap .*model\(x\)\['out'\]$",
+        ),
+        (lambda logits: {"logits": None}, "got dict with the keys logits$"),
+        (lambda logits: logits.detach().numpy(), "got ndarray$"),
         (lambda logits: logits.argmax(1), r"got int64 \(4,\)"),
         (lambda logits: logits[:, 0], r"got float32 \(4,\)"),
         (lambda logits: logits[:2], r"got float32 \(2, 5\)"),

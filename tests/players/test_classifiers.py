@@ -502,3 +502,23 @@ def test_a_tensor_under_two_names_is_saved(
     saved = Classifier("tied", 3).eval()
     saved.save(tmp_path / "c.safetensors")
     assert torch.equal(load_classifier(tmp_path / "c.safetensors")(IMAGES), saved(IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known"),
+    [
+        ("timm/resnet18.none", "timm/resnet18.a1_in1k"),
+        ("timm/test_vit.none", "timm/test_vit.r"),
+    ],
+)
+def test_an_unknown_tag_of_timm_is_told_those_there_are(wanted: str, known: str) -> None:
+    with pytest.raises(InvalidConfig, match=f'expected .*{known}.*; got "{wanted}"'):
+        Classifier(wanted, 10)
+
+
+def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
+    """Saved as `torch.device("meta")` makes them: shapes alone."""
+    state = {n: t.to("meta") for n, t in Classifier("conv_net", 10).network.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(InvalidConfig, match=r"expected a state_dict, .* dense tensors; got"):
+        load_classifier(tmp_path / "w.pth", architecture="conv_net", classes=10)

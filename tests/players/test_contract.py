@@ -1,5 +1,6 @@
 """argv, folders, PNG and CSV, as a submission's program meets them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,47 @@ def test_projected_images_are_in_the_budget_as_pixels_for_every_level_and_epsilo
         np.testing.assert_array_equal(
             pixels, np.clip(clean.astype(int) + sign * max_epsilon, 0, 255)
         )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda x: 255 * x, r"floats in \[0, 1\]; got float32 of .* to 255; of levels"),
+        (lambda x: (255 * x).byte(), r"floats in \[0, 1\]; got uint8 of"),
+        (lambda x: 4 * x - 2, "got float32 of -2 to 2"),
+        (lambda x: x / 0 * 0, "got float32 of nan to nan"),
+    ],
+)
+def test_images_of_another_scale_are_not_written_as_white_ones(
+    wrong: Callable[[Tensor], Tensor], told: str, inputs: Path, output: Path
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        attack_main(lambda images, eps: wrong(images), call(inputs, output, 16), batch_size=7)
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda n: torch.zeros(n, 10), r"got float32 \(7, 10\); of logits take .argmax\(1\)"),
+        (lambda n: torch.zeros(n), r"integers \(7,\), for 7 images; got float32 \(7,\)"),
+        (lambda n: torch.zeros(n - 1, dtype=torch.int64), r"got int64 \(6,\)"),
+        (lambda n: torch.zeros(n, dtype=torch.bool), r"got bool \(7,\)"),
+    ],
+)
+def test_what_is_no_label_is_told_and_not_written(
+    wrong: Callable[[int], Tensor], told: str, inputs: Path, tmp_path: Path
+) -> None:
+    result = tmp_path / "result.csv"
+    with pytest.raises(ValueError, match=told):
+        defense_main(lambda images: wrong(len(images)), call(inputs, result), batch_size=7)
+    assert result.read_text() == ""
+
+
+def test_labels_may_be_integers_of_any_kind(inputs: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.csv"
+    kinds = (torch.int32, torch.uint8, torch.int16)
+    for number, kind in enumerate(kinds):
+        labels = torch.full((7,), number).to(kind)
+        defense_main(lambda _, labels=labels: labels, call(inputs, result), batch_size=7)  # type: ignore[misc]
+        assert {line.split(",")[1] for line in result.read_text().split()} == {str(number)}

@@ -29,6 +29,8 @@ def saved(mode: str, form: str = "PNG", size: tuple[int, int] = (6, 5)) -> bytes
         (saved("I;16"), "1 image is 16-bit greyscale, expected 8-bit RGB without alpha"),
         (saved("RGB")[:-20], "1 image is truncated"),
         (b"", "1 image is an empty file, expected PNG"),
+        (b"\0\0\0\x1cftypheic", "1 image is HEIC or AVIF, expected PNG"),
+        (b"version https://git-lfs.github.com", "1 image is a Git LFS pointer, expected PNG"),
         (b"\x1b[31mred", "1 image is something else, expected PNG"),
         (saved("RGB").replace(b"IDAT", b"IDAX"), "1 image is damaged: a checksum is wrong"),
     ],
@@ -38,6 +40,19 @@ def test_an_invalid_image_says_why(data: bytes, told: str) -> None:
     with pytest.raises(InvalidPng) as caught:
         decode_png(data, 5, 6)
     assert tell([caught.value.reason], "image", "6x5") == (told,)
+
+
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: git lfs pull"),
+        (b"<!DOCTYPE html>", "a text such as HTML or SVG: get the image itself"),
+        (b"GIF89a", "GIF: save it as 8-bit RGB PNG"),
+    ],
+)
+def test_what_is_no_image_is_not_to_be_saved_as_one(data: bytes, remedy: str) -> None:
+    with pytest.raises(InvalidPng, match=f"expected a PNG, got {remedy}"):
+        decode_png(data, 5, 6)
 
 
 def test_equal_reasons_are_counted_and_many_are_cut() -> None:
@@ -57,15 +72,20 @@ def test_every_reason_can_be_told_and_has_a_byte_of_its_own() -> None:
 
 def test_a_missing_label_says_why() -> None:
     result = b"a.png,9.0\nb.png,1\nb.png,2\n/input_images/c.png,4\nd.png,5\nf\nx\\g.png,1\n"
-    names = ["a", "b", "c", "d", "e", "f", "g"]
+    result += b"h.png;2\ni\t3\nj.png\nk 4\nk.png,5\n"
+    names = [*"abcdefghijk"]
     assert label_faults(result, names) == (
         Fault.NO_NUMBER,
         Fault.CONTRADICTED,
         Fault.IN_A_FOLDER,
         None,
         Fault.NO_LINE,
-        Fault.NO_LINE,
+        Fault.NO_COMMA,
         Fault.IN_A_FOLDER,
+        Fault.NO_COMMA,
+        Fault.NO_COMMA,
+        Fault.NO_COMMA,
+        None,
     )
 
 

@@ -1,6 +1,7 @@
 """What the command's surroundings do to it: a full output, no home, paths that are no UTF-8."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,43 @@ def test_an_output_that_is_full_is_a_message(arguments: list[str]) -> None:
     assert ran.returncode == 1
     (said,) = ran.stderr.splitlines()
     assert said.startswith("advcomp: cannot write: No space left on device; is standard output")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code"),
+    [
+        (["--version"], "<&- >&-", 0),
+        (["--help"], ">&-", 0),
+        (["status", "none"], "<&- >&- 2>&-", 1),
+    ],
+)
+def test_whoever_starts_the_command_may_close_its_streams(
+    arguments: list[str], closed: str, code: int
+) -> None:
+    command = shlex.join([sys.executable, "-m", "advcomp", *arguments])
+    ran = subprocess.run(["sh", "-c", f"exec {command} {closed}"], stderr=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [
+        ("ascii", rb"a r\xfcn\u2603" + b"\xff"),
+        ("latin-1", b"a r\xfcn" + rb"\u2603" + b"\xff"),
+        ("utf-8:strict", b"a r\xc3\xbcn\xe2\x98\x83\xff"),
+    ],
+)
+def test_a_path_of_any_letters_and_bytes_can_be_told(
+    encoding: str, shown: bytes, tmp_path: Path
+) -> None:
+    path = os.fsencode(tmp_path) + b"/" + b"a r\xc3\xbcn\xe2\x98\x83\xff"
+    ran = subprocess.run(
+        [sys.executable, "-m", "advcomp", "init", "attack", path],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.endswith(b"/" + shown + b"'\n")  # quoted, for a shell
 
 
 def test_a_cache_that_cannot_be_made_is_a_message_with_the_remedy(

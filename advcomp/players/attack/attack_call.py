@@ -5,7 +5,7 @@ Inside, everything may rely on it: images in [0, 1], labels that are classes of 
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec, cast
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
@@ -38,8 +38,9 @@ def attack(function: AttackOf[P]) -> AttackOf[P]:
             return function(classifier, clean, labels, *args, **more)
         require_images(clean)
         labels = classes_of(labels, clean)
+        if "eps" in more:
+            require_eps(more["eps"])
         if not len(clean):
-            require_eps(cast(float, more["eps"]))
             return clean.detach().clone()
         attacked = AttackedModel(classifier, labels)
         with frozen(classifier):
@@ -126,8 +127,11 @@ def _span(labels: Tensor) -> tuple[int, int]:
 def _require_classes(span: tuple[int, int], classes: int) -> None:
     low, high = span
     if low < 0 or high >= classes:
+        from_1 = (
+            "labels that count from 1, as 2017's datasets do, become classes by "
+            "classifier.to_classes(labels) or labels - 1"
+        )
         raise ValueError(
-            f"labels: expected classes 0 to {classes - 1}; got {low} to {high}; labels that count "
-            "from 1, as 2017's datasets do, become classes by classifier.to_classes(labels) or "
-            "labels - 1"
+            f"labels: expected classes 0 to {classes - 1}; got {low} to {high}; "
+            f"{from_1 if low >= 1 and high == classes else 'is it a model of these classes?'}"
         )

@@ -1,15 +1,17 @@
 """The hook of BSR: blocks of an image change places and are rotated, each about its middle.
 
-All of it is arithmetic on tensors (which pixel of the image does each pixel of the result show?),
-for all images at once and on their device.
+All of it is arithmetic on tensors (which point of the image does each pixel of the result show?),
+for all images at once and on their device; then the image is looked up once. A point outside its
+block's pixels is moved to their edge and darkened by how far it lay off, which is what bilinear
+interpolation with black around the block gives.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from advcomp.players.attack.hooks import InputTransforms
 from advcomp.players.image.randomness import image_generators, uniform_like
@@ -51,26 +53,30 @@ def shuffle_blocks(
         generators: One for each image.
     """
     rows, columns = (Strips(length, x, blocks, generators) for length in x.shape[-2:])
-    block = rows.strip.unsqueeze(2) * blocks + columns.strip.unsqueeze(1)
     radians = math.radians(degrees)
     angles = uniform_like(x.new_empty(len(x), blocks**2), -radians, radians, generators)
-    angle = angles.gather(1, block.flatten(1)).view_as(block)
-    down, across = rows.offset.unsqueeze(2), columns.offset.unsqueeze(1)
-    return _sample(
-        x,
-        rows,
-        columns,
-        rows.middle.unsqueeze(2) + down * angle.cos() - across * angle.sin(),
-        columns.middle.unsqueeze(1) + down * angle.sin() + across * angle.cos(),
+    cos, sin = (
+        _of_blocks(values.view(-1, blocks, blocks), rows, columns)
+        for values in (angles.cos(), angles.sin())
     )
+    down, across = rows.offset.unsqueeze(2), columns.offset.unsqueeze(1)
+    # In place: at this size, memory costs more than sums.
+    row = (cos * down).addcmul_(sin, across, value=-1)
+    column = cos.mul_(across).addcmul_(sin, down)
+    row, above = _within(row, rows, 2)
+    column, beside = _within(column, columns, 1)
+    seen = functional.grid_sample(
+        x, torch.stack([column, row], 3), padding_mode="border", align_corners=False
+    )
+    return seen * above.mul_(beside).unsqueeze(1)
 
 
 class Strips:
     """One side of images cut at random into strips that are laid in another order.
 
     For each of N images and each place along the side, (N, length): which strip lies there now
-    (`strip`), how far from its middle the place is (`offset`); and of that strip, where it came
-    from: its `first` pixel, the one after its last (`end`) and its `middle`.
+    (`strip`), how far from its middle the place is (`offset`); and of that strip, its `extent` and
+    where its `middle` came from, in pixels.
     """
 
     def __init__(
@@ -86,37 +92,31 @@ class Strips:
         place = torch.arange(length, device=like.device)
         slot = (place.view(1, -1, 1) >= laid_ends.unsqueeze(1)).sum(2)
         self.strip = order.gather(1, slot)
-        self.end = ends.gather(1, self.strip)
-        extent = lengths.gather(1, self.strip)
-        self.first = self.end - extent
-        self.middle = self.first + (extent - 1) / 2
-        laid_first = laid_ends.gather(1, slot) - extent
-        self.offset = place - laid_first - (extent - 1) / 2
+        self.extent = lengths.gather(1, self.strip)
+        half = (self.extent - 1) / 2
+        self.middle = ends.gather(1, self.strip) - 1 - half
+        self.offset = place - laid_ends.gather(1, slot) + 1 + half
 
 
-def _sample(x: Tensor, rows: Strips, columns: Strips, row: Tensor, column: Tensor) -> Tensor:
-    """Bilinear values of images (N, C, H, W) at points (N, H, W), 0 outside a point's block."""
-    flat, width = x.flatten(2), x.shape[3]
-    above, below = (_neighbours(row, rows, 2, further) for further in (0, 1))
-    left, right = (_neighbours(column, columns, 1, further) for further in (0, 1))
-    total = torch.zeros_like(flat)
-    for (i, down), (j, across) in product((above, below), (left, right)):
-        index = (i * width + j).flatten(1).unsqueeze(1)
-        weight = (down * across).flatten(1).unsqueeze(1)
-        # In place: at this size, memory costs more than sums.
-        total += flat.gather(2, index.expand_as(flat)).mul_(weight)
-    return total.view(x.shape)
+def _of_blocks(values: Tensor, rows: Strips, columns: Strips) -> Tensor:
+    """A block's value (N, rows of blocks, columns of blocks) at each of its places, (N, H, W)."""
+    height, width = rows.strip.shape[1], columns.strip.shape[1]
+    of_rows = values.gather(1, rows.strip.unsqueeze(2).expand(-1, -1, values.shape[2]))
+    return of_rows.gather(2, columns.strip.unsqueeze(1).expand(-1, height, width))
 
 
-def _neighbours(at: Tensor, strips: Strips, dim: int, further: int) -> tuple[Tensor, Tensor]:
-    """The pixel before each place along a side, or `further` on, and its bilinear weight.
+def _within(offset: Tensor, strips: Strips, dim: int) -> tuple[Tensor, Tensor]:
+    """The nearest points of their strips, as `grid_sample` counts, and the light that is left.
 
-    Outside of the place's strip the weight is 0, and any pixel will do.
+    Between a strip's last pixel and where the next one would be, it goes down to 0.
+
+    Args:
+        offset: From the middle of the strip, in pixels, (N, H, W); is overwritten.
+        dim: Along which of these the strips do not change.
     """
-    pixel = at.floor() + further
-    within = _within(pixel, strips, dim)
-    return (pixel * within).long(), (1 - (at - pixel).abs()) * within
-
-
-def _within(at: Tensor, strips: Strips, dim: int) -> Tensor:
-    return (at >= strips.first.unsqueeze(dim)) & (at < strips.end.unsqueeze(dim))
+    length = offset.shape[3 - dim]
+    half = (strips.extent.unsqueeze(dim) - 1) / 2
+    inside = offset.clamp(-half, half)
+    light = offset.sub_(inside).abs_().neg_().add_(1).clamp_(min=0)
+    middle = ((2 * strips.middle + 1) / length - 1).unsqueeze(dim)
+    return torch.add(middle, inside, alpha=2 / length), light

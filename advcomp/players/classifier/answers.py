@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 Model = Callable[[Tensor], Tensor]
@@ -25,8 +26,7 @@ def logits_of(answer: object, images: int) -> Tensor:
     if not isinstance(found, Tensor):
         raise ValueError(
             f"model: expected logits, a tensor (images, classes), or an answer that calls one "
-            f"logits; got {_described(answer)}; wrap it so that it gives them: "
-            "lambda x: model(x)[0]"
+            f"logits; got {_described(answer)}{_unwrapped(answer)}"
         )
     if found.dim() != 2 or len(found) != images or not found.is_floating_point():
         raise ValueError(
@@ -58,7 +58,8 @@ class CheckedModel:
     What only their numbers tell is kept on their device until then: on a GPU, no pass waits.
 
     Raises:
-        ValueError: On a call: the answer is no logits, or has fewer than two classes.
+        ValueError: On a call: the answer is no logits, has fewer than two classes, or no gradient
+            where the images ask for one.
     """
 
     def __init__(self, model: Model) -> None:
@@ -78,7 +79,12 @@ class CheckedModel:
                 "lambda x: torch.nn.functional.pad(model(x), (1, 0))"
             )
         self._note(_have_answers(logits.detach()))
-        if x.requires_grad:
+        if x.requires_grad and torch.is_grad_enabled():
+            if not logits.requires_grad:
+                raise ValueError(
+                    "model: expected logits with a gradient at the images; got none: it computes "
+                    "within torch.no_grad, detaches them, or does not look at the images"
+                )
             x.register_hook(self._note_gradient)  # type: ignore[no-untyped-call]
         return logits
 
@@ -104,6 +110,17 @@ class CheckedModel:
 def _have_answers(logits: Tensor) -> Tensor:
     """Whether every row has a largest number that is finite; a single class may have no chance."""
     return logits.amax(1).isfinite().all()
+
+
+def _unwrapped(answer: object) -> str:
+    """How to get at the logits in an answer that holds them; the end of a message."""
+    if isinstance(answer, Mapping):
+        found = [repr(key) for key, value in answer.items() if isinstance(value, Tensor)]
+    elif isinstance(answer, Sequence) and not isinstance(answer, str):
+        found = [str(place) for place, value in enumerate(answer) if isinstance(value, Tensor)]
+    else:
+        found = []
+    return f"; wrap it so that it gives them: lambda x: model(x)[{found[0]}]" if found else ""
 
 
 def _described(answer: object) -> str:

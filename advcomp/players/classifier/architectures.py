@@ -119,6 +119,20 @@ def require_known(architecture: str) -> None:
         and not (architecture.startswith(TIMM) and plain in _timm_names())
     ):
         raise _unknown(architecture)
+    if architecture.startswith(TIMM) and architecture != plain:
+        _require_tag(architecture, plain)
+
+
+def _require_tag(architecture: str, plain: str) -> None:
+    """Accept a TAG that timm has weights under."""
+    import timm
+
+    known = sorted(timm.list_models(f"{plain.removeprefix(TIMM)}.*", pretrained=True))
+    if architecture.removeprefix(TIMM) not in known:
+        listed = ", ".join(TIMM + name for name in known)
+        raise InvalidConfig(
+            f'architecture: expected {listed or "no tag behind the name"}; got "{architecture}"'
+        )
 
 
 def published_feed(architecture: str) -> Feed:

@@ -75,7 +75,7 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
     if not isinstance(found, Mapping) or not all(
-        isinstance(name, str) and isinstance(x, Tensor) and x.layout is torch.strided
+        isinstance(name, str) and isinstance(x, Tensor) and _is_dense(x)
         for name, x in found.items()
     ):
         raise InvalidConfig(
@@ -83,6 +83,10 @@ def _read_pytorch(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{_described(found)}"
         )
     return dict(found), _version_in(found)
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.layout is torch.strided and not x.is_meta
 
 
 def _version_in(state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -58,14 +58,14 @@ def require_images(images: object) -> None:
         )
 
 
-def require_eps(eps: float) -> None:
+def require_eps(eps: object) -> None:
     """Accept a budget on the [0, 1] scale.
 
     Raises:
         ValueError: It is something else.
     """
-    if not 0 <= eps <= 1:
-        raise ValueError(f"expected eps on the [0, 1] scale (pixel levels / 255); got {eps}")
+    if not isinstance(eps, int | float | np.number | Tensor) or not 0 <= eps <= 1:
+        raise ValueError(f"expected eps on the [0, 1] scale (pixel levels / 255); got {eps!r}")
 
 
 def ball(clean: Tensor, eps: float) -> tuple[Tensor, Tensor]:
