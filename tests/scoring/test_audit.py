@@ -53,7 +53,7 @@ def test_tails_and_bounds_are_those_of_the_sums(units: int, chance: float) -> No
 @pytest.mark.parametrize("level", [LEVEL, LEVEL / 10, LEVEL / 100])
 def test_no_test_alarms_more_often_than_it_says(level: float) -> None:
     """Enumerated: every count that an honest entry may come to, with its probability."""
-    for units in range(1, 60):
+    for units in (1, 2, 3, 5, 8, 13, 24, 60):
         alarms = sum(
             probability(count, units, TOLERANCE)
             for count in range(units + 1)
