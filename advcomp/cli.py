@@ -26,6 +26,10 @@ STARTERS = ("attack", "targeted-attack", "defense")
 TEMPLATES = ("numpy", "onnx")
 FORMATS = ("table", "csv", "json", "md")
 NETWORKS = ("pytorch", "onnx")
+REPLAYS = (
+    *("again", "renamed", "reordered", "subset", "mixed", "alone", "batches"),
+    *("untouched", "nudged"),
+)
 TABLES = ("parquet", "csv", "arrow")
 INTERRUPTED = 130
 WATCH_PORT = 8017
@@ -293,6 +297,70 @@ def leaderboard(run_folder: Path, form: str) -> None:
     from advcomp.terminal.console_tables import print_leaderboard
 
     print_leaderboard(run_folder, form)
+
+
+def _share(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not 0 < value <= 1:
+        raise click.BadParameter(f"expected a share above 0, at most 1; got {value:g}")
+    return value
+
+
+@main.command()
+@RUN
+@click.option(
+    "--share",
+    type=float,
+    default=0.03,
+    show_default=True,
+    callback=_share,
+    help="Of each defense's shards and each attack's jobs; one at least.",
+)
+@click.option(
+    "--check",
+    "checks",
+    metavar="NAME",
+    multiple=True,
+    type=click.Choice(REPLAYS),
+    help=f"Replay under this condition only [default: all]: {', '.join(REPLAYS)}.",
+)
+@click.option(
+    "--submission",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Replay this one only [default: all].",
+)
+@TRUST
+@JOBS
+@click.option("--json", is_flag=True, help="Print what RUN/audit.json says instead of a table.")
+def audit(
+    run_folder: Path,
+    share: float,
+    checks: tuple[str, ...],
+    names: tuple[str, ...],
+    trusting: bool,
+    jobs: int | None,
+    json: bool,
+) -> None:
+    """Replay a share of RUN under other conditions, and say where answers differ.
+
+    Renamed, mixed, alone, with a page cache that nobody used, with pixels moved by one level; and
+    what the answers of RUN tell by themselves. Writes RUN/audit.json and changes no score, unless
+    the tournament file asks for that with [audit] refuse.
+    """
+    from advcomp.scoring.audit.finding import Check
+    from advcomp.terminal.auditing import audit_in_terminal
+    from advcomp.tournament.audit.auditing import AuditOptions
+
+    options = AuditOptions(
+        run=run_folder,
+        share=share,
+        checks=tuple(map(Check, checks)),
+        submissions=names,
+        jobs=jobs,
+        trusting=trusting,
+    )
+    sys.exit(audit_in_terminal(options, json=json))
 
 
 @main.command()

@@ -26,6 +26,7 @@ class Entry:
         run_times: Start-up and time for an image apart, where its runs tell.
         projected_images: Images in which the projection changed a pixel (attacks only).
         notes: What the organiser should know, e.g. why it was REJECTED.
+        refused: Whether it is REJECTED only since an audit flagged it.
         display: What the public is shown in place of its name.
         url: Where its paper or code is.
     """
@@ -41,6 +42,7 @@ class Entry:
     run_times: RunTimes | None = None
     projected_images: int = 0
     notes: tuple[str, ...] = ()
+    refused: bool = False
     display: str | None = None
     url: str | None = None
 

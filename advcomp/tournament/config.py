@@ -32,6 +32,7 @@ from advcomp.rules.toml_fields import (
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown_value, where
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits.gpus import Gpus
+from advcomp.scoring.audit.finding import Check
 from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.amounts import parse_size
@@ -46,7 +47,8 @@ IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 IMAGE_RULE = 'names of container images such as "debian:12"'
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, display, url, files = { inside = outside } }"
+    " or a table { path, name, team, baseline, randomised, display, url,"
+    " files = { inside = outside } }"
 )
 
 
@@ -166,6 +168,7 @@ class EntryItem(Table):
     name: Name | None = Field(default=None, description=NAME_RULE)
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     baseline: bool = Field(default=False, description="true or false")
+    randomised: bool = Field(default=False, description="true or false")
     display: Display | None = Field(default=None, description=DISPLAY_RULE)
     url: Url | None = Field(default=None, description=URL_RULE)
     files: Files = Field(
@@ -255,6 +258,14 @@ class ScoringTable(Table):
     bootstrap: int = Field(default=1000, ge=1, description="an integer, at least 1")
 
 
+class AuditTable(Table):
+    """[audit]: what an audit may have left out of the scores; nothing unless it says so."""
+
+    refuse: tuple[Annotated[Check, Field(strict=False)], ...] = Field(
+        default=(), strict=False, description=f"a list; each item {one_of(Check)}"
+    )
+
+
 class LogsTable(Table):
     """[logs]: what competitors see of their logs."""
 
@@ -288,6 +299,7 @@ class Tournament(Table):
     defense: DefenseTable = Field(default=DefenseTable(), description=TABLE)
     scoring: ScoringTable = Field(default=ScoringTable(), description=TABLE)
     logs: LogsTable = Field(default=LogsTable(), description=TABLE)
+    audit: AuditTable = Field(default=AuditTable(), description=TABLE)
     report: ReportTable = Field(default=ReportTable(), description=TABLE)
     _path: Path = PrivateAttr()
 

@@ -56,7 +56,7 @@ def test_the_example_is_a_tournament_file_of_defaults() -> None:
     tournament = Tournament.model_validate(example, context=Path("/t/spring.toml"))
     plain = {"name": "spring", "dataset": {"source": "digits"}}
     defaults = Tournament.model_validate(plain, context=Path("/t/spring.toml"))
-    for table in ("threat", "sandbox", "limits", "defense", "scoring", "logs"):
+    for table in ("threat", "sandbox", "limits", "defense", "scoring", "logs", "audit"):
         assert getattr(tournament, table) == getattr(defaults, table)
     assert set(example) == set(Tournament.model_fields)
     assert set(example["dataset"]) == set(type(tournament.dataset).model_fields)

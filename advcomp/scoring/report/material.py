@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from advcomp.scoring.audit.finding import Audit
 from advcomp.scoring.results import JobRecord
 from advcomp.scoring.standings import Standings
 
@@ -64,6 +65,7 @@ class Material:
         samples: The gallery's images, in the order in which they are shown.
         without_samples: Why there are none, where there could have been.
         class_names: Label -> what it is, for people.
+        audit: What an audit of the run found; for the organiser's eyes.
     """
 
     facts: Facts
@@ -75,3 +77,4 @@ class Material:
     samples: Sequence[GalleryImage] = ()
     without_samples: str = ""
     class_names: Mapping[int, str] = field(default_factory=dict)
+    audit: Audit | None = None

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from advcomp.rules.printable import printable
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.audit.wording import measured, p_value, rates
 from advcomp.scoring.processors import scarcity
 from advcomp.scoring.report import axes
 from advcomp.scoring.report.boards import Board, boards, percent, seconds
@@ -145,6 +146,9 @@ def page_templates() -> Environment:
         "gap": gap,
         "labelled": labelled,
         "setting": setting,
+        "measured": measured,
+        "p_value": p_value,
+        "audit_rates": rates,
         "printable": printable,
     }
     environment.globals |= {
@@ -227,7 +231,9 @@ def _changed(scores: Scores, ranks: Mapping[int, tuple[int | None, int | None]])
 
 def _why(score: EntryScore) -> Expelled:
     if score.entry.verdict is Verdict.REJECTED:
-        return Expelled(score=score, why="It breaks the contract and never ran.")
+        broken = "It breaks the contract and never ran."
+        refused = "The audit flagged it, and the organiser leaves out what is flagged for that."
+        return Expelled(score=score, why=refused if score.entry.refused else broken)
     what = "labels" if score.entry.type is SubmissionType.DEFENSE else "adversarial images"
     missing = score.images - score.valid
     return Expelled(score=score, why=f"It lacks {missing:,} of {score.images:,} {what}.")

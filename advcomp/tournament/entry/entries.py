@@ -62,6 +62,7 @@ class EntrySource:
         files: Path inside the entry -> absolute path of the file that is laid over it.
         digest: What the submission's digest was when it was submitted, else None.
         kind: What it said it was when it was submitted, else None.
+        randomised: Whether the organiser says that its answers are drawn at random.
         display: What the public is shown in place of its name.
         url: Where its paper or code is.
     """
@@ -71,6 +72,7 @@ class EntrySource:
     role: Role | None
     team: str | None = None
     baseline: bool = False
+    randomised: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
     digest: str | None = None
     kind: SubmissionType | None = None
@@ -202,6 +204,7 @@ class _Search:
                     role=role,
                     team=item.team,
                     baseline=item.baseline,
+                    randomised=item.randomised,
                     display=item.display,
                     url=item.url,
                     files=files,

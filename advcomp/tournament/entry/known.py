@@ -76,7 +76,8 @@ class KnownEntries:
         state = self._before.get(seen.key) if seen else None
         if seen is None or state is None or not self._is_whole(state.digest):
             return None
-        told = {name: getattr(source, name) for name in ("team", "baseline", "display", "url")}
+        names = ("team", "baseline", "randomised", "display", "url")
+        told = {name: getattr(source, name) for name in names}
         self._now[seen.key] = state.model_copy(update=told)
         return self._now[seen.key]
 

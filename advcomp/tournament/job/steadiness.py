@@ -20,7 +20,7 @@ from advcomp.sandbox.cache.steady import CacheState, SteadyCache
 from advcomp.sandbox.limits.free_memory import memory_beside
 from advcomp.tournament.store.state import EntryState
 
-__all__ = ["Gate", "opened_gate", "steady_cache"]
+__all__ = ["Gate", "emptied_gate", "opened_gate", "steady_cache"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,12 +143,37 @@ def steady_cache(
     if os.environ.get(SWITCH) == CacheState.OPEN:
         yield None
         return
-    images = sorted({entry.image for entry in entries if entry.image is not None})
     with ExitStack() as held:
-        trees: Sequence[SharedTree] = held.enter_context(sandbox.shared(images))
+        trees = held.enter_context(_shared(sandbox, entries))
         if not trees:
             yield None
             return
         room_to_lock = memory_beside(boxes, memory_bytes)
         room = max(room_to_lock, memory_beside(boxes, USED_BYTES))
         yield held.enter_context(SteadyCache(trees, room, room_to_lock))
+
+
+@contextmanager
+def emptied_gate(sandbox: Sandbox, entries: Sequence[EntryState]) -> Iterator[Gate | None]:
+    """A gate behind which no run finds anything in memory that an earlier one read.
+
+    All that boxes share is dropped, and again whenever a stage begins; the tests' own variable is
+    not heeded. None where the sandbox does not say what it shares.
+
+    Raises:
+        SandboxError: See `steady_cache`.
+    """
+    with _shared(sandbox, entries) as trees:
+        if not trees:
+            yield None
+            return
+        with SteadyCache(trees, 0, 0) as cache:
+            yield Gate(cache)
+
+
+@contextmanager
+def _shared(sandbox: Sandbox, entries: Sequence[EntryState]) -> Iterator[Sequence[SharedTree]]:
+    """What the boxes of these entries share."""
+    images = sorted({entry.image for entry in entries if entry.image is not None})
+    with sandbox.shared(images) as trees:
+        yield trees

@@ -11,6 +11,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.results import MISSING, Entry, JobRecord, Results
 from advcomp.scoring.run_times import run_times
+from advcomp.tournament.audit.record import without_refused
 from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.plan import (
@@ -74,7 +75,15 @@ def columns_from(state: RunState, results: Iterable[tuple[AttackJob, JobResult]]
 
 
 def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> Collected:
-    """Read every stored result of a run's present entries."""
+    """Read every stored result of a run's present entries, but of those that are refused.
+
+    Raises:
+        RunConflict: The audit that says which they are cannot be read.
+    """
+    return _collect(without_refused(state, store.run), store, key, waves)
+
+
+def _collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> Collected:
     planned = [(wave, WaveImages(state, store, wave)) for wave in waves]
     attacks = {job: result_of(store, job) for job in attack_jobs(state)}
     defenses = {job: result_of(store, job) for job in defense_jobs(state, key, planned)}
@@ -93,15 +102,19 @@ def all_planned(state: RunState, store: Store, waves: Sequence[Wave]) -> bool:
     return plan_waves(waves, current_columns(state, store)) == waves
 
 
-def collect_finished(run: Path) -> tuple[RunState, Collected]:
+def collect_finished(run: Path, *, refuse: bool = True) -> tuple[RunState, Collected]:
     """The state and the results of a run in which nothing is left to do.
+
+    Args:
+        refuse: Whether to heed `[audit] refuse`.
 
     Raises:
         RunConflict: The folder is no run, or its run is not finished.
     """
     state = load_state(run)
     store, waves = Store(run), load_waves(run)
-    collected = collect(state, store, open_key(run / KEY_FILE), waves)
+    gather = collect if refuse else _collect
+    collected = gather(state, store, open_key(run / KEY_FILE), waves)
     if collected.unfinished:
         raise RunConflict(
             f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "
@@ -239,6 +252,7 @@ class _Arrays:
             ),
             projected_images=sum(result.projected_images for result in own),
             notes=entry.notes,
+            refused=entry.refused,
             display=entry.display,
             url=entry.url,
         )

@@ -14,6 +14,7 @@ from advcomp.scoring.report.gallery import choose_samples
 from advcomp.scoring.report.material import Facts, GalleryImage, Material
 from advcomp.scoring.report.page import competitor_report, organiser_report, public_report
 from advcomp.scoring.standings import Standings, judge
+from advcomp.tournament.audit.record import load_audit
 from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs
 from advcomp.tournament.job.waves import load_waves
 from advcomp.tournament.outcome.collect import Collected, collect_finished
@@ -59,6 +60,7 @@ def publish_report(
         samples=samples,
         without_samples=without_samples,
         class_names=state.class_names,
+        audit=load_audit(run, state),
     )
     _write(path, organiser_report(material))
 

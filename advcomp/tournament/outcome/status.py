@@ -8,6 +8,7 @@ from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED, LimitTier
 from advcomp.sandbox.cache.steady import CacheState
+from advcomp.tournament.audit.record import load_audit, without_refused
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs, result_of
@@ -180,9 +181,21 @@ def remarks(run: Path) -> list[str]:
     ]
     if INSECURE in state.machine:
         lines.append("network: insecure (what nodes were sent could be read and changed there)")
+    lines += _refused(run, state)
     if state.view is DefenseView.POOLED:
         lines.append("unofficial (pooled view: a defense sees all versions of an image together)")
     return lines
+
+
+def _refused(run: Path, state: RunState) -> Iterator[str]:
+    """Who is left out of the scores since the audit flagged it, or that there was no audit."""
+    if not state.audit.refuse:
+        return
+    if load_audit(run, state) is None:
+        yield f"[audit] refuse: nothing is left out yet; `advcomp audit {run}` looks"
+    for entry in without_refused(state, run).entries:
+        if entry.refused:
+            yield f"{entry.name}: {entry.notes[-1]}"
 
 
 def is_busy(run: Path) -> bool:

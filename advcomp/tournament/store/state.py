@@ -23,7 +23,13 @@ from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
 from advcomp.sandbox.cache.steady import CacheState
 from advcomp.scoring.standings import ScoringOptions
-from advcomp.tournament.config import LimitsTable, LogsTable, ScoringTable, Tournament
+from advcomp.tournament.config import (
+    AuditTable,
+    LimitsTable,
+    LogsTable,
+    ScoringTable,
+    Tournament,
+)
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.machine import machine_facts
 from advcomp.tournament.store.sealed import seal, unseal
@@ -45,9 +51,12 @@ class EntryState(_Frozen):
         source: Where it was taken from; for the organiser's eyes.
         container, image: What it runs in, where containers are used: the image's name in the
             tournament file (or image.tar), and its ID.
+        randomised: Its answers are drawn at random, says the organiser: an audit compares rates.
         display, url: What the public is shown in place of the name; where its paper or code is.
         played_as: The name that its results are kept under, where it was renamed since.
-        rejected: It breaks the contract (`notes` say how); it has no copy and no digest.
+        rejected: It breaks the contract (`notes` say how); it has no copy and no digest. Or it is
+            `refused`.
+        refused: It is left out of the scores, since the audit flagged it; never so in run.json.
     """
 
     name: str
@@ -55,6 +64,7 @@ class EntryState(_Frozen):
     source: str
     team: str | None = None
     baseline: bool = False
+    randomised: bool = False
     display: str | None = None
     url: str | None = None
     digest: str = ""
@@ -63,6 +73,7 @@ class EntryState(_Frozen):
     container: str | None = None
     image: str | None = None
     rejected: bool = False
+    refused: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -142,6 +153,7 @@ class RunState(_Frozen):
     sandbox: SandboxState
     scoring: ScoringTable
     logs: LogsTable
+    audit: AuditTable = AuditTable()
     seed: int
     key_digest: str
     advcomp_version: str
@@ -245,6 +257,7 @@ def state_of(
             "sandbox": sandbox,
             "scoring": tournament.scoring,
             "logs": tournament.logs,
+            "audit": tournament.audit,
             "seed": tournament.dataset.seed,
             "key_digest": key_digest,
             "advcomp_version": __version__,

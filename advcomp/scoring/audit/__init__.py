@@ -1,0 +1,1 @@
+"""What an audit makes of answers: sizes, intervals, and which differences are flagged."""

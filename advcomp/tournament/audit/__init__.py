@@ -1,0 +1,1 @@
+"""`advcomp audit`: a share of a run once more, under other conditions."""

@@ -1,0 +1,299 @@
+"""What an audit makes of answers: sizes, error rates, and what is flagged."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.scoring.audit.change import at_least, bounds, by_unit, holm, moved, share
+from advcomp.scoring.audit.finding import LEVEL, TOLERANCE, Check, Finding, judged
+from advcomp.scoring.audit.replayed import (
+    Images,
+    Labels,
+    gain_of_defense,
+    gains_of_attacks,
+    of_attack,
+    of_defense,
+)
+from advcomp.scoring.audit.screens import (
+    alike_attacks,
+    alike_defenses,
+    constant,
+    own_pairs,
+)
+from advcomp.scoring.results import MISSING, Entry, Results
+
+Play = Callable[..., Results]
+TRUTH = np.arange(200, dtype=np.int16) % 10
+
+
+def probability(count: int, units: int, chance: float) -> float:
+    return comb(units, count) * chance**count * (1 - chance) ** (units - count)
+
+
+@pytest.mark.parametrize("units", [1, 2, 7, 40])
+@pytest.mark.parametrize("chance", [0.01, 0.05, 0.5])
+def test_tails_and_bounds_are_those_of_the_sums(units: int, chance: float) -> None:
+    for count in range(units + 1):
+        tail = sum(probability(k, units, chance) for k in range(count, units + 1))
+        assert at_least(count, units, chance) == pytest.approx(tail)
+        low, high = bounds(count, units, 0.025)
+        assert low <= count / units <= high
+        if count:
+            assert at_least(count, units, low) == pytest.approx(0.025)
+        if count < units:
+            assert 1 - at_least(count + 1, units, high) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("level", [LEVEL, LEVEL / 10, LEVEL / 100])
+def test_no_test_alarms_more_often_than_it_says(level: float) -> None:
+    """Enumerated: every count that an honest entry may come to, with its probability."""
+    for units in (1, 2, 3, 5, 8, 13, 24, 60):
+        alarms = sum(
+            probability(count, units, TOLERANCE)
+            for count in range(units + 1)
+            if share(count, units, tolerance=TOLERANCE).p <= level
+        )
+        assert alarms <= level
+        signs = np.array([[1.0] * up + [-1.0] * (units - up) for up in range(units + 1)])
+        for falls in (False, True):
+            alarms = sum(
+                probability(up, units, 0.5)
+                for up, sign in enumerate(signs)
+                if moved(np.zeros(units), sign, seed=0, falls=falls, rounds=1).p <= level
+            )
+            assert alarms <= level
+
+
+def test_several_tests_share_their_level() -> None:
+    """By the definition: the k-th smallest of n passes where all up to it are small enough."""
+    for chosen in product([0.0001, 0.002, 0.004, 0.009, 0.5], repeat=4):
+        ordered = sorted(chosen)
+        passed = 0
+        while passed < 4 and ordered[passed] <= LEVEL / (4 - passed):
+            passed += 1
+        limit = ordered[passed - 1] if passed else -1.0
+        assert holm(chosen, LEVEL) == [p <= limit for p in chosen]
+
+
+def test_an_average_that_moves_is_stated_with_its_interval() -> None:
+    before = np.zeros(50)
+    after = np.array([1.0] * 20 + [0.0] * 30)
+    change = moved(before, after, seed=0)
+    assert (change.units, change.size) == (50, 0.4)
+    assert 0.2 < change.low < 0.4 < change.high < 0.6
+    assert change.p == pytest.approx(2 * 0.5**20)
+    assert moved(before, after, seed=0, falls=True).p == 1.0
+    still = moved(before, before, seed=0)
+    unseen = 1 - 0.025 ** (1 / 50)
+    assert (still.size, still.low, still.high, still.p) == (0.0, -unseen, unseen, 1.0)
+
+
+def test_answers_of_several_defenses_to_one_image_are_one_unit() -> None:
+    values = np.array([1.0, 0.0, 1.0, 1.0])
+    assert by_unit(values, np.array([7, 3, 7, 3])).tolist() == [0.5, 1.0]
+
+
+def labels(before: NDArray[np.int16], after: NDArray[np.int16], attack: int = -1) -> Labels:
+    images = np.arange(len(before))
+    return Labels(image=images, attack=np.full(len(before), attack), before=before, after=after)
+
+
+def noisy(draw: np.random.Generator, right: float) -> NDArray[np.int16]:
+    """Labels of which a share is right, drawn anew."""
+    wrong = (TRUTH + draw.integers(1, 10, len(TRUTH))) % 10
+    return np.where(draw.random(len(TRUTH)) < right, TRUTH, wrong).astype(np.int16)
+
+
+def defense(
+    check: Check, before: NDArray[np.int16], after: NDArray[np.int16], *, randomised: bool
+) -> Finding:
+    return of_defense(check, "d", labels(before, after), TRUTH, randomised=randomised, seed=0)
+
+
+def test_audits_of_honest_entries_flag_nothing() -> None:
+    """200 audits of 6 tests each: 2 are expected to flag anything where all entries are at the
+    tolerance; more than 9 come with a probability of 5e-5."""
+    draw = np.random.default_rng(17)
+    audits = []
+    for _ in range(200):
+        honest = []
+        for check in (Check.RENAMED, Check.MIXED, Check.UNTOUCHED):
+            rounded = np.where(draw.random(200) < TOLERANCE, TRUTH + 1, TRUTH).astype(np.int16)
+            honest.append(defense(check, TRUTH, rounded, randomised=False))
+        audits.append(honest)
+    for audit in audits[:20]:  # intervals of rates take their time
+        for check in (Check.RENAMED, Check.MIXED, Check.UNTOUCHED):
+            audit.append(defense(check, noisy(draw, 0.6), noisy(draw, 0.6), randomised=True))
+    assert sum(any(finding.flagged for finding in judged(audit)) for audit in audits) <= 9
+
+
+def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
+    draw = np.random.default_rng(0)
+    before, after = noisy(draw, 0.8), noisy(draw, 0.8)
+    by_labels = defense(Check.RENAMED, before, after, randomised=False)
+    assert by_labels.change.size == (before != after).mean() > 0.3
+    by_rates = defense(Check.RENAMED, before, after, randomised=True)
+    falling = defense(Check.RENAMED, before, noisy(draw, 0.4), randomised=True)
+    found = judged([by_labels, by_rates, falling])
+    assert [finding.flagged for finding in found] == [True, False, True]
+    assert falling.change.high < -0.2
+    assert "declared randomised" in by_rates.note
+
+
+def test_three_labels_of_eight_are_enough_among_a_hundred_tests() -> None:
+    eight = TRUTH[:8]
+    cheat = defense(
+        Check.UNTOUCHED, eight, np.where(np.arange(8) < 3, 9, eight).astype(np.int16),
+        randomised=False,
+    )  # fmt: skip
+    same = defense(Check.AGAIN, TRUTH, TRUTH, randomised=False)
+    found = judged([cheat, *[same] * 99])
+    assert [finding.flagged for finding in found] == [True, *[False] * 99]
+
+
+def images(differs: int, *, before: float = 4.0, after: float = 4.0) -> Images:
+    return Images(
+        differs=np.arange(30) < differs, before=np.full(30, before), after=np.full(30, after)
+    )
+
+
+def test_an_attack_is_told_for_names_and_flagged_for_what_is_left_when_nothing_changes() -> None:
+    again, renamed, random, weaker = judged(
+        [
+            of_attack(Check.AGAIN, "a", images(9), randomised=False, seed=0),
+            of_attack(Check.RENAMED, "a", images(30), randomised=False, seed=0),
+            of_attack(Check.AGAIN, "r", images(30), randomised=True, seed=0),
+            of_attack(Check.RENAMED, "r", images(30, after=1.0), randomised=True, seed=0),
+        ]
+    )
+    assert (again.flagged, again.change.size) == (True, 0.3)
+    assert (renamed.flagged, renamed.change.size) == (False, 1.0)
+    assert "seeded once a run" in renamed.note
+    assert not random.flagged
+    assert (weaker.flagged, weaker.change.size) == (True, -3.0)
+
+
+def entry(
+    name: str, kind: SubmissionType = SubmissionType.DEFENSE, team: str | None = None
+) -> Entry:
+    return Entry(name=name, type=kind, team=team)
+
+
+def test_gain_that_vanishes_under_other_names_is_flagged(play: Play) -> None:
+    n = 24
+    attacks = [entry("a", SubmissionType.ATTACK), entry("t", SubmissionType.TARGETED_ATTACK)]
+    results = play(
+        attacks=attacks,
+        defenses=[entry("d")],
+        answers={("a", "d"): "x" * n, ("t", "d"): "t" * n},
+        clean={"d": "=" * n},
+    )
+    right, target, other = (np.full(n, label, np.int16) for label in (1, 2, 3))
+    cheating = [labels(other, right, 0), labels(target, other, 1)]
+    honest = [labels(other, other, 0), labels(target, target, 1)]
+    for parts, flagged in ((cheating, True), (honest, False)):
+        found = [f for part in parts for f in gains_of_attacks(results, part, 0, "so")]
+        assert [finding.entry for finding in found] == ["a", "t"]
+        assert [finding.flagged for finding in judged(found)] == [flagged] * 2
+    lost = gain_of_defense("d", labels(right, other), results.labels, 0)
+    won = gain_of_defense("d", labels(other, right), results.labels, 0)
+    assert [finding.flagged for finding in judged([lost, won])] == [True, False]
+    assert lost.change.size == -1.0
+
+
+def test_a_missing_image_is_no_win(play: Play) -> None:
+    results = play(
+        attacks=[entry("a", SubmissionType.ATTACK)],
+        defenses=[entry("d")],
+        answers={("a", "d"): "x" * 9},
+        clean={"d": "=" * 9},
+    )
+    gone = labels(np.full(9, 3, np.int16), np.full(9, MISSING, np.int16), 0)
+    (found,) = gains_of_attacks(results, gone, 0, "so")
+    assert found.change.size == -1.0
+
+
+def contest(play: Play, answers: dict[str, str], clean: dict[str, str] | None = None) -> Results:
+    """One attack, and defenses whose answers these are."""
+    return play(
+        attacks=[entry("a", SubmissionType.ATTACK)],
+        defenses=[entry(name) for name in answers],
+        answers={("a", name): text for name, text in answers.items()},
+        clean=clean or {name: "=" * len(text) for name, text in answers.items()},
+    )
+
+
+def test_the_same_answer_for_all_is_flagged_where_the_truth_varies(play: Play) -> None:
+    results = contest(play, {"c": "x" * 6, "v": "xt=" * 2}, {"c": "x" * 6, "v": "xt=" * 2})
+    varied = replace(results, labels=np.array([1, 2, 3, 1, 2, 3], np.int16))
+    (found,) = constant(varied)
+    assert (found.entry, found.flagged, found.change.size) == ("c", True, 1.0)
+    (found,) = constant(results)
+    assert not found.flagged  # there is one label, and it may be right to say so
+
+
+def test_copies_are_flagged_and_agreement_where_both_are_right_is_not(play: Play) -> None:
+    n = 400
+    wrong = "x" * n
+    answers = {"one": wrong, "copy": wrong, "nearly": "x" * (n - 1) + "t", "free": "t" * n}
+    found = {(f.entry, f.other): f for f in alike_defenses(contest(play, answers))}
+    assert found.pop(("one", "copy")).check is Check.IDENTICAL
+    assert {key: f.check for key, f in found.items()} == {
+        ("one", "nearly"): Check.NEAR_IDENTICAL,
+        ("copy", "nearly"): Check.NEAR_IDENTICAL,
+    }
+    assert not list(alike_defenses(contest(play, {"one": "=" * n, "other": "=" * n})))
+    results = contest(play, {"one": "=" * n, "other": "=" * n})
+    same = tuple(replace(defense, digest="5e") for defense in results.defenses)
+    (found_same,) = alike_defenses(replace(results, defenses=same))
+    assert (found_same.check, found_same.flagged) == (Check.IDENTICAL, True)
+    team = tuple(replace(defense, team="red") for defense in same)
+    assert not list(alike_defenses(replace(results, defenses=team)))
+
+
+def test_attacks_with_the_same_images_are_flagged_unless_they_change_none(play: Play) -> None:
+    n = 20
+    names = ("one", "copy", "noop", "still")
+    results = play(
+        attacks=[entry(name, SubmissionType.ATTACK) for name in names],
+        defenses=[entry("d")],
+        answers={(name, "d"): "=" * n for name in names},
+        clean={"d": "=" * n},
+    )
+    clean = np.array([f"clean-{k}" for k in range(n)])
+    made = np.array([f"made-{k}" for k in range(n)])
+    digests = {"one": made, "copy": made, "noop": clean, "still": clean}
+    found = [f for f in alike_attacks(results, digests, clean) if f.flagged]
+    assert [(f.check, f.entry, f.other) for f in found] == [(Check.IDENTICAL, "one", "copy")]
+
+
+@pytest.mark.parametrize(("own", "flagged"), [("=", True), ("x", False)])
+def test_own_pairs_far_from_what_others_let_expect_are_flagged(
+    play: Play, own: str, flagged: bool
+) -> None:
+    """The attack wins against everybody, and not against its own team's defense."""
+    n = 40
+    attacks = [
+        entry("mine", SubmissionType.ATTACK, team="red"),
+        entry("theirs", SubmissionType.ATTACK),
+    ]
+    results = play(
+        attacks=attacks,
+        defenses=[entry("friend", team="red"), entry("stranger")],
+        answers={
+            ("mine", "friend"): own * n,
+            ("mine", "stranger"): "x" * n,
+            ("theirs", "friend"): "x" * n,
+            ("theirs", "stranger"): "x" * n,
+        },
+        clean={"friend": "=" * n, "stranger": "=" * n},
+    )
+    (found,) = judged(list(own_pairs(results)))
+    assert (found.entry, found.other, found.flagged) == ("mine", "friend", flagged)
+    assert found.change.size == (-1.0 if flagged else 0.0)

@@ -1,0 +1,340 @@
+"""What an audit replays, what it writes down, and what an organiser may make of it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+from support.command import advcomp
+from support.contest import BRIGHTNESS, COPY, IMAGES, SMALL, Contest
+
+from advcomp.cli import REPLAYS
+from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.images import decode_png
+from advcomp.rules.submission_type import SubmissionType
+from advcomp.scoring.audit.change import Change
+from advcomp.scoring.audit.finding import Audit, Audited, Check, Finding, Measure
+from advcomp.tournament.audit.record import (
+    FILE_NAME,
+    as_json,
+    load_audit,
+    save_audit,
+    without_refused,
+)
+from advcomp.tournament.audit.replays import (
+    ALONE,
+    OF_ATTACKS,
+    OF_DEFENSES,
+    chosen,
+    of_attack,
+    of_defense,
+)
+from advcomp.tournament.config import AuditTable, load_tournament
+from advcomp.tournament.entry.entries import load_entries
+from advcomp.tournament.job.opaque import Key, open_key
+from advcomp.tournament.job.orders import Orders
+from advcomp.tournament.job.plan import AttackJob, DefenseJob, attack_jobs, defense_jobs
+from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.runner import rescore
+from advcomp.tournament.source import open_dataset
+from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.state import ENTRIES, EntryState, RunState, load_state, save_state
+
+
+@pytest.fixture(scope="module")
+def orders(played: tuple[Path, Path]) -> Orders:
+    """Of a run of two attacks, of which every image has three versions in a wave."""
+    file, run = played
+    state, store = load_state(run), Store(run)
+    return Orders(
+        state=state,
+        dataset=open_dataset(load_tournament(file)),
+        store=store,
+        key=open_key(run / "key"),
+        entries=run / ENTRIES,
+        waves=[WaveImages(state, store, wave) for wave in load_waves(run)],
+    )
+
+
+@pytest.fixture(scope="module")
+def shard(orders: Orders, played: tuple[Path, Path]) -> DefenseJob:
+    planned = list(zip(load_waves(played[1]), orders.waves, strict=True))
+    return next(defense_jobs(orders.state, orders.key, planned))
+
+
+def attack(images: int) -> AttackJob:
+    entry = EntryState(name="a", type=SubmissionType.ATTACK, source="")
+    return AttackJob(
+        id="1d", name="a-eps8-0", entry=entry, max_epsilon=8, shard=0, images=tuple(range(images))
+    )
+
+
+@pytest.mark.slow
+def test_every_condition_is_planned(orders: Orders, shard: DefenseJob) -> None:
+    planned = {replay.check for replay in of_attack(attack(6))}
+    assert planned == set(OF_ATTACKS)
+    replays = list(of_defense(shard, orders.waves[0], orders.key, alone=True))
+    assert {replay.check for replay in replays} == set(OF_DEFENSES)
+    assert {*OF_ATTACKS, *OF_DEFENSES} == {Check(name) for name in REPLAYS}
+    alone = [replay for replay in replays if replay.check is Check.ALONE]
+    assert len(alone) == min(ALONE, len(shard.items))
+    none = of_defense(shard, orders.waves[0], orders.key, alone=False)
+    assert Check.ALONE not in {replay.check for replay in none}
+
+
+@pytest.mark.slow
+def test_names_and_orders_are_others_where_they_must_be(orders: Orders, shard: DefenseJob) -> None:
+    was = orders.of(shard)
+    shown = {
+        replay.check: replay.order(orders)
+        for replay in of_defense(shard, orders.waves[0], orders.key, alone=False)
+    }
+    for check in (Check.AGAIN, Check.UNTOUCHED):
+        assert list(shown[check].images) == list(was.images)
+    by_name, renamed = dict(was.images), dict(shown[Check.RENAMED].images)
+    assert sorted(by_name.values()) == sorted(renamed.values())
+    assert not by_name.keys() & renamed.keys()
+
+
+@pytest.mark.slow
+def test_a_mixed_shard_shows_every_image_once_and_other_columns(
+    orders: Orders, shard: DefenseJob
+) -> None:
+    replays = list(of_defense(shard, orders.waves[0], orders.key, alone=True))
+    items = {
+        check: [r.job.items for r in replays if r.check is check and isinstance(r.job, DefenseJob)]
+        for check in (Check.MIXED, Check.BATCHES, Check.ALONE)
+    }
+    (mixed,) = items[Check.MIXED]
+    assert sorted(item.image for item in mixed) == sorted(item.image for item in shard.items)
+    assert set(mixed) != set(shard.items)
+    first, second = items[Check.BATCHES]
+    assert {*first, *second} == set(shard.items)
+    assert 0 < len(first) < len(second) < len(shard.items)
+    assert {item for (item,) in items[Check.ALONE]} <= set(shard.items)
+
+
+@pytest.mark.slow
+def test_clean_images_are_moved_by_one_level_in_a_few_pixels(
+    orders: Orders, shard: DefenseJob
+) -> None:
+    replays = of_defense(shard, orders.waves[0], orders.key, alone=False)
+    (nudged,) = (replay for replay in replays if replay.check is Check.NUDGED)
+    order = nudged.order(orders)
+    image_of = dict(zip(order.names, order.image_ids, strict=True))
+    assert len(image_of) == IMAGES
+    for name, png in order.images:
+        index = orders.dataset.image_ids.index(image_of[name])
+        clean = orders.dataset.image(index).astype(np.int16)
+        moved = decode_png(png, order.height, order.width) - clean
+        assert set(np.abs(moved).ravel().tolist()) == {0, 1}
+        assert 1 <= np.abs(moved).any(axis=2).sum() <= 4
+    assert list(order.images) == list(order.images)
+
+
+@pytest.mark.slow
+def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: Orders) -> None:
+    job = next(attack_jobs(orders.state))
+    was = orders.of(job)
+    shown = {replay.check: replay.order(orders) for replay in of_attack(job)}
+    assert list(shown[Check.REORDERED].images) == list(was.images)[::-1]
+    assert not {*shown[Check.RENAMED].names} & {*was.names}
+    assert sorted(png for _, png in shown[Check.RENAMED].images) == sorted(
+        png for _, png in was.images
+    )
+    assert set(shown[Check.SUBSET].images) < set(was.images)
+
+
+def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
+    jobs = [replace(attack(1), id=str(number)) for number in range(100)]
+    key, other = Key(b"1" * 32), Key(b"2" * 32)
+    taken = chosen(jobs, 0.03, key)
+    assert len(taken) == 3
+    assert taken == chosen(jobs[::-1], 0.03, key) != chosen(jobs, 0.03, other)
+    assert len(chosen(jobs[:5], 0.03, key)) == 1
+    assert {job.id for job in chosen(jobs, 1.0, key)} == {job.id for job in jobs}
+
+
+def finding(
+    check: Check, entry: str, *, other: str | None = None, flagged: bool = True
+) -> Finding:
+    change = Change(units=9, size=1.0, low=0.6, high=1.0, p=1e-9)
+    return Finding(
+        check=check,
+        entry=entry,
+        other=other,
+        measure=Measure.LABELS_CHANGED,
+        change=change,
+        flagged=flagged,
+    )
+
+
+def audit_of(state: RunState, *findings: Finding) -> Audit:
+    return Audit(
+        advcomp="0",
+        tournament=state.name,
+        key_digest=state.key_digest,
+        share=0.03,
+        began="",
+        audited="2026-01-31",
+        entries=tuple(
+            Audited(name=e.name, digest=e.digest, randomised=e.randomised) for e in state.entries
+        ),
+        replays=(),
+        not_tried=(),
+        findings=findings,
+    )
+
+
+@pytest.fixture
+def run(played: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A finished run of the attacks noop and darker and the defense brightness."""
+    return shutil.copytree(played[1], tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_what_is_written_is_read_and_has_a_version(run: Path) -> None:
+    state = load_state(run)
+    audit = audit_of(state, finding(Check.RENAMED, "brightness"))
+    assert load_audit(run, state) is None
+    save_audit(run, audit)
+    assert load_audit(run, state) == audit
+    content = json.loads((run / FILE_NAME).read_text())
+    assert content["format"] == 1
+    assert content["findings"][0]["change"]["size"] == 1.0
+    assert TypeAdapter(Audit).validate_json(as_json(audit)) == audit
+    (run / FILE_NAME).write_text('{"format": 2}')
+    with pytest.raises(RunConflict, match=r"audit\.json: expected an audit of this version"):
+        load_audit(run, state)
+
+
+@pytest.mark.slow
+def test_an_audit_does_not_speak_of_an_entry_that_was_changed(run: Path) -> None:
+    state = load_state(run)
+    save_audit(run, audit_of(state, finding(Check.IDENTICAL, "noop", other="darker")))
+    changed = tuple(
+        entry.model_copy(update={"digest": "0" * 64}) if entry.name == "darker" else entry
+        for entry in state.entries
+    )
+    audit = load_audit(run, state.model_copy(update={"entries": changed}))
+    assert audit is not None
+    assert not audit.findings
+    assert load_audit(run, state.model_copy(update={"key_digest": "0"})) is None
+
+
+def refusing(run: Path, *checks: Check) -> RunState:
+    state = load_state(run).model_copy(update={"audit": AuditTable(refuse=checks)})
+    save_state(run, state)
+    return load_state(run)
+
+
+@pytest.mark.slow
+def test_the_organiser_may_have_flagged_entries_left_out_and_taken_in_again(run: Path) -> None:
+    before = (run / "results" / "leaderboard.csv").read_bytes()
+    save_audit(run, audit_of(load_state(run), finding(Check.RENAMED, "darker")))
+    rescore(run)
+    assert (run / "results" / "leaderboard.csv").read_bytes() == before
+    refusing(run, Check.RENAMED)
+    rescore(run)
+    rows = {
+        row.split(",")[2]: row.split(",")
+        for row in (run / "results" / "leaderboard.csv").read_text().splitlines()
+    }
+    assert rows["darker"][-1] == "REJECTED"
+    assert rows["darker"][1] == ""
+    assert rows["noop"][1] == "1"
+    said = advcomp("leaderboard", run).stdout
+    assert "darker: left out by [audit] refuse: renamed" in said
+    assert "leaves out what is flagged" in (run / "results" / "report.html").read_text()
+    refusing(run)
+    rescore(run)
+    assert (run / "results" / "leaderboard.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_nobody_is_left_out_for_what_is_not_refused_or_not_flagged(run: Path) -> None:
+    state = refusing(run, Check.RENAMED, Check.IDENTICAL)
+    assert "nothing is left out yet" in advcomp("leaderboard", run).stdout
+    baseline = tuple(
+        entry.model_copy(update={"baseline": entry.name == "noop"}) for entry in state.entries
+    )
+    state = state.model_copy(update={"entries": baseline})
+    save_audit(
+        run,
+        audit_of(
+            state,
+            finding(Check.RENAMED, "brightness", flagged=False),
+            finding(Check.CONSTANT, "brightness"),
+            finding(Check.IDENTICAL, "noop", other="darker"),
+        ),
+    )
+    refused = {entry.name for entry in without_refused(state, run).entries if entry.refused}
+    assert refused == {"darker"}
+
+
+@pytest.mark.slow
+def test_the_organisers_report_has_the_audit_and_no_other_has(run: Path) -> None:
+    save_audit(run, audit_of(load_state(run), finding(Check.RENAMED, "brightness")))
+    advcomp("report", run)
+    page = (run / "results" / "report.html").read_text()
+    assert '<section id="audit"' in page
+    assert "<b>1.000 [0.600, 1.000]</b>" in page
+    advcomp("report", run, "--public")
+    advcomp("report", run, "--for", "brightness")
+    for other in ("results/public.html", "reports/brightness.html"):
+        assert '<section id="audit"' not in (run / other).read_text()
+
+
+def test_only_the_organisers_file_says_who_is_randomised(contest: Contest) -> None:
+    """An entry cannot declare itself: an unknown key of metadata.json says nothing."""
+    own = contest.entry("own", BRIGHTNESS, "defense", randomised=True)
+    told = {"path": str(contest.entry("told", BRIGHTNESS, "defense")), "randomised": True}
+    file = contest.file([], [own, told], more='[audit]\nrefuse = ["renamed", "constant"]\n')
+    tournament = load_tournament(file)
+    assert tournament.audit.refuse == (Check.RENAMED, Check.CONSTANT)
+    sources = load_entries(tournament).sources
+    assert {source.name: source.randomised for source in sources} == {"own": False, "told": True}
+
+
+def test_a_check_that_there_is_not_is_an_error(contest: Contest) -> None:
+    file = contest.file([contest.entry("noop", COPY)], [], more='[audit]\nrefuse = ["lucky"]\n')
+    with pytest.raises(InvalidConfig, match="own-pair"):
+        load_tournament(file)
+
+
+NAME = """\
+#!/usr/bin/env python3
+import os, sys
+with open(sys.argv[2], "w") as file:
+    for name in os.listdir(sys.argv[1]):
+        print(f"{name},{int(name[:4], 16) % 3000}", file=file)
+"""
+
+
+def test_a_defense_that_goes_by_names_is_found_by_a_real_audit(contest: Contest) -> None:
+    honest = contest.entry(
+        "three", 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"', "defense"
+    )
+    file = contest.file(
+        [contest.entry("noop", COPY)],
+        [contest.entry("name", NAME, "defense"), honest],
+        max_epsilons=[8],
+        more=SMALL,
+    )
+    run = contest.run(file).run
+    before = {path: path.read_bytes() for path in (run / "results").glob("*.csv")}
+    jobs = {path.name for path in (run / "jobs").iterdir()}
+    said = advcomp("audit", run, "--check", "renamed", "--jobs", "1")
+    assert said.exit_code == 0
+    assert "no score has changed" in said.stdout
+    content = json.loads((run / FILE_NAME).read_text())
+    flagged = {(f["entry"], f["check"]) for f in content["findings"] if f["flagged"]}
+    assert flagged == {("name", "renamed"), ("three", "constant")}
+    (found,) = (f for f in content["findings"] if (f["entry"], f["check"]) == ("name", "renamed"))
+    assert found["change"]["size"] > 0.9
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in (run / "jobs").iterdir()} == jobs
+    assert not (run / "staging").exists()
