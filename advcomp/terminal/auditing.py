@@ -8,7 +8,7 @@ from advcomp.rules.verdict import Verdict
 from advcomp.scoring.audit.finding import Audit, Check
 from advcomp.scoring.audit.wording import flag, measured, p_value, rates
 from advcomp.terminal.console_tables import show, table_of
-from advcomp.terminal.interrupts import INTERRUPTED, stopping
+from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
 from advcomp.terminal.run_command import PROVISIONAL, near
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count
@@ -28,7 +28,7 @@ def audit_in_terminal(options: AuditOptions, *, json: bool) -> int:
     options = replace(options, run=options.run.resolve())
     again = shlex.join(["advcomp", "audit", str(near(options.run))])
     stop = Stop()
-    with stopping(stop, again), display_on(sys.stderr) as display:
+    with stopping_on_signals(stop, again), display_on(sys.stderr) as display:
         audit = audit_run(options, display, stop)
     if audit is None:
         print(f"stopped; nothing was written; to audit again: {again}", file=sys.stderr)
