@@ -28,7 +28,7 @@ from advcomp.rules.faults import InvalidPng
 from advcomp.rules.image_archive import check
 from advcomp.rules.image_config import ImageConfig, InspectedImage
 from advcomp.rules.images import decode_png, encode_png, read_size
-from advcomp.rules.images_csv import read_rows
+from advcomp.rules.images_csv import read_image_rows
 from advcomp.rules.labels import LARGEST_LABEL, MISSING, OUT_OF_RANGE
 from advcomp.rules.layer import ImageChecks, read_layer
 from advcomp.rules.metadata import read_metadata, read_metadata_answer
@@ -212,7 +212,7 @@ def read_tournament(data: bytes) -> None:
 
 def read_csv_of_images(data: bytes) -> None:
     problems: list[str] = []
-    read_rows(written("images.csv", data), problems)
+    read_image_rows(written("images.csv", data), problems)
     promise(all(isinstance(each, str) for each in problems), "problems")
 
 
