@@ -107,6 +107,7 @@ def test_what_is_written_is_read_back_as_it_was(tmp_path: Path) -> None:
                 display="# [x]",
                 url="https://example.org",
                 baseline=True,
+                randomised=True,
                 files={"a b/w.bin": awkward / "weights"},
             )
         ],

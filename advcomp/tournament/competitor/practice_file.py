@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from advcomp.rules.durable import write_durably
-from advcomp.tournament.config import Tournament
+from advcomp.tournament.config import EntryItem, Tournament
 from advcomp.tournament.entry.entries import EntrySource, Role
 
 __all__ = ["write_tournament"]
@@ -39,14 +39,13 @@ def _lines(
 
 
 def _item(source: EntrySource) -> dict[str, object]:
-    told = {name: getattr(source, name) for name in ("team", "display", "url")}
-    return {
+    """An item of [entries], with whatever else such an item says of the entry."""
+    item: dict[str, object] = {
         "path": str(source.path),
-        "name": source.name,
-        "baseline": source.baseline,
         "files": {inside: str(outside) for inside, outside in source.files.items()},
-        **{name: text for name, text in told.items() if text is not None},
     }
+    told = {name: getattr(source, name, None) for name in EntryItem.model_fields.keys() - item}
+    return item | {name: told[name] for name in sorted(told) if told[name] is not None}
 
 
 def _pairs(table: Mapping[str, object]) -> Iterator[str]:
