@@ -64,6 +64,7 @@ def written(file: Path) -> list[str]:
 SURROUNDINGS = "tests/tournament/test_surroundings.py"
 BREAKS = "tests/tournament/test_cluster_breaks.py"
 KINDS = "tests/tournament/test_cluster_kinds.py"
+AUDIT = "tests/hostile/test_audit.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,4 +135,10 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{KINDS}::test_machines_that_are_reached_by_ssh",
         f"{KINDS}::test_a_machine_without_python_is_told_in_its_own_words",
         f"{KINDS}::test_a_machine_that_refuses_the_key_is_told",
+        # Hundreds of boxes; one cheat and one honest entry are audited for real in the short set.
+        f"{AUDIT}::test_every_cheat_is_flagged_for_what_it_does",
+        f"{AUDIT}::test_no_honest_entry_is_flagged",
+        f"{AUDIT}::test_a_stolen_entry_is_found_with_the_one_it_is_of",
+        f"{AUDIT}::test_an_attack_that_is_seeded_once_a_run_is_told_and_not_flagged",
+        f"{AUDIT}::test_a_message_in_the_page_cache_is_caught_where_the_wall_fails",
     }
