@@ -3,7 +3,8 @@
 cli -> tournament -> scoring, sandbox -> rules -> errors           (the referee: never torch)
 cli -> attacknet  -> players          -> rules -> errors           (torch)
 
-`terminal`, what the commands show, belongs to `cli`. `plugins`, what other packages add, is as low
+`terminal`, what the commands show, belongs to `cli`. `tuning` stands on both columns: it lets
+entries play and networks train. `plugins`, what other packages add, is as low
 as `errors`. The front door, `advcomp/__init__.py`, names what lies anywhere and imports nothing.
 """
 
@@ -25,9 +26,11 @@ BELOW: dict[str, set[str]] = {
     "cli": {
         *("notebook", "terminal", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "training", "rules", "plugins", "errors"),
+        "tuning",
     },
     "notebook": {"terminal", "tournament", "scoring", "sandbox", "rules", "errors"},
     "terminal": {
+        "tuning",
         "attacknet",
         "players",
         "training",
@@ -36,6 +39,10 @@ BELOW: dict[str, set[str]] = {
         "sandbox",
         "rules",
         "errors",
+    },
+    "tuning": {
+        *("tournament", "scoring", "sandbox", "attacknet", "players", "training"),
+        *("rules", "plugins", "errors"),
     },
     "tournament": {"scoring", "sandbox", "rules", "plugins", "errors"},
     "attacknet": {"players", "training", "rules", "errors"},

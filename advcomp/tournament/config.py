@@ -46,7 +46,8 @@ IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 IMAGE_RULE = 'names of container images such as "debian:12"'
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, display, url, files = { inside = outside } }"
+    " or a table { path, name, team, baseline, held_out, display, url,"
+    " files = { inside = outside } }"
 )
 
 
@@ -166,6 +167,7 @@ class EntryItem(Table):
     name: Name | None = Field(default=None, description=NAME_RULE)
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     baseline: bool = Field(default=False, description="true or false")
+    held_out: bool = Field(default=False, description="true or false")
     display: Display | None = Field(default=None, description=DISPLAY_RULE)
     url: Url | None = Field(default=None, description=URL_RULE)
     files: Files = Field(

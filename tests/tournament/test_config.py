@@ -168,7 +168,8 @@ LEVELS = "one or more pixel levels, integers 0 to 255, each once"
 NAME = 'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
 ITEMS = (
     "a list; each item the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, display, url, files = { inside = outside } }"
+    " or a table { path, name, team, baseline, held_out, display, url,"
+    " files = { inside = outside } }"
 )
 INSIDE = (
     'expected the path of a file relative to the entry, and inside it, such as "model/weights'

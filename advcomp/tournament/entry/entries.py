@@ -64,6 +64,7 @@ class EntrySource:
         kind: What it said it was when it was submitted, else None.
         display: What the public is shown in place of its name.
         url: Where its paper or code is.
+        held_out: Nothing is tuned on it; it tells how well that went.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class EntrySource:
     kind: SubmissionType | None = None
     display: str | None = None
     url: str | None = None
+    held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,7 @@ class _Search:
                     baseline=item.baseline,
                     display=item.display,
                     url=item.url,
+                    held_out=item.held_out,
                     files=files,
                 )
 
