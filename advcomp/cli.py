@@ -774,6 +774,37 @@ def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
 
 
 @main.command()
+@FILE
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the study [default: studies/NAME].",
+)
+@SANDBOX
+@TRUST
+@JOBS
+@click.option(
+    "--final",
+    is_flag=True,
+    help="Try nothing more: let the best settings meet the entries that are held out, once.",
+)
+@click.option(
+    "--lost", metavar="HOST", help="Try again what ran on a machine that is gone for good."
+)
+def tune(file: Path, **options: Any) -> None:
+    """Search the settings of an entry, or of a training, that are worth most: FILE says which.
+
+    A trial is the entry with other settings in its tournament, or a training with another recipe.
+    Any number of these commands, on machines that share DIR, work on one study; after Ctrl-C or a
+    crash the same command goes on.
+    """
+    from advcomp.terminal.tuning import TuneOptions, tune_in_terminal
+
+    sys.exit(tune_in_terminal(file, TuneOptions(**options)))
+
+
+@main.command()
 @click.argument("path", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option(

@@ -4,9 +4,9 @@ cli -> tournament -> scoring, sandbox -> rules -> errors           (the referee:
 cli -> attacknet  -> players          -> rules -> errors           (torch)
 
 `terminal`, what the commands show, belongs to `cli`; `live`, which looks at a run's folder while
-the run goes on, lies between `terminal` and `tournament`. `plugins`, what other packages add, is
-as low as `errors`. The front door, `advcomp/__init__.py`, names what lies anywhere and imports
-nothing.
+the run goes on, lies between `terminal` and `tournament`. `tuning` stands on both columns: it lets
+entries play and networks train. `plugins`, what other packages add, is as low as `errors`. The
+front door, `advcomp/__init__.py`, names what lies anywhere and imports nothing.
 """
 
 import ast
@@ -27,10 +27,12 @@ BELOW: dict[str, set[str]] = {
     "cli": {
         *("notebook", "terminal", "live", "tournament", "scoring", "sandbox"),
         *("attacknet", "players", "training", "rules", "plugins", "errors"),
+        "tuning",
     },
     "notebook": {"terminal", "tournament", "scoring", "sandbox", "rules", "errors"},
     "terminal": {
         "live",
+        "tuning",
         "attacknet",
         "players",
         "training",
@@ -41,6 +43,10 @@ BELOW: dict[str, set[str]] = {
         "errors",
     },
     "live": {"tournament", "scoring", "rules", "errors"},
+    "tuning": {
+        *("tournament", "scoring", "sandbox", "attacknet", "players", "training"),
+        *("rules", "plugins", "errors"),
+    },
     "tournament": {"scoring", "sandbox", "rules", "plugins", "errors"},
     "attacknet": {"players", "training", "rules", "errors"},
     "scoring": {"rules", "errors"},

@@ -130,6 +130,12 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{BREAKS}::test_a_store_without_room_stops_the_run",
         f"{BREAKS}::test_machines_over_tls_one_of_which_is_cut_off",
         f"{BREAKS}::test_plain_tcp_to_another_machine_is_refused",
+        # Two processes share a study, and one is stopped; one after the other is in the short set.
+        "tests/tuning/test_tune.py::"
+        "test_processes_share_a_study_and_one_that_is_stopped_loses_nothing",
+        "tests/tuning/test_tune.py::test_a_training_is_tuned_on_its_validation_classifiers",
+        # SQLAlchemy loads for a second; the journal is in the short set.
+        "tests/tuning/test_search.py::test_a_database_holds_a_study_too",
         f"{KINDS}::test_processes_of_this_machine",
         f"{KINDS}::test_ranks_of_mpi",
         f"{KINDS}::test_machines_that_are_reached_by_ssh",

@@ -127,6 +127,15 @@ def settings_of(attack: AttackFunction) -> dict[str, inspect.Parameter]:
     }
 
 
+def parameters_of(attack: AttackFunction) -> dict[str, object]:
+    """The type of every number and word that a file may say about an attack."""
+    return {
+        name: p.annotation
+        for name, p in settings_of(attack).items()
+        if Tensor not in kinds(p.annotation)
+    }
+
+
 class AttackSettings(Table):
     """The content of `attack.toml`."""
 
@@ -248,8 +257,9 @@ def _problems(
         return
     known = {name: p.annotation for name, p in settings_of(attack).items()}
     needed = {name for name, kind in known.items() if Tensor in kinds(kind)}
-    numbers = {name: kind for name, kind in known.items() if name not in needed}
-    yield from parameter_problems(path, settings.attack, numbers, settings.parameters)
+    yield from parameter_problems(
+        path, settings.attack, parameters_of(attack), settings.parameters
+    )
     if needed != set(tensors):
         yield (
             f'{path.with_name(TENSORS)}: expected the tensors of "{settings.attack}": '

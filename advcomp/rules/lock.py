@@ -25,3 +25,12 @@ def locked(run: Path) -> Iterator[None]:
                 "finished, or choose another folder with --out"
             ) from error
         yield
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process has its turn in the folder, and keep them waiting meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "turn").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -48,7 +48,15 @@ def read_toml(path: Path, model: type[AnyTable]) -> AnyTable:
     Raises:
         InvalidConfig: It cannot be read, is not TOML, or breaks the model: all problems at once.
     """
-    text = _read_text(path)
+    return parse_toml(_read_text(path), path, model)
+
+
+def parse_toml(text: str, path: Path, model: type[AnyTable]) -> AnyTable:
+    """What `text` says, as if it stood in the file at `path`.
+
+    Raises:
+        InvalidConfig: See `read_toml`.
+    """
     values = _parsed(path, text)
     try:
         return model.model_validate(values, context=path.resolve())

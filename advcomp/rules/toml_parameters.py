@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from advcomp.rules.toml_fields import one_of
-from advcomp.rules.toml_file import nearest, shown_value, where
+from advcomp.rules.toml_file import Key, nearest, shown_value, where
 
 Value = bool | int | float | str
 """What a file can give."""
@@ -29,18 +29,23 @@ def kinds(annotation: object) -> tuple[object, ...]:
 
 
 def parameter_problems(
-    path: Path, owner: str, known: Mapping[str, Any], given: Mapping[str, Value]
+    path: Path,
+    owner: str,
+    known: Mapping[str, Any],
+    given: Mapping[str, Value],
+    table: Key = ("parameters",),
 ) -> Iterator[str]:
-    """What is wrong with the table `parameters` of the file at `path`.
+    """What is wrong with a table of parameters of the file at `path`.
 
     Args:
         path: The file.
         owner: The name of the function, for the messages.
         known: The type of each of its parameters, by name.
         given: What the file says.
+        table: Where it says so.
     """
     for name, value in given.items():
-        place = where(path, ("parameters", name))
+        place = where(path, (*table, name))
         if name not in known:
             words = ", ".join(known) or "it has none"
             near = f'; the nearest is "{nearest(name, [*known])}"' if known else ""

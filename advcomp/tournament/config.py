@@ -47,7 +47,7 @@ IMAGE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$"
 IMAGE_RULE = 'names of container images such as "debian:12"'
 ENTRY_RULE = (
     "the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, randomised, display, url,"
+    " or a table { path, name, team, baseline, held_out, randomised, display, url,"
     " files = { inside = outside } }"
 )
 
@@ -169,6 +169,7 @@ class EntryItem(Table):
     team: TeamName | None = Field(default=None, description=TEAM_RULE)
     baseline: bool = Field(default=False, description="true or false")
     randomised: bool = Field(default=False, description="true or false")
+    held_out: bool = Field(default=False, description="true or false")
     display: Display | None = Field(default=None, description=DISPLAY_RULE)
     url: Url | None = Field(default=None, description=URL_RULE)
     files: Files = Field(

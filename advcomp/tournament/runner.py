@@ -6,11 +6,11 @@ What the store holds already is not run again.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from advcomp.errors import InvalidConfig, InvalidDataset
 from advcomp.rules.dataset import Dataset
@@ -20,7 +20,7 @@ from advcomp.scoring.publish import write_results
 from advcomp.tournament.cluster.extra import require_extra
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.containers import pins, refuse_moved
-from advcomp.tournament.entry.entries import EntrySource, load_entries
+from advcomp.tournament.entry.entries import EntryList, EntrySource, load_entries
 from advcomp.tournament.entry.intake import take_entries
 from advcomp.tournament.entry.known import FILE_NAME as KNOWN_ENTRIES
 from advcomp.tournament.entry.renamed import recognised
@@ -155,20 +155,45 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
     tournament = load_tournament(options.file)
     with ExitStack() as cluster:
         elsewhere = _elsewhere(options, cluster)
-        if elsewhere is None:
-            check_machine(tournament, cores())
-        return _run(tournament, options, elsewhere, observer, stop)
+        finished = play(
+            tournament,
+            load_entries(tournament),
+            options,
+            observer,
+            stop,
+            publish,
+            elsewhere=elsewhere,
+        )
+        return finished or Finished(run=folder_of(tournament, options.out), results=None)
 
 
-def _run(
+Outcome = TypeVar("Outcome")
+
+
+def play(
     tournament: Tournament,
+    listed: EntryList,
     options: RunOptions,
-    elsewhere: "Elsewhere | None",
     observer: RunObserver,
     stop: Stop,
-) -> Finished:
+    finish: Callable[[Path, RunState, Collected], Outcome],
+    *,
+    dataset: Dataset | None = None,
+    elsewhere: "Elsewhere | None" = None,
+) -> Outcome | None:
+    """Do all that is missing of some entries' tournament; None where it was stopped before.
+
+    Args:
+        finish: Makes something of what was found out, while the run's folder is held.
+        dataset: Other images than all of the tournament's.
+        elsewhere: The cluster that the jobs are spread over.
+
+    Raises:
+        AdvcompError: See `run_tournament`.
+    """
+    if elsewhere is None:
+        check_machine(tournament, cores())
     executor = executor_named(options.executor)
-    listed = load_entries(tournament)
     run = folder_of(tournament, options.out)
     workers = options.jobs or default_jobs(tournament)
     with (
@@ -176,7 +201,7 @@ def _run(
         opened_sandbox(tournament, options.backend, trusting=options.trusting) as sandbox,
     ):
         containers = containers_of(tournament, sandbox)
-        dataset = open_dataset(tournament)
+        dataset = dataset or open_dataset(tournament)
         places = _places(tournament, dataset, run, listed.sources)
         refuse_exposed(places, sandbox.shown)
         for note in listed.notes:
@@ -243,10 +268,10 @@ def _run(
             state = stages.state
             if collected is None:
                 logger.info("stopped before the end")
-                return Finished(run=run, results=None)
-            finished = publish(run, state, collected)
-            logger.info("results written%s", ", provisional" if finished.provisional else "")
-            return finished
+                return None
+            outcome = finish(run, state, collected)
+            logger.info("results written%s", ", provisional" if collected.provisional else "")
+            return outcome
 
 
 def _elsewhere(options: RunOptions, held: ExitStack) -> "Elsewhere | None":
@@ -304,13 +329,19 @@ def take_out(run: Path, submission: str) -> int:
         names = ", ".join(sorted(entry.name for entry in state.entries))
         raise InvalidConfig(f'{run}: there is no entry "{submission}"; there are {names}')
     with locked(run):
-        store, key = Store(run), open_key(run / KEY_FILE)
-        planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
-        jobs: list[Job] = [*attack_jobs(state), *defense_jobs(state, key, planned)]
+        store = Store(run)
+        jobs = all_jobs(run, state, store)
         own = [job for job in jobs if job.entry == entry and store.load(job.id) is not None]
         for job in own:
             store.take_out(job.id) if entry.is_attack else store.delete(job.id)
     return len(own)
+
+
+def all_jobs(run: Path, state: RunState, store: Store) -> list[Job]:
+    """Every job of a run, done or not, as far as its waves are planned."""
+    planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
+    key = open_key(run / KEY_FILE)
+    return [*attack_jobs(state), *defense_jobs(state, key, planned)]
 
 
 def _pinned(run: Path, entries: Sequence[EntryState], before: RunState | None) -> dict[str, str]:

@@ -168,7 +168,7 @@ LEVELS = "one or more pixel levels, integers 0 to 255, each once"
 NAME = 'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
 ITEMS = (
     "a list; each item the path of a folder or archive, a glob,"
-    " or a table { path, name, team, baseline, randomised, display, url,"
+    " or a table { path, name, team, baseline, held_out, randomised, display, url,"
     " files = { inside = outside } }"
 )
 INSIDE = (

@@ -65,6 +65,14 @@ def score_axis(figures: Iterable[float]) -> tuple[Scale, tuple[Tick, ...]]:
     )
 
 
+def number_axis(figures: Iterable[float]) -> tuple[Scale, tuple[Tick, ...]]:
+    """A horizontal axis from 0 to a round number that is not below any figure."""
+    upright, ticks = score_axis(figures)
+    scale = Scale(0, upright.high, LEFT + 8, WIDTH - RIGHT - 8)
+    step = upright.high / (len(ticks) - 1)
+    return scale, tuple(Tick(at=scale(i * step), text=tick.text) for i, tick in enumerate(ticks))
+
+
 def time_axis(times: Iterable[float]) -> tuple[Scale, tuple[Tick, ...]]:
     """A logarithmic horizontal axis around these times; its scale maps their logarithms."""
     given = list(times) or [1.0]

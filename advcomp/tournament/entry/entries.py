@@ -65,6 +65,7 @@ class EntrySource:
         randomised: Whether the organiser says that its answers are drawn at random.
         display: What the public is shown in place of its name.
         url: Where its paper or code is.
+        held_out: Nothing is tuned on it; it tells how well that went.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class EntrySource:
     kind: SubmissionType | None = None
     display: str | None = None
     url: str | None = None
+    held_out: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +209,7 @@ class _Search:
                     randomised=item.randomised,
                     display=item.display,
                     url=item.url,
+                    held_out=item.held_out,
                     files=files,
                 )
 
