@@ -29,7 +29,14 @@ from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.orders import Orders
-from advcomp.tournament.job.plan import DefenseJob, Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.job.plan import (
+    AttackJob,
+    DefenseJob,
+    Job,
+    attack_jobs,
+    cost_of,
+    defense_jobs,
+)
 from advcomp.tournament.job.staging import staging_for
 from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
 from advcomp.tournament.job.work import Bench
@@ -52,6 +59,7 @@ from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.outcome.under_way import forget_under_way
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.began import began
+from advcomp.tournament.store.finished import found_finished, note_finished
 from advcomp.tournament.store.job_results import JobResult, Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.run_log import referee_log
@@ -221,6 +229,12 @@ def _run(
             orders = Orders(
                 state=state, dataset=dataset, store=store, key=key, entries=run / ENTRIES
             )
+            finished = None if options.replan else found_finished(run, state)
+            if finished is not None:
+                for title, jobs in zip(("attacks", "defenses"), finished, strict=True):
+                    observer.stage(title, 0, jobs, 0.0, 0.0)
+                logger.info("nothing has changed since the results were written")
+                return Finished(run=run, results=run / RESULTS)
             with ExitStack() as held:
                 crew: Crew
                 if elsewhere is None:
@@ -240,13 +254,14 @@ def _run(
                     )
                 stages = _Stages(run, orders, crew, observer=observer, stop=stop)
                 collected = stages.all(replan=options.replan)
+            store.sweep()  # what nodes that were lost have drafted
             state = stages.state
             if collected is None:
                 logger.info("stopped before the end")
                 return Finished(run=run, results=None)
-            finished = publish(run, state, collected)
-            logger.info("results written%s", ", provisional" if finished.provisional else "")
-            return finished
+            published = publish(run, state, collected)
+            logger.info("results written%s", ", provisional" if published.provisional else "")
+            return published
 
 
 def _elsewhere(options: RunOptions, held: ExitStack) -> "Elsewhere | None":
@@ -288,6 +303,9 @@ def publish(run: Path, state: RunState, collected: Collected) -> Finished:
         results, collected.results, collected.jobs, state.scoring_options, manifest
     )
     publish_report(results / REPORT, run, state, collected, standings)
+    if not collected.provisional:
+        of_attacks = sum(isinstance(job, AttackJob) for job, _ in collected.done)
+        note_finished(run, state, (of_attacks, len(collected.done) - of_attacks))
     return Finished(run=run, results=results, provisional=collected.provisional)
 
 
@@ -307,7 +325,9 @@ def take_out(run: Path, submission: str) -> int:
         store, key = Store(run), open_key(run / KEY_FILE)
         planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
         jobs: list[Job] = [*attack_jobs(state), *defense_jobs(state, key, planned)]
-        own = [job for job in jobs if job.entry == entry and store.load(job.id) is not None]
+        own = [
+            job for job in jobs if job.entry.name == submission and store.load(job.id) is not None
+        ]
         for job in own:
             store.take_out(job.id) if entry.is_attack else store.delete(job.id)
     return len(own)
@@ -347,7 +367,7 @@ class _Stages:
 
     def _cost_of_defenses(self) -> float:
         """What the second stage will cost, where every attack writes every image."""
-        missing = Outlook(self.run, self.state).missing
+        missing = Outlook(self.run, self.state, self.store).missing
         return sum(cost_of(self.state, job) for job in missing if isinstance(job, DefenseJob))
 
     def _do(self, title: str, jobs: Sequence[Job], *, later: float = 0.0) -> None:
