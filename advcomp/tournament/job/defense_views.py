@@ -7,7 +7,7 @@ N source images long. A view cuts the table into shards; a shard is what one run
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,12 @@ class Shard(Sequence[Item]):
 
     images: NDArray[np.int32]
     columns: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Self:
+        """These items, in this order."""
+        images = np.array([item.image for item in items], np.int32)
+        return cls(images, np.array([item.column for item in items], np.int32))
 
     def __len__(self) -> int:
         return len(self.images)
