@@ -470,6 +470,16 @@ def logs(run_folder: Path, name: str | None, for_competitor: bool) -> None:
 
 @main.command()
 @RUN
+@click.option("--drop", is_flag=True, help="Take damaged results out: their jobs run again.")
+def verify(run_folder: Path, drop: bool) -> None:
+    """Compare every file of RUN with its checksum; runs look at large ones as they read them."""
+    from advcomp.terminal.inspecting import print_verified
+
+    sys.exit(print_verified(run_folder, drop=drop))
+
+
+@main.command()
+@RUN
 @click.option("--submission", "names", metavar="NAME", multiple=True, required=True)
 @TRUST
 @JOBS

@@ -2,10 +2,11 @@
 
     python benchmarks/scale.py [--jobs N ...] [--images N ...] [--boxes-up-to N] [--folder DIR]
 
-For each size a tournament of as many attacks as defenses is made (budget 8, view `latin`, drawn
-images of 32x32, entries that only copy). Up to `--boxes-up-to` jobs it is run, in boxes; beyond,
-the results are drawn and written by the real store. Then the real commands go on with it, score it
-and report on it, each in a process of its own, whose processor time and memory are read from the
+For each size a tournament of as many attacks as defenses is made (20 of each at most, then more
+budgets; view `latin`, drawn images of 32x32, entries that only copy). Up to `--boxes-up-to` jobs
+are run, in boxes; beyond, the results are drawn and written by the real store. Then the real
+commands go on with it, once with one job of a defense missing and once with none, score it and
+report on it, each in a process of its own, whose processor time and memory are read from the
 kernel; those of boxes are not among them. Printed are a table, and the lines that fit processor
 time best, each with the largest distance of a size from it.
 """
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,8 @@ from advcomp.tournament.store.job_results import (
 )
 from advcomp.tournament.store.state import KEY_FILE, load_state
 
-SIDE, CLASSES, EPSILON = 32, 10, 8
+SIDE, CLASSES, EPSILON = 32, 10, 1
+MOST_ENTRIES = 20
 ATTACK = 'cp "$1"/*.png "$2"'
 DEFENSE = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 CHILD = """
@@ -114,7 +117,9 @@ def command(folder: Path, *arguments: str) -> Usage:
     return Usage(wall_s=wall_s, cpu_s=cpu_s, rss_bytes=rss_bytes)
 
 
-def tournament(folder: Path, entries: int, images: int, rng: np.random.Generator) -> Path:
+def tournament(
+    folder: Path, entries: int, budgets: int, images: int, rng: np.random.Generator
+) -> Path:
     """Write a tournament file, its dataset and its entries: so many attacks, and defenses."""
     write_dataset(
         folder / "data",
@@ -137,9 +142,10 @@ def tournament(folder: Path, entries: int, images: int, rng: np.random.Generator
             metadata = {"type": kind, "container": "none", "entry_point": "run.sh"}
             (path / "metadata.json").write_text(json.dumps(metadata))
     file = folder / "scale.toml"
+    max_epsilons = list(range(EPSILON, EPSILON + budgets))
     file.write_text(
         f'name = "scale"\n[dataset]\nsource = "folder"\nimages_dir = "data/images"\n'
-        f'csv = "data/images.csv"\n[threat]\nmax_epsilons = [{EPSILON}]\n[entries]\n'
+        f'csv = "data/images.csv"\n[threat]\nmax_epsilons = {max_epsilons}\n[entries]\n'
         f'attacks = ["attacks/*"]\ndefenses = ["defenses/*"]\n[sandbox]\nbackend = "bubblewrap"\n'
         '[limits]\nmemory = "256 MiB"\n'
     )
@@ -158,7 +164,7 @@ def draw_results(file: Path, run: Path, rng: np.random.Generator) -> None:
         pngs = [encode_png(image) for image in rng.integers(0, 256, shape, np.uint8)]
         ids = (state.dataset.image_ids[image] for image in job.images)
         archive = zip_images(zip(ids, pngs, strict=True))
-        digests = tuple(rng.bytes(32).hex() for _ in pngs)
+        digests = tuple(sha256(png).hexdigest() for png in pngs)
         store.save(job.id, _result(job, digests), {LOG: b"", IMAGES: archive})
     waves = plan_waves((), current_columns(state, store))
     save_waves(run, waves)
@@ -175,7 +181,7 @@ def _result(job: Job, digests: tuple[str, ...]) -> JobResult:
         job=job.name,
         submission=job.entry.name,
         stage="attack" if is_attack else "defense",
-        max_epsilon=EPSILON if is_attack else None,
+        max_epsilon=job.max_epsilon if isinstance(job, AttackJob) else None,
         shard=job.shard,
         images=images,
         valid=images,
@@ -202,25 +208,29 @@ def store_bytes(run: Path) -> tuple[int, float]:
     return images, beyond / images
 
 
-def measured(folder: Path, entries: int, images: int, *, boxes_up_to: int) -> Size:
+def measured(folder: Path, entries: int, budgets: int, images: int, *, boxes_up_to: int) -> Size:
     """One size, from its files to its report."""
     rng = np.random.default_rng(entries * 1_000_003 + images)
-    file, run = tournament(folder, entries, images, rng), folder / "run"
+    file, run = tournament(folder, entries, budgets, images, rng), folder / "run"
     go_on = ("run", str(file), "--out", str(run))
-    is_played = entries * (entries + 2) <= boxes_up_to
+    columns = entries * budgets
+    is_played = columns + entries * (columns + 1) <= boxes_up_to
     played = command(folder, *go_on) if is_played else None
     if not is_played:
         draw_results(file, run, rng)
         command(folder, *go_on)  # the results, for the first time
     adversarial, overhead = store_bytes(run)
+    lost = sorted((run / "jobs").glob("*/labels.npy"))[0].parent
+    shutil.rmtree(lost)
     return Size(
-        jobs=sum(1 for folder in (run / "jobs").iterdir() if not folder.name.startswith(".")),
+        jobs=1 + sum(1 for _ in (run / "jobs").glob("[!.]*")),
         images=images,
         adversarial=adversarial,
         overhead_bytes=overhead,
         played=played,
         commands={
-            "run": command(folder, *go_on),
+            "one job": command(folder, *go_on),
+            "no job": command(folder, *go_on),
             "score": command(folder, "score", str(run)),
             "status": command(folder, "status", str(run)),
             "report": command(folder, "report", str(run)),
@@ -235,7 +245,7 @@ def line(size: Size) -> str:
         played = f"{1000 * size.played.cpu_s / size.jobs:.1f}"
     commands = "  ".join(
         f"{size.commands[name].wall_s:6.1f} ({size.commands[name].cpu_s:5.1f})"
-        for name in ("run", "score", "status", "report")
+        for name in COMMANDS
     )
     peak = max(usage.rss_bytes for usage in size.commands.values()) >> 20
     return (
@@ -244,16 +254,18 @@ def line(size: Size) -> str:
     )
 
 
+COMMANDS = ("one job", "no job", "score", "status", "report")
 HEADING = (
-    f"{'jobs':>7}  {'images':>6}  {'adv.':>9}  {'ms/job':>6}  {'go on':>14}  {'score':>14}  "
-    f"{'status':>14}  {'report':>14}  {'peak MiB':>8}  {'B/image':>7}"
+    f"{'jobs':>7}  {'images':>6}  {'adv.':>9}  {'ms/job':>6}  "
+    + "  ".join(f"{name:>14}" for name in COMMANDS)
+    + f"  {'peak MiB':>8}  {'B/image':>7}"
 )
 
 
 def fits(sizes: Sequence[Size], amount: Callable[[Size], int], what: str) -> Iterator[str]:
     """The line that fits best, by command."""
     amounts = np.array([amount(size) for size in sizes], float)
-    for name in ("run", "score", "status", "report"):
+    for name in COMMANDS:
         seconds = np.array([size.commands[name].cpu_s for size in sizes])
         # Weighted, so that a small size counts for as much as a large one.
         slope, base = np.polyfit(amounts, seconds, 1, w=1 / seconds)
@@ -264,10 +276,16 @@ def fits(sizes: Sequence[Size], amount: Callable[[Size], int], what: str) -> Ite
         )
 
 
+def _shape(jobs: int) -> tuple[int, int]:
+    """How many attacks, and defenses, and how many budgets make about so many jobs."""
+    entries = min(MOST_ENTRIES, round(jobs**0.5))
+    return entries, max(1, round(jobs / entries**2))
+
+
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, nargs="*", default=[10, 100, 1_000, 10_000])
+    parser.add_argument("--jobs", type=int, nargs="*", default=[10, 100, 1_000, 10_000, 100_000])
     parser.add_argument("--images", type=int, nargs="*", default=[100, 1_000, 10_000])
     parser.add_argument("--boxes-up-to", type=int, default=1_200)
     parser.add_argument("--folder", type=Path, help="where the runs are made; must hold them all")
@@ -275,12 +293,12 @@ def main() -> None:
     print("seconds of wall time (of the referee's processor); B/image beyond the image's PNG")
     print(HEADING)
     grown: dict[str, list[Size]] = {"job": [], "image": []}
-    wanted = [("job", round(jobs**0.5), 100) for jobs in options.jobs]
-    wanted += [("image", 9, images) for images in options.images]
-    for what, entries, images in wanted:
+    wanted = [("job", *_shape(jobs), 100) for jobs in options.jobs]
+    wanted += [("image", 9, 1, images) for images in options.images]
+    for what, entries, budgets, images in wanted:
         folder = Path(tempfile.mkdtemp(dir=options.folder))
         try:
-            size = measured(folder, entries, images, boxes_up_to=options.boxes_up_to)
+            size = measured(folder, entries, budgets, images, boxes_up_to=options.boxes_up_to)
         finally:
             shutil.rmtree(folder)
         grown[what].append(size)

@@ -23,6 +23,7 @@ from advcomp.tournament.outcome.status import (
     status_of,
 )
 from advcomp.tournament.outcome.under_way import JobUnderWay
+from advcomp.tournament.outcome.verifying import verify_run
 from advcomp.tournament.store.state import load_state
 
 ENTRY_HEADINGS = {"entry": False, "type": False, "team": False, "done": True, "verdict": False}
@@ -64,6 +65,26 @@ def print_status(run: Path) -> None:
     ended = [result for entry in status.entries for result in entry.results]
     if (scarce := scarcity(ended, state.limits.cpus)) is not None:
         print(f"processors: scarce ({scarce})")
+
+
+def print_verified(run: Path, *, drop: bool) -> int:
+    """Print whether a run's files are what was written; returns the exit code.
+
+    Raises:
+        RunConflict: See `verify_run`.
+    """
+    found = verify_run(run, drop=drop)
+    compared = f"{count(found.results, 'result')}, {count(found.copies, 'copy', 'copies')}"
+    if not found.damaged:
+        print(f"{compared} of entries: all are what was written")
+        return 0
+    print(f"{compared} of entries: {len(found.damaged)} damaged, or changed by hand:")
+    for path in found.damaged:
+        print(f"  {near(path)}")
+    if not drop:
+        print(f"to take damaged results out: advcomp verify {shlex.quote(str(near(run)))} --drop")
+    print(f"to make again what is missing: {resume_line(options_of(run))}")
+    return 1
 
 
 def print_jobs(run: Path) -> None:

@@ -29,7 +29,14 @@ from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.orders import Orders
-from advcomp.tournament.job.plan import DefenseJob, Job, attack_jobs, cost_of, defense_jobs
+from advcomp.tournament.job.plan import (
+    AttackJob,
+    DefenseJob,
+    Job,
+    attack_jobs,
+    cost_of,
+    defense_jobs,
+)
 from advcomp.tournament.job.staging import staging_for
 from advcomp.tournament.job.waves import WaveImages, load_waves, plan_waves, save_waves
 from advcomp.tournament.job.work import Bench
@@ -52,6 +59,7 @@ from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.outcome.under_way import forget_under_way
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.began import began
+from advcomp.tournament.store.finished import found_finished, note_finished
 from advcomp.tournament.store.job_results import JobResult, Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.run_log import referee_log
@@ -162,6 +170,7 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
             observer,
             stop,
             publish,
+            unchanged=lambda run: Finished(run=run, results=run / RESULTS),
             elsewhere=elsewhere,
         )
         return finished or Finished(run=folder_of(tournament, options.out), results=None)
@@ -178,6 +187,7 @@ def play(
     stop: Stop,
     finish: Callable[[Path, RunState, Collected], Outcome],
     *,
+    unchanged: Callable[[Path], Outcome] | None = None,
     dataset: Dataset | None = None,
     elsewhere: "Elsewhere | None" = None,
 ) -> Outcome | None:
@@ -185,6 +195,8 @@ def play(
 
     Args:
         finish: Makes something of what was found out, while the run's folder is held.
+        unchanged: The same of a run of which nothing has changed since its results were written;
+            where it is None, every result is looked at.
         dataset: Other images than all of the tournament's.
         elsewhere: The cluster that the jobs are spread over.
 
@@ -246,6 +258,13 @@ def play(
             orders = Orders(
                 state=state, dataset=dataset, store=store, key=key, entries=run / ENTRIES
             )
+            looks = unchanged is None or options.replan
+            finished = None if looks else found_finished(run, state)
+            if unchanged is not None and finished is not None:
+                for title, jobs in zip(("attacks", "defenses"), finished, strict=True):
+                    observer.stage(title, 0, jobs, 0.0, 0.0)
+                logger.info("nothing has changed since the results were written")
+                return unchanged(run)
             with ExitStack() as held:
                 crew: Crew
                 if elsewhere is None:
@@ -265,6 +284,7 @@ def play(
                     )
                 stages = _Stages(run, orders, crew, observer=observer, stop=stop)
                 collected = stages.all(replan=options.replan)
+            store.sweep()  # what nodes that were lost have drafted
             state = stages.state
             if collected is None:
                 logger.info("stopped before the end")
@@ -313,6 +333,9 @@ def publish(run: Path, state: RunState, collected: Collected) -> Finished:
         results, collected.results, collected.jobs, state.scoring_options, manifest
     )
     publish_report(results / REPORT, run, state, collected, standings)
+    if not collected.provisional:
+        of_attacks = sum(isinstance(job, AttackJob) for job, _ in collected.done)
+        note_finished(run, state, (of_attacks, len(collected.done) - of_attacks))
     return Finished(run=run, results=results, provisional=collected.provisional)
 
 
@@ -378,7 +401,7 @@ class _Stages:
 
     def _cost_of_defenses(self) -> float:
         """What the second stage will cost, where every attack writes every image."""
-        missing = Outlook(self.run, self.state).missing
+        missing = Outlook(self.run, self.state, self.store).missing
         return sum(cost_of(self.state, job) for job in missing if isinstance(job, DefenseJob))
 
     def _do(self, title: str, jobs: Sequence[Job], *, later: float = 0.0) -> None:

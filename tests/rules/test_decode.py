@@ -112,7 +112,7 @@ def test_answer_of_the_wrong_length_is_our_failure(
 
 
 def test_nothing_counts_after_the_first_byte_that_is_no_judgement() -> None:
-    for hole in (0, 2, 15, Fault.IN_A_FOLDER.code + 1, 255):
+    for hole in (0, 2, 15, max(fault.code for fault in Fault) + 1, 255):
         decoded = read_answer(
             bytes([1, Fault.DATA.code, hole, 1]), bytes(96), count=4, height=2, width=4
         )

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from advcomp.errors import ClusterError
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.cluster.cluster_crew import Told
 from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
-from advcomp.tournament.cluster.roster import boxes_of
+from advcomp.tournament.cluster.roster import boxes_of, workers_of
 from advcomp.tournament.job.executors import Executor, Stop, run_local
 from advcomp.tournament.job.plan import AttackJob
 from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
@@ -183,7 +184,7 @@ def lone(tmp_path: Path) -> Iterator[DaskCluster]:
 def test_a_node_that_differs_is_named_and_gets_nothing(
     lone: DaskCluster, contest: Contest, tmp_path: Path
 ) -> None:
-    """Another version of advcomp; and one that may write what it is sent to its disk."""
+    """Other versions of advcomp and numpy; and one that may write what it is sent to its disk."""
     copied = Path(package.__file__).parent
     other = tmp_path / "other"
     ignored = shutil.ignore_patterns("__pycache__")
@@ -192,6 +193,12 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     text = front.read_text()
     assert f'"{package.__version__}"' in text
     front.write_text(text.replace(f'"{package.__version__}"', '"0.0.9"'))
+    packages = other / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    (packages / "numpy-0.1.dist-info").mkdir(parents=True)
+    metadata = "Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n"
+    (packages / "numpy-0.1.dist-info" / "METADATA").write_text(metadata)
+    # As if the interpreter had been installed there, too.
+    (other / "sitecustomize.py").write_text(f"import site; site.PREFIXES.append({str(other)!r})")
     lone.add("older", environment={"PYTHONPATH": str(other)})
     lone.add("spilling", memory_limit="1 GiB")
     lone.add("undeclared", resources="gpus=0")
@@ -203,7 +210,8 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     said = ran.output
     assert "none of its 3 nodes can take jobs" in said
     assert f"older (127.0.0.1): advcomp: expected {package.__version__}, got 0.0.9" in said
-    assert "older (127.0.0.1): advcomp's files: expected" in said
+    assert "; advcomp's files: expected" in said
+    assert f"; version of numpy: expected {np.__version__}, got 0.1" in said
     assert "spilling (127.0.0.1): Dask's spilling to disk: expected off, got on" in said
     assert "undeclared (127.0.0.1): no box fits: one takes cpus=1" in said
     assert not list((tmp_path / "run" / "jobs").iterdir())
@@ -212,6 +220,7 @@ def test_a_node_that_differs_is_named_and_gets_nothing(
     told = asked.output
     assert "NO  older (127.0.0.1): 1 box of one processor at once; declares cpus=1, gpus=0" in told
     assert f"    advcomp: expected {package.__version__}, got 0.0.9" in told
+    assert f"    version of numpy: expected {np.__version__}, got 0.1" in told
     assert "    Dask's spilling to disk: expected off, got on" in told
     assert "NO  undeclared (127.0.0.1): 0 boxes of one processor at once" in told
     assert told.endswith("0 of 4 nodes can take jobs; 1 did not come in time\n")
@@ -243,6 +252,25 @@ def test_a_plan_counts_the_boxes_of_a_scheduler(
     planned = advcomp("plan", file, *where)
     assert planned.exit_code == 0, planned.output
     assert "time, with 2 sandboxes at once: unknown until" in planned.output
+
+
+def test_no_worker_seems_gone_while_the_client_asks_for_itself(cluster: DaskCluster) -> None:
+    """It asks every few seconds, and for no workers; as often as can be, here."""
+    with Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        over = threading.Event()
+
+        def ask() -> None:
+            while not over.is_set():
+                client.scheduler_info(n_workers=0)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            assert [len(workers_of(client)) for _ in range(50)] == [2] * 50
+        finally:
+            over.set()
+            asking.join()
 
 
 def cluster_file(cluster: DaskCluster, folder: Path, more: str = "[nodes]\nleast = 2") -> Path:

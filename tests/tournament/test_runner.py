@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.command import advcomp
 from support.contest import BRIGHTNESS, CONSTANT, COPY, DARKER, IMAGES, Contest, write_greys
 from support.tables import tables
 
@@ -96,12 +97,39 @@ def test_a_finished_run_runs_nothing_and_score_gives_the_same_bytes(contest: Con
     assert done.results is not None
     before = {path: path.read_bytes() for path in done.results.rglob("*.*")}
     again = contest.run(file)
-    assert [stage[1] for stage in contest.watcher.stages] == [0, 0]
+    assert contest.watcher.stages == [("attacks", 0, 4), ("defenses", 0, 10)]
+    assert "nothing has changed since" in (done.run / "referee.log").read_text()
     assert {path: path.read_bytes() for path in done.results.rglob("*.*")} == before
     for path in before:
         path.unlink()
     assert rescore(again.run).results == done.results
     assert {path: path.read_bytes() for path in done.results.rglob("*.*")} == before
+
+
+def test_what_a_finished_run_holds_is_looked_at_and_damage_is_mended(contest: Contest) -> None:
+    file = contest.file([contest.entry("noop", COPY)], [], max_epsilons=(8,))
+    done = contest.run(file)
+    assert done.results is not None
+    assert advcomp("verify", done.run).output == (
+        "1 result, 1 copy of entries: all are what was written\n"
+    )
+    before = tables(done.results)
+    (archive,) = done.run.glob("jobs/*/images.zip")
+    content = archive.read_bytes()
+    archive.write_bytes(content[:-1] + b"?")
+    told = advcomp("verify", done.run)
+    assert told.exit_code == 1
+    assert f"  {archive.parent}\n" in told.output
+    assert archive.exists()
+    contest.run(file)
+    assert archive.read_bytes() == content
+    assert tables(done.results) == before
+    (done.results / "leaderboard.csv").unlink()
+    contest.run(file)
+    assert tables(done.results) == before
+    archive.write_bytes(content[:-1] + b"?")
+    assert advcomp("verify", done.run, "--drop").exit_code == 1
+    assert not (archive.parent / "result.json").exists()
 
 
 def test_two_runs_differ_in_nothing_but_measured_times(contest: Contest) -> None:

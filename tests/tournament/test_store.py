@@ -3,17 +3,22 @@
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from support.contest import write_greys
 
 from advcomp.errors import RunConflict
+from advcomp.rules.dataset import load_dataset
 from advcomp.rules.verdict import Verdict
+from advcomp.tournament.job.orders import Place, StoredImages
 from advcomp.tournament.store.job_results import (
     IMAGES,
     LABELS,
+    LARGE_BYTES,
     LOG,
     JobResult,
     Store,
@@ -71,6 +76,61 @@ def test_a_torn_or_corrupted_result_is_none(
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         path.write_bytes(content[:middle] if damage == "truncate" else flipped)
     assert Store(tmp_path).load("a") is None
+
+
+@pytest.fixture
+def large(store: Store) -> Store:
+    """A store with one archive that is larger than what a result's checksum is compared for."""
+    image = b"png" + bytes(LARGE_BYTES)
+    digest = sha256(image).hexdigest()
+    kept = result(stage="attack", png_digests=(digest, digest), images=2, valid=2)
+    store.save("a", kept, {LOG: b"", IMAGES: zip_images([("x", image), ("y", image)])})
+    return store
+
+
+def changed(store: Store, at: int) -> Store:
+    """The store as another process finds it, with another byte in that archive."""
+    with (store.run / "jobs" / "a" / IMAGES).open("r+b") as archive:
+        archive.seek(at)
+        archive.write(b"?")
+    return Store(store.run)
+
+
+def test_a_large_archive_is_compared_image_by_image_when_it_is_read(
+    large: Store, tmp_path: Path
+) -> None:
+    write_greys(tmp_path / "data", 2)
+    dataset = load_dataset(tmp_path / "data" / "images", tmp_path / "data" / "images.csv")
+    fresh = changed(large, 2 * LARGE_BYTES)  # in the second image
+    whole = fresh.load("a")
+    assert whole is not None, "its result is known without a look at its images"
+    first, second = (
+        StoredImages(
+            dataset=dataset,
+            store=fresh,
+            image_ids={0: "x", 1: "y"},
+            places=(("name", Place(image, "a", whole.png_digests[image])),),
+        )
+        for image in (0, 1)
+    )
+    assert [name for name, _ in first] == ["name"]
+    with pytest.raises(RunConflict, match=r"a/images\.zip: .* damaged, .*advcomp verify"):
+        list(second)
+    with pytest.raises(RunConflict, match=r"a/images\.zip"):
+        list(
+            changed(large, (large.run / "jobs/a" / IMAGES).stat().st_size - 20).read_images(
+                [("a", "x")]
+            )
+        )
+
+
+def test_every_file_is_compared_when_that_is_asked_for(large: Store) -> None:
+    large.save("b", result(), LABELLED)
+    assert list(Store(large.run).verify()) == [("a", True), ("b", True)]
+    fresh = changed(large, 2 * LARGE_BYTES)
+    assert list(fresh.verify()) == [("a", False), ("b", True)]
+    fresh.drop("a")
+    assert fresh.load("a") is None
 
 
 def test_what_was_half_written_is_swept(store: Store, tmp_path: Path) -> None:
@@ -169,6 +229,15 @@ def test_a_draft_counts_once_it_is_adopted(store: Store, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["a"], "the lost one is swept"
     with pytest.raises(RunConflict, match='store = "wire"'):
         store.adopt("a", lost, patience_s=0)
+
+
+def test_a_large_draft_is_adopted_only_when_all_of_it_is_there(large: Store) -> None:
+    content = {LOG: b"", IMAGES: zip_images([("x", bytes(LARGE_BYTES))])}
+    draft = large.draft("b", result(stage="attack"), content)
+    with (large.run / "jobs" / draft.folder / IMAGES).open("r+b") as archive:
+        archive.truncate(LARGE_BYTES)
+    with pytest.raises(RunConflict):
+        large.adopt("b", draft, patience_s=0)
 
 
 def test_a_draft_that_is_not_whole_yet_is_waited_for(store: Store, tmp_path: Path) -> None:

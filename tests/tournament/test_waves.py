@@ -1,11 +1,17 @@
 """Waves: which columns are classified together, and which old waves are kept."""
 
+import json
+from hashlib import sha256
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 from support.contest import BRIGHTNESS, COPY, Contest, write_greys
 
-from advcomp.tournament.job.plan import attack_jobs
+from advcomp.tournament.job.defense_views import CLEAN
+from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs, defense_jobs
 from advcomp.tournament.job.waves import (
     Column,
     ColumnSource,
@@ -17,7 +23,7 @@ from advcomp.tournament.job.waves import (
 )
 from advcomp.tournament.outcome.collect import current_columns
 from advcomp.tournament.store.job_results import Store
-from advcomp.tournament.store.state import load_state
+from advcomp.tournament.store.state import RunState, load_state
 
 
 def column(attack: str, job: str = "job") -> Column:
@@ -58,6 +64,43 @@ def test_without_any_image_there_is_one_wave_of_clean_images() -> None:
     assert plan_waves((), []) == (Wave(columns=()),)
 
 
+def assert_ids_hash_all_they_depend_on(state: RunState, store: Store, run: Path) -> None:
+    """Worked out one by one, in the plainest way."""
+    (wave,), key = load_waves(run), open_key(run / "key")
+    images = WaveImages(state, store, wave)
+    ids, data = state.dataset.image_ids, state.dataset.digest
+    jobs: list[Job] = [*attack_jobs(state), *defense_jobs(state, key, [(wave, images)])]
+    for job in jobs:
+        if isinstance(job, AttackJob):
+            shown = [ids[k] for k in job.images]
+            inputs: dict[str, object] = {
+                "max_epsilon": job.max_epsilon,
+                "dataset": data,
+                "images": shown,
+            }
+        else:
+            items = [
+                f"{ids[item.image]} clean {data}"
+                if item.column == CLEAN
+                else f"{ids[item.image]} {item.column} "
+                f"{images.png_digest(item.column, item.image)}"
+                for item in job.items
+            ]
+            inputs = {"shard": sha256("\n".join(sorted(items)).encode()).hexdigest()}
+        everything = {
+            "format": 1,
+            "name": job.entry.name,
+            "submission": job.entry.digest,
+            "type": job.entry.type,
+            "image": job.entry.image,
+            "inputs": inputs,
+            "limits": state.limits.model_dump(),
+            "sandbox": state.sandbox.model_dump(mode="json"),
+        }
+        text = json.dumps(everything, sort_keys=True)
+        assert job.id == sha256(text.encode()).hexdigest()[:32]
+
+
 @pytest.mark.parametrize(
     ("schedule", "view", "columns"),
     [
@@ -81,6 +124,7 @@ def test_budgets_of_an_attack_are_one_column_under_round_robin_and_latin_alone(
     )
     run = contest.run(file).run
     state, store = load_state(run), Store(run)
+    assert_ids_hash_all_they_depend_on(state, store, run)
     assert len(current_columns(state, store)) == columns
     (wave,) = load_waves(run)
     assert len(wave.columns) == columns

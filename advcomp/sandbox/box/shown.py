@@ -117,8 +117,9 @@ def interpreter_versions() -> dict[str, str]:
     Not what else is on this process's path: boxes do not see it, and setuptools, where something
     imports it, puts packages of its own there.
     """
-    installed = distributions(path=site.getsitepackages())
-    found = {d.metadata["Name"].lower(): d.version for d in installed}
+    # `version` of a distribution would read and parse its metadata once more.
+    told = (found.metadata for found in distributions(path=site.getsitepackages()))
+    found = {each["Name"].lower(): each["Version"] for each in told}
     return dict(sorted({**found, "python": ".".join(map(str, sys.version_info[:3]))}.items()))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from advcomp.rules.images import decode_png, encode_png
 from advcomp.scoring.audit.finding import Check
-from advcomp.tournament.job.defense_views import CLEAN, Item
+from advcomp.tournament.job.defense_views import CLEAN, Item, Shard
 from advcomp.tournament.job.opaque import Key
 from advcomp.tournament.job.orders import Order, Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job
@@ -160,7 +160,7 @@ def _renamed(job: Job, what: str) -> Job:
 
 def _with(job: DefenseJob, check: Check, items: Sequence[Item], number: int = 0) -> Replay:
     """A replay of the same defense with other images, under names that no other replay has."""
-    shown = replace(job, id=f"{job.id}-{check}-{number}", items=tuple(items))
+    shown = replace(job, id=f"{job.id}-{check}-{number}", items=Shard.of(items))
     return Replay(check=check, of=job, job=shown, number=number)
 
 

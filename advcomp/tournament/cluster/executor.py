@@ -203,8 +203,12 @@ class ClusterExecutor:
             nodes = [node.address for node in roster.welcome]
             remote = errands.touch()
             if nodes and remote is not None:
-                with suppress(Exception):  # the main thread finds out what is wrong
-                    self._client.run(call, pack(remote), workers=nodes, on_error="ignore")
+                # Not waited for: one that is cut off keeps it for most of the others' lease.
+                threading.Thread(target=self._send, args=(remote, nodes), daemon=True).start()
+
+    def _send(self, remote: Remote, nodes: Sequence[str]) -> None:
+        with suppress(Exception):  # the main thread finds out what is wrong
+            self._client.run(call, pack(remote), workers=list(nodes), on_error="ignore")
 
     def _tell(self, running: Mapping[Thread[Any], tuple[_Ticket[Any], Node, float]]) -> None:
         now = time.monotonic()

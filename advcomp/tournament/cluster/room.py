@@ -6,7 +6,7 @@ from advcomp.errors import ClusterError, InvalidConfig
 from advcomp.sandbox.base import Limits
 from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
 from advcomp.tournament.cluster.connection import node_of_this_machine, opened_client
-from advcomp.tournament.cluster.roster import boxes_of, needs_of
+from advcomp.tournament.cluster.roster import boxes_of, needs_of, workers_of
 
 
 def boxes_on(cluster: str, limits: Limits) -> int:
@@ -67,5 +67,5 @@ def _workers(file: ClusterFile) -> Sequence[tuple[dict[str, float], int]]:
                 f"{file.address}: expected [nodes] least ({file.nodes.least}) workers within "
                 f"{file.nodes.wait_minutes:g} min, to plan for them; start them"
             ) from error
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(client).values()
         return [(dict(each["resources"]), each["nthreads"]) for each in workers]

@@ -136,11 +136,9 @@ class Roster:
 
     def _workers(self) -> dict[str, Any]:
         try:
-            told = self._client.scheduler_info(n_workers=-1)
+            return workers_of(self._client)
         except (OSError, RuntimeError, TimeoutError) as error:
             raise lost(self._client) from error
-        workers: dict[str, Any] = dict(told["workers"])
-        return workers
 
     def _meet(self, address: str, told: Mapping[str, Any]) -> None:
         name = str(told["name"])
@@ -245,6 +243,21 @@ def _too_small(resources: Mapping[str, float], threads: int, needs: Mapping[str,
         f"no box fits: one takes {wanted}; it declares {got}, and {threads} thread(s); start its "
         "worker with --resources cpus=N,memory=BYTES,gpus=N and --nthreads N"
     )
+
+
+def workers_of(client: Client) -> dict[str, Any]:
+    """What the scheduler says of each of its workers, by address.
+
+    Not `client.scheduler_info`: the client asks for the same without workers every few seconds,
+    and whoever comes in between is told that there are none.
+
+    Raises:
+        ClusterError: There is no scheduler any more.
+    """
+    if client.scheduler is None:
+        raise lost(client)
+    told: dict[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return told
 
 
 def submit(

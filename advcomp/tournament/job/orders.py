@@ -4,10 +4,11 @@ Opaque names are derived here, from the key; an order carries them and not the k
 Images are read when they are asked for: an order says where they lie until `packed` takes them in.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from advcomp.rules.dataset import Dataset, target_class_csv
 from advcomp.rules.submission_type import SubmissionType
@@ -84,23 +85,24 @@ class Orders:
 
     def _stored(self, job: Job, names: Sequence[str]) -> "StoredImages":
         places = shuffled(names, self._places(job))
-        clean = [image for _, (image, folder) in places if folder is None]
+        clean = [place.image for _, place in places if place.folder is None]
         return StoredImages(
             dataset=self.dataset.part(sorted({*clean})),
             store=self.store,
-            places=tuple(
-                (name, folder, self.dataset.image_ids[image]) for name, (image, folder) in places
-            ),
+            image_ids={place.image: self.dataset.image_ids[place.image] for _, place in places},
+            places=tuple(places),
         )
 
-    def _places(self, job: Job) -> list[tuple[int, str | None]]:
-        """Each image of a job, and the folder in the store that has it; None for a clean one."""
+    def _places(self, job: Job) -> list["Place"]:
+        """Where each image of a job lies."""
         if isinstance(job, AttackJob):
-            return [(image, None) for image in job.images]
+            return [Place(image) for image in job.images]
         wave = self.waves[job.wave]
         return [
-            (i.image, None if i.column == CLEAN else wave.folder(i.column, i.image))
-            for i in job.items
+            Place(item.image)
+            if item.column == CLEAN
+            else Place(item.image, wave.folder(item.column, item.image), digest)
+            for item, digest in zip(job.items, wave.png_digests(job.items), strict=True)
         ]
 
     def _target_classes(self, job: Job, names: Sequence[str]) -> bytes | None:
@@ -112,26 +114,55 @@ class Orders:
         return text.encode()
 
 
+class Place(NamedTuple):
+    """Where an image of a job lies.
+
+    Args:
+        image: Its source image.
+        folder: In the store; None where it is a clean one, of the dataset.
+        digest: SHA-256 of what the store has.
+    """
+
+    image: int
+    folder: str | None = None
+    digest: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImages:
     """Images of a job, read one after the other from the dataset's folder and from the store.
 
     Args:
         dataset: Holds the clean ones.
-        places: Opaque name, folder in the store (None: it is a clean image), ImageId.
+        image_ids: Index of a source image in the whole dataset -> its ImageId.
+        places: Opaque name, and where the image lies.
     """
 
     dataset: Dataset
     store: Store
-    places: tuple[tuple[str, str | None, str], ...]
+    image_ids: Mapping[int, str]
+    places: tuple[tuple[str, Place], ...]
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """All of them.
+
+        Raises:
+            RunConflict: The store does not have one as it was written.
+        """
         index = {image_id: k for k, image_id in enumerate(self.dataset.image_ids)}
-        adversarial = iter(
-            self.store.read_images((folder, id_) for _, folder, id_ in self.places if folder)
+        adversarial = self.store.read_images(
+            (place.folder, self.image_ids[place.image])
+            for _, place in self.places
+            if place.folder is not None
         )
-        for name, folder, image_id in self.places:
-            yield name, next(adversarial) if folder else self.dataset.png(index[image_id])
+        for name, place in self.places:
+            if place.folder is None:
+                yield name, self.dataset.png(index[self.image_ids[place.image]])
+                continue
+            png = next(adversarial)
+            if sha256(png).hexdigest() != place.digest:
+                raise self.store.damaged(place.folder)
+            yield name, png
 
 
 def shuffled(names: Sequence[str], things: Sequence[Thing]) -> list[tuple[str, Thing]]:
@@ -141,4 +172,4 @@ def shuffled(names: Sequence[str], things: Sequence[Thing]) -> list[tuple[str, T
 
 def _images(job: Job) -> Sequence[int]:
     """The source image of each item of a job."""
-    return job.images if isinstance(job, AttackJob) else [item.image for item in job.items]
+    return job.images if isinstance(job, AttackJob) else job.items.images.tolist()

@@ -7,11 +7,11 @@ row or column.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.tournament.job.defense_views import CLEAN, Item, cut
+from advcomp.tournament.job.defense_views import CLEAN, Shard, cut
 from advcomp.tournament.job.opaque import Key
 from advcomp.tournament.job.waves import Wave, WaveImages
 from advcomp.tournament.store.job_results import JobResult, Store
@@ -43,7 +43,7 @@ class DefenseJob:
     entry: EntryState
     wave: int
     shard: int
-    items: tuple[Item, ...]
+    items: Shard
 
 
 Job = AttackJob | DefenseJob
@@ -54,11 +54,12 @@ def attack_jobs(state: RunState) -> Iterator[AttackJob]:
     for entry in state.attacks:
         if entry.rejected:
             continue
+        id_of = _IdOf(state, entry)
         for max_epsilon in state.max_epsilons:
             batches = _batched(state.images_at(max_epsilon), _images_per_attack_run(state))
             for shard, images in enumerate(batches):
                 yield AttackJob(
-                    id=_attack_id(state, entry, max_epsilon, images),
+                    id=id_of.of_attack(max_epsilon, images),
                     name=f"{entry.name}-eps{max_epsilon}-{shard}",
                     entry=entry,
                     max_epsilon=max_epsilon,
@@ -72,18 +73,17 @@ def defense_jobs(
 ) -> Iterator[DefenseJob]:
     """Every job of every defense that plays, over all waves."""
     for number, (wave, images) in enumerate(waves):
-        modulus = len(wave.columns) + 1
-        offsets = [
-            key.offset(modulus, wave.digest, image_id) for image_id in state.dataset.image_ids
-        ]
+        modulus, digest = len(wave.columns) + 1, wave.digest
+        offsets = [key.offset(modulus, digest, image_id) for image_id in state.dataset.image_ids]
         shards = cut(state.view, images.exists, offsets, first_wave=number == 0)
         contents = {shard: _shard_digest(state, images, items) for shard, items in shards.items()}
         for entry in state.defenses:
             if entry.rejected:
                 continue
+            id_of = _IdOf(state, entry)
             for shard, items in shards.items():
                 yield DefenseJob(
-                    id=_job_id(state, entry, {"shard": contents[shard]}),
+                    id=id_of({"shard": contents[shard]}),
                     name=f"{entry.name}-wave{number + 1}-{shard}",
                     entry=entry,
                     wave=number,
@@ -105,6 +105,14 @@ def attack_names(state: RunState) -> dict[str, str]:
     return {job.id: job.entry.name for job in attack_jobs(state)}
 
 
+def by_entry(jobs: Iterable[Job]) -> Mapping[str, Sequence[Job]]:
+    """The jobs of each entry, by its name."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.entry.name, []).append(job)
+    return found
+
+
 def images_of(job: Job) -> int:
     """How many images a job has."""
     return len(job.images) if isinstance(job, AttackJob) else len(job.items)
@@ -120,45 +128,53 @@ def _images_per_attack_run(state: RunState) -> int:
     return max(1, min(ATTACK_IMAGES, ATTACK_PIXEL_BYTES // image_bytes))
 
 
-def _attack_id(state: RunState, entry: EntryState, max_epsilon: int, images: Sequence[int]) -> str:
-    inputs: dict[str, object] = {
-        "max_epsilon": max_epsilon,
-        "dataset": state.dataset.digest,
-        "images": [state.dataset.image_ids[k] for k in images],
-    }
-    targets = state.dataset.target_classes
-    if entry.type is SubmissionType.TARGETED_ATTACK and targets is not None:
-        inputs["target_classes"] = [targets[k] for k in images]
-    return _job_id(state, entry, inputs)
+class _IdOf:
+    """The ids of an entry's jobs by their inputs; all else that an id hashes is the same."""
+
+    def __init__(self, state: RunState, entry: EntryState) -> None:
+        self._state, self._entry = state, entry
+        everything = {
+            "format": state.format,
+            # Copies of one submission under several names are run and told apart.
+            "name": entry.first_name,
+            "submission": entry.digest,
+            "type": entry.type,
+            "image": entry.image,
+            "limits": state.limits.model_dump(),
+            "sandbox": state.sandbox.model_dump(mode="json"),
+        }
+        before = {name: value for name, value in everything.items() if name < "inputs"}
+        after = {name: value for name, value in everything.items() if name > "inputs"}
+        self._before = f'{json.dumps(before, sort_keys=True)[:-1]}, "inputs": '
+        self._after = f", {json.dumps(after, sort_keys=True)[1:]}"
+
+    def __call__(self, inputs: Mapping[str, object]) -> str:
+        text = f"{self._before}{json.dumps(inputs, sort_keys=True)}{self._after}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def of_attack(self, max_epsilon: int, images: Sequence[int]) -> str:
+        """The id of one run of an attack."""
+        dataset = self._state.dataset
+        inputs: dict[str, object] = {
+            "max_epsilon": max_epsilon,
+            "dataset": dataset.digest,
+            "images": [dataset.image_ids[k] for k in images],
+        }
+        targets = dataset.target_classes
+        if self._entry.type is SubmissionType.TARGETED_ATTACK and targets is not None:
+            inputs["target_classes"] = [targets[k] for k in images]
+        return self(inputs)
 
 
-def _shard_digest(state: RunState, images: WaveImages, items: Sequence[Item]) -> str:
+def _shard_digest(state: RunState, images: WaveImages, items: Shard) -> str:
+    clean, ids = f"clean {state.dataset.digest}", state.dataset.image_ids
     contents = sorted(
-        f"{state.dataset.image_ids[item.image]} "
-        + (
-            f"clean {state.dataset.digest}"
-            if item.column == CLEAN
-            else f"{item.column} {images.png_digest(item.column, item.image)}"
+        f"{ids[image]} {clean}" if column == CLEAN else f"{ids[image]} {column} {png}"
+        for image, column, png in zip(
+            items.images.tolist(), items.columns.tolist(), images.png_digests(items), strict=True
         )
-        for item in items
     )
     return hashlib.sha256("\n".join(contents).encode()).hexdigest()
-
-
-def _job_id(state: RunState, entry: EntryState, inputs: dict[str, object]) -> str:
-    everything = {
-        "format": state.format,
-        # Copies of one submission under several names are run and told apart.
-        "name": entry.first_name,
-        "submission": entry.digest,
-        "type": entry.type,
-        "image": entry.image,
-        "inputs": inputs,
-        "limits": state.limits.model_dump(),
-        "sandbox": state.sandbox.model_dump(mode="json"),
-    }
-    text = json.dumps(everything, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _batched(images: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:

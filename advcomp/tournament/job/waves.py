@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from advcomp.errors import RunConflict
 from advcomp.rules.durable import write_durably
 from advcomp.rules.threat import Schedule
-from advcomp.tournament.job.defense_views import DefenseView
+from advcomp.tournament.job.defense_views import DefenseView, Shard
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.sealed import seal, unseal
 from advcomp.tournament.store.state import RunState
 
 FILE_NAME = "waves.json"
+DIGEST_BYTES = 32
 
 
 class ColumnSource(BaseModel):
@@ -67,41 +68,51 @@ _WAVES = TypeAdapter(tuple[Wave, ...])
 
 
 class WaveImages:
-    """Where the images of a wave lie in the store.
+    """Where the images of a wave lie in the store; arrays, since there are millions of them.
 
     Args:
         exists: bool (M, N), which images there are.
     """
 
     def __init__(self, state: RunState, store: Store, wave: Wave) -> None:
-        self._image_ids = state.dataset.image_ids
         self._store = store
-        self._places: dict[tuple[int, int], tuple[str, str]] = {}
+        shape = len(wave.columns), len(state.dataset.image_ids)
+        self.exists: NDArray[np.bool_] = np.zeros(shape, np.bool_)
+        self._folders: list[str] = []
+        self._folder_at = np.zeros(shape, np.int32)
+        # One row more than there are columns: that of the clean images, which have no digest here.
+        self._digests = np.zeros((shape[0] + 1, shape[1], DIGEST_BYTES), np.uint8)
         for number, column in enumerate(wave.columns):
             for source in column.sources:
                 self._place(number, source)
-        self.exists: NDArray[np.bool_] = np.zeros(
-            (len(wave.columns), len(self._image_ids)), np.bool_
-        )
-        for column_image in self._places:
-            self.exists[column_image] = True
 
     def _place(self, column: int, source: ColumnSource) -> None:
         folder = self._store.find(source.job, source.outputs)
         result = None if folder is None else self._store.load(folder)
         if folder is None or result is None:
             return
-        for image, digest in zip(source.images, result.png_digests, strict=True):
-            if digest:
-                self._places[column, image] = folder, digest
+        told = result.png_digests
+        there = np.array([bool(digest) for digest in told], np.bool_)
+        images = np.array(source.images, np.intp)[there]
+        raw = np.frombuffer(bytes.fromhex("".join(told)), np.uint8)
+        self.exists[column, images] = True
+        self._digests[column, images] = raw.reshape(len(images), DIGEST_BYTES)
+        self._folder_at[column, images] = len(self._folders)
+        self._folders.append(folder)
 
     def png_digest(self, column: int, image: int) -> str:
-        """SHA-256 of an image's canonical PNG."""
-        return self._places[column, image][1]
+        """SHA-256 of an image's canonical PNG, hexadecimal."""
+        return bytes(self._digests[column, image]).hex()
+
+    def png_digests(self, shard: Shard) -> list[str]:
+        """The same for each item of a shard; of a clean image it says nothing."""
+        told = self._digests[shard.columns, shard.images].tobytes().hex()
+        step = 2 * DIGEST_BYTES
+        return [told[at : at + step] for at in range(0, len(told), step)]
 
     def folder(self, column: int, image: int) -> str:
         """The folder in the store whose archive has an image."""
-        return self._places[column, image][0]
+        return self._folders[int(self._folder_at[column, image])]
 
 
 def columns_of(

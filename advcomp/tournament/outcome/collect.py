@@ -1,6 +1,6 @@
 """From the store to the arrays that are scored; runs nothing."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +38,16 @@ from advcomp.tournament.store.state import KEY_FILE, EntryState, RunState, load_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What the store holds of a run, and which jobs it lacks."""
+    """What the store holds of a run, and which jobs it lacks.
+
+    Args:
+        jobs: Those that have a result, in the order in which they are listed.
+        done: The same with all that is known of each, in the order of the plan.
+    """
 
     results: Results
     jobs: tuple[JobRecord, ...]
+    done: tuple[tuple[Job, JobResult], ...]
     unfinished: tuple[Job, ...]
 
     @property
@@ -85,15 +91,15 @@ def collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> C
 
 def _collect(state: RunState, store: Store, key: Key, waves: Sequence[Wave]) -> Collected:
     planned = [(wave, WaveImages(state, store, wave)) for wave in waves]
-    attacks = {job: result_of(store, job) for job in attack_jobs(state)}
-    defenses = {job: result_of(store, job) for job in defense_jobs(state, key, planned)}
-    jobs: list[tuple[Job, JobResult | None]] = [*attacks.items(), *defenses.items()]
-    results = _Arrays(state, store, waves).fill(attacks, defenses)
-    records = (_record(result) for _, result in jobs if result is not None)
+    jobs: list[Job] = [*attack_jobs(state), *defense_jobs(state, key, planned)]
+    loaded = [(job, result_of(store, job)) for job in jobs]
+    done = tuple((job, result) for job, result in loaded if result is not None)
+    records = (_record(result) for _, result in done)
     return Collected(
-        results=results,
+        results=_Arrays(state, store, waves).fill(done),
         jobs=tuple(sorted(records, key=lambda record: (record.stage, record.submission))),
-        unfinished=tuple(job for job, result in jobs if result is None),
+        done=done,
+        unfinished=tuple(job for job, result in loaded if result is None),
     )
 
 
@@ -170,30 +176,29 @@ class _Arrays:
         """Images and columns of a job's items; every defense has the same shards."""
         key = job.wave, job.shard
         if key not in self.shards:
-            image = np.array([item.image for item in job.items], np.intp)
-            self.shards[key] = image, np.array([item.column for item in job.items], np.intp)
+            self.shards[key] = job.items.images.astype(np.intp), job.items.columns.astype(np.intp)
         return self.shards[key]
 
-    def fill(
-        self,
-        attacks: Mapping[AttackJob, JobResult | None],
-        defenses: Mapping[DefenseJob, JobResult | None],
-    ) -> Results:
-        for attack_job, result in attacks.items():
-            if result is not None:
-                self._take_attack(attack_job, result)
-        for defense_job, result in defenses.items():
-            if result is not None:
-                self._take_defense(defense_job, result)
-        done = [result for result in (*attacks.values(), *defenses.values()) if result]
+    def fill(self, done: Sequence[tuple[Job, JobResult]]) -> Results:
+        by_entry: dict[str, list[JobResult]] = {}
+        for job, result in done:
+            by_entry.setdefault(result.submission, []).append(result)
+            if isinstance(job, AttackJob):
+                self._take_attack(job, result)
+            else:
+                self._take_defense(job, result)
+
+        def entry(state: EntryState) -> Entry:
+            return self._entry(state, by_entry.get(state.name, ()))
+
         return Results(
             image_ids=self.state.dataset.image_ids,
             labels=self.state.labels_array(),
             target_classes=self.state.target_classes_array(),
             pair_image=np.array([pair.image for pair in self.state.pairs], np.intp),
             pair_max_epsilon=np.array([pair.max_epsilon for pair in self.state.pairs], np.int64),
-            attacks=tuple(self._entry(entry, done) for entry in self.state.attacks),
-            defenses=tuple(self._entry(entry, done) for entry in self.state.defenses),
+            attacks=tuple(map(entry, self.state.attacks)),
+            defenses=tuple(map(entry, self.state.defenses)),
             exists=self.exists,
             predictions=self.predictions,
             clean_predictions=self.clean_predictions,
@@ -227,8 +232,7 @@ class _Arrays:
             self.clean_predictions[defense, image[clean]] = labels[clean]
             self.infra_images[image[clean]] |= failed
 
-    def _entry(self, entry: EntryState, done: Iterable[JobResult]) -> Entry:
-        own = [result for result in done if result.submission == entry.name]
+    def _entry(self, entry: EntryState, own: Sequence[JobResult]) -> Entry:
         verdicts = [result.verdict for result in own]
         return Entry(
             name=entry.name,

@@ -18,11 +18,12 @@ from advcomp.scoring.processors import scarcity
 from advcomp.tournament.cluster.extra import require_extra
 from advcomp.tournament.config import Tournament, check_machine, load_tournament
 from advcomp.tournament.entry.entries import EntrySource, Role, load_entries
-from advcomp.tournament.job.plan import AttackJob, images_of
+from advcomp.tournament.job.plan import AttackJob, by_entry, images_of
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opening import default_jobs, folder_of, refuse_another
 from advcomp.tournament.outcome.outlook import Outlook
 from advcomp.tournament.source import open_dataset
+from advcomp.tournament.store.job_results import Store
 from advcomp.tournament.store.state import (
     FILE_NAME,
     EntryState,
@@ -130,7 +131,7 @@ def forecast(
     dataset = open_dataset(tournament)
     run = folder_of(tournament, out)
     state = _state(tournament, dataset, listed.sources, run)
-    outlook = Outlook(run, state)
+    outlook = Outlook(run, state, Store(run))
     return Forecast(
         run=run,
         known=(run / FILE_NAME).exists(),
@@ -198,9 +199,9 @@ def _entry(source: EntrySource, taken: EntryState | None) -> EntryState:
 
 def _rows(outlook: Outlook) -> Iterator[Row]:
     """One for every entry, attacks first."""
+    all_jobs, all_missing = by_entry(outlook.jobs), by_entry(outlook.missing)
     for entry in (*outlook.state.attacks, *outlook.state.defenses):
-        jobs = [job for job in outlook.jobs if job.entry == entry]
-        missing = [job for job in outlook.missing if job.entry == entry]
+        jobs, missing = all_jobs.get(entry.name, ()), all_missing.get(entry.name, ())
         known = outlook.is_measured(entry) or not missing
         yield Row(
             entry=entry.name,

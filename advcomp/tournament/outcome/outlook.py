@@ -45,12 +45,13 @@ class Outlook:
         self.jobs: list[Job] = [*attacks, *_defense_jobs(run, state, store, attacks)]
         self.missing = [job for job in self.jobs if not store.is_done(job.id)]
         self.stored: list[JobResult] = []
-        self._ended: dict[str, list[JobResult]] = {}
+        ended: dict[str, list[JobResult]] = {}
         for job in self.jobs:
             result = result_of(store, job)
             if result is not None and result.verdict is not Verdict.INFRA:
                 self.stored.append(result)
-                self._ended.setdefault(job.entry.name, []).append(result)
+                ended.setdefault(job.entry.name, []).append(result)
+        self._image_s = {name: seconds_per_image(results) for name, results in ended.items()}
 
     def limit_s(self, job: Job) -> float:
         """What a job may take."""
@@ -58,11 +59,11 @@ class Outlook:
 
     def is_measured(self, entry: EntryState) -> bool:
         """Whether anything of an entry has run before."""
-        return entry.name in self._ended
+        return entry.name in self._image_s
 
     def expected_s(self, job: Job) -> float:
         """What a job of a measured entry will take, if it is like the entry's others."""
-        return estimated_s(job, self._ended[job.entry.name])
+        return self._image_s[job.entry.name] * images_of(job)
 
     def starts(self, job: Job) -> int:
         """Sandboxes to start for a job: its own, and those that decode an attack's images."""
@@ -86,9 +87,9 @@ class Outlook:
         return self.wall_s(self.expected_s, workers)
 
 
-def estimated_s(job: Job, ended: Sequence[JobResult]) -> float:
-    """What a job will take, if it is like jobs of its entry that have ended; at least one has."""
-    return median(result.wall_seconds / result.images for result in ended) * images_of(job)
+def seconds_per_image(ended: Sequence[JobResult]) -> float:
+    """What an image takes an entry, by its jobs that have ended; at least one has."""
+    return median(result.wall_seconds / result.images for result in ended)
 
 
 def _defense_jobs(

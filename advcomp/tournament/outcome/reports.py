@@ -23,7 +23,6 @@ from advcomp.tournament.outcome.disclosure import (
     reasons_for_competitor,
     tail,
 )
-from advcomp.tournament.outcome.status import planned_jobs
 from advcomp.tournament.store.job_results import Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.state import RESULTS, RunState
@@ -56,7 +55,7 @@ def publish_report(
         standings=standings,
         jobs=collected.jobs,
         manifest=manifest_of(state, load_waves(run)),
-        logs={job.name: tail(store.log(job.id)) for job in _failed(run, state)},
+        logs={job.name: tail(store.log(job.id)) for job in _failed(collected)},
         samples=samples,
         without_samples=without_samples,
         class_names=state.class_names,
@@ -112,7 +111,7 @@ def _material(run: Path) -> Material:
     store = Store(run)
     logs = {
         job.name: log_for_competitor(store.log(job.id), state.logs.show)
-        for job in _failed(run, state)
+        for job in _failed(collected)
     }
     return Material(
         facts=_facts(state),
@@ -120,11 +119,7 @@ def _material(run: Path) -> Material:
         jobs=collected.jobs,
         manifest=manifest_of(state, load_waves(run)),
         logs={job: log for job, log in logs.items() if log is not None},
-        reasons={
-            result.job: reasons_for_competitor(result)
-            for _, result in planned_jobs(run, state)
-            if result is not None
-        },
+        reasons={result.job: reasons_for_competitor(result) for _, result in collected.done},
     )
 
 
@@ -142,12 +137,8 @@ def _facts(state: RunState) -> Facts:
     )
 
 
-def _failed(run: Path, state: RunState) -> list[Job]:
-    return [
-        job
-        for job, result in planned_jobs(run, state)
-        if result is not None and result.verdict is not Verdict.OK
-    ]
+def _failed(collected: Collected) -> list[Job]:
+    return [job for job, result in collected.done if result.verdict is not Verdict.OK]
 
 
 def _samples(
@@ -178,8 +169,8 @@ def _sample(
     name = f"{state.dataset.image_ids[image]}.png"
     clean = _decode(state, (Path(state.dataset.images_dir) / name).read_bytes())
     job = jobs[state.attacks[attack].name, max_epsilon, image]
-    with store.images(job.id) as archive:
-        adversarial = _decode(state, archive.read(name))
+    (png,) = store.read_images([(job.id, state.dataset.image_ids[image])])
+    adversarial = _decode(state, png)
     distance = np.abs(adversarial.astype(np.int16) - clean.astype(np.int16)).max()
     if distance > max_epsilon:
         raise InvalidImage(f"{name} in {state.dataset.images_dir} has changed since the run")

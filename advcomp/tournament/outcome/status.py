@@ -11,9 +11,9 @@ from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.audit.record import load_audit, without_refused
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
-from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs, result_of
+from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs, images_of, result_of
 from advcomp.tournament.job.waves import WaveImages, load_waves
-from advcomp.tournament.outcome.outlook import estimated_s
+from advcomp.tournament.outcome.outlook import seconds_per_image
 from advcomp.tournament.outcome.under_way import JobUnderWay, load_under_way
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import (
@@ -85,12 +85,18 @@ def status_of(run: Path) -> RunStatus:
     """
     state = load_state(run)
     jobs = list(planned_jobs(run, state))
+    by_entry: dict[str, list[JobResult | None]] = {}
+    for job, result in jobs:
+        by_entry.setdefault(job.entry.name, []).append(result)
     results = run / RESULTS
     busy = is_busy(run)
     under_way = load_under_way(run) if busy else ()
     return RunStatus(
         state=state,
-        entries=tuple(_entry_status(entry, jobs) for entry in (*state.attacks, *state.defenses)),
+        entries=tuple(
+            _entry_status(entry, by_entry.get(entry.name, ()))
+            for entry in (*state.attacks, *state.defenses)
+        ),
         waves=len(load_waves(run)),
         busy=busy,
         under_way=under_way,
@@ -216,22 +222,19 @@ def _estimates(
     under_way: Sequence[JobUnderWay], jobs: Sequence[tuple[Job, JobResult | None]]
 ) -> dict[str, float]:
     names = {each.job for each in under_way}
-    found = {}
-    for job in (job for job, _ in jobs if job.name in names):
-        ended = [
-            result
-            for other, result in jobs
-            if other.entry == job.entry
-            and result is not None
-            and result.verdict is not Verdict.INFRA
-        ]
-        if ended:
-            found[job.name] = estimated_s(job, ended)
-    return found
+    running = [job for job, _ in jobs if job.name in names]
+    ended: dict[str, list[JobResult]] = {job.entry.name: [] for job in running}
+    for job, result in jobs:
+        if job.entry.name in ended and result and result.verdict is not Verdict.INFRA:
+            ended[job.entry.name].append(result)
+    return {
+        job.name: seconds_per_image(own) * images_of(job)
+        for job in running
+        if (own := ended[job.entry.name])
+    }
 
 
-def _entry_status(entry: EntryState, jobs: Sequence[tuple[Job, JobResult | None]]) -> EntryStatus:
-    own = [result for job, result in jobs if job.entry.name == entry.name]
+def _entry_status(entry: EntryState, own: Sequence[JobResult | None]) -> EntryStatus:
     return EntryStatus(
         entry=entry,
         jobs=len(own),

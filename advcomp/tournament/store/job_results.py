@@ -3,7 +3,9 @@
 `jobs/<id>/` holds `result.json` (with its own checksum and those of the other files), `log`, and
 `images.zip` (an attack's projected images, canonical PNGs, stored) or `labels.npy` (a defense's
 labels, int16, in the order of the shard). A folder whose checksums fail is no result: the job runs
-again. What `rerun` takes out of an attack is kept as `<id>~<n>`, since waves may refer to it.
+again. Large files are not read to find that out: each image is compared with its own digest when a
+defense is given it, and `advcomp verify` compares everything. What `rerun` takes out of an attack
+is kept as `<id>~<n>`, since waves may refer to it.
 
 Several machines may write: each drafts under a name of its own, and the referee alone renames. So
 nothing that a lost machine still writes can come between.
@@ -18,8 +20,10 @@ import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +38,12 @@ from advcomp.tournament.store.sealed import seal, unseal
 
 RESULT, LOG, IMAGES, LABELS = "result.json", "log", "images.zip", "labels.npy"
 PARTIAL = ".partial"
+LABEL_BYTES = 2
 LOCAL_HEADER_BYTES = 30
 """What stands in a ZIP archive before the name of each file, whose bytes follow the name."""
 LAG_S = 0.1
+LARGE_BYTES = 1 << 20
+"""What is larger is compared with its checksum when it is read, not when its result is."""
 """How often a shared file system is asked for what another machine wrote."""
 
 
@@ -147,7 +154,7 @@ class Store:
             return None
         if hashlib.sha256(record).hexdigest() != draft.digest:
             return None
-        return self._read(draft.folder)
+        return self._read(draft.folder, entirely=True)
 
     def _put(self, job_id: str, partial: Path) -> None:
         self.delete(job_id)
@@ -171,16 +178,40 @@ class Store:
         result = self.load(job_id)
         return result is not None and result.verdict is not Verdict.INFRA
 
-    def _read(self, job_id: str) -> JobResult | None:
+    def _read(self, job_id: str, *, entirely: bool = False) -> JobResult | None:
+        folder = self._jobs / job_id
         try:
-            record = unseal((self._jobs / job_id / RESULT).read_bytes())
+            record = unseal((folder / RESULT).read_bytes())
             for name, digest in record["files"].items():
-                with (self._jobs / job_id / name).open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                with (folder / name).open("rb") as file:
+                    if not (entirely or name == LABELS) and _is_large(file):
+                        continue
+                    if hashlib.sha256(file.read()).hexdigest() != digest:
                         return None
             return _ADAPTER.validate_python(record["result"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError):
             return None
+
+    def verify(self) -> Iterator[tuple[str, bool]]:
+        """Compare every file of every result with its checksum.
+
+        Yields:
+            The name of a folder among the jobs', and whether it is whole.
+        """
+        for folder in sorted(self._jobs.glob("[!.]*")):
+            yield folder.name, self._read(folder.name, entirely=True) is not None
+
+    def drop(self, folder: str) -> None:
+        """Have a folder among the jobs' be no result any more; what replaces it removes it."""
+        (self._jobs / folder / RESULT).unlink(missing_ok=True)
+
+    def damaged(self, folder: str) -> RunConflict:
+        """What is said where the images of an attack's job are not what was written."""
+        return RunConflict(
+            f"{self._jobs / folder / IMAGES}: expected the images that were written; it is "
+            f"damaged, or was changed by hand; `advcomp verify {self.run} --drop` takes out all "
+            "that is, and the same command then runs those jobs again"
+        )
 
     def find(self, job_id: str, outputs: str) -> str | None:
         """The name of the folder with these outputs of an attack's job, taken out or not."""
@@ -200,8 +231,12 @@ class Store:
 
     def labels(self, job_id: str) -> NDArray[np.int16]:
         """The labels of a defense's job, int16, in the order of its shard."""
-        array: NDArray[np.int16] = np.load(self._jobs / job_id / LABELS, allow_pickle=False)
-        return array
+        content = (self._jobs / job_id / LABELS).read_bytes()
+        before = _before_labels((len(content) - len(_before_labels(0))) // LABEL_BYTES)
+        if not content.startswith(before):  # np.save has changed since it was written
+            array: NDArray[np.int16] = np.load(io.BytesIO(content), allow_pickle=False)
+            return array
+        return np.frombuffer(content, np.int16, offset=len(before))
 
     def images(self, folder: str) -> zipfile.ZipFile:
         """The archive of an attack's job, one `<ImageId>.png` for each valid image."""
@@ -211,12 +246,19 @@ class Store:
         """The canonical PNG of every (folder of an attack's job, ImageId), in this order.
 
         No archive stays open, and none is looked through twice: a job may read one image of each.
+
+        Raises:
+            KeyError: There is no such image.
+            RunConflict: An archive is damaged, or gone.
         """
         for folder, image_id in items:
-            start, length = self._places_in(folder).of(image_id)
-            with (self._jobs / folder / IMAGES).open("rb") as archive:
-                archive.seek(start)
-                png = archive.read(length)
+            try:
+                start, length = self._places_in(folder).of(image_id)
+                with (self._jobs / folder / IMAGES).open("rb") as archive:
+                    archive.seek(start)
+                    png = archive.read(length)
+            except (zipfile.BadZipFile, FileNotFoundError) as error:
+                raise self.damaged(folder) from error
             yield png
 
     def _places_in(self, folder: str) -> "_Places":
@@ -305,6 +347,17 @@ def dump_labels(labels: NDArray[np.int16]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, labels.astype(np.int16), allow_pickle=False)
     return buffer.getvalue()
+
+
+@cache
+def _before_labels(count: int) -> bytes:
+    """What stands before so many labels in `labels.npy`."""
+    whole = dump_labels(np.zeros(max(count, 0), np.int16))
+    return whole[: len(whole) - LABEL_BYTES * max(count, 0)]
+
+
+def _is_large(file: BinaryIO) -> bool:
+    return os.fstat(file.fileno()).st_size > LARGE_BYTES
 
 
 def _write_synced(path: Path, content: bytes) -> None:
