@@ -46,7 +46,7 @@ def _read(data: bytes, names: Sequence[str]) -> tuple[NDArray[np.int16], tuple[F
     clues: dict[int, Fault] = {}
     for row in _rows(data):
         if len(row) == 1:
-            position = positions.get(_without_extension(_SEPARATORS.split(row[0])[0]))
+            position = positions.get(_without_extension(_SEPARATORS.split(row[0], maxsplit=1)[0]))
             if position is not None:
                 clues.setdefault(position, Fault.NO_COMMA)
             continue

@@ -1,5 +1,6 @@
 """A run's folder as a referee leaves it on the way, written result by result; nothing is run."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,7 @@ class RunFolder:
             if (job.entry.name, job.max_epsilon) == (name, max_epsilon)
         )
         made = [] if verdict is Verdict.CRASHED else [f"{job.id}{k}" for k in job.images]
+        digests = tuple(hashlib.sha256(each.encode()).hexdigest() for each in made)
         facts: dict[str, object] = {
             "job": job.name,
             "submission": name,
@@ -86,7 +88,7 @@ class RunFolder:
             "valid": len(made),
             "verdict": verdict,
             "wall_seconds": 4.0,
-            "png_digests": tuple(made) or ("",) * len(job.images),
+            "png_digests": digests or ("",) * len(job.images),
         }
         self.store.save(job.id, JobResult(**{**facts, **more}), {"log": log})  # type: ignore[arg-type]
 

@@ -55,7 +55,7 @@ def job(images: int, seconds: float, verdict: Verdict = Verdict.OK) -> JobRecord
 
 
 def part(images: list[int], *jobs: JobRecord, attack: Verdict = Verdict.OK) -> Collected:
-    return Collected(results=results(images, attack), jobs=jobs, unfinished=())
+    return Collected(results=results(images, attack), jobs=jobs, unfinished=(), done=())
 
 
 OPTIONS = ScoringOptions(bootstrap=0)
@@ -100,6 +100,6 @@ def test_our_own_failure_and_a_broken_entry_are_no_scores() -> None:
 def test_an_opponent_that_leaves_images_out_is_told() -> None:
     silent = results([0, 1])
     silent = replace(silent, predictions=np.full_like(silent.predictions, -1))
-    lost = Collected(results=silent, jobs=(), unfinished=())
+    lost = Collected(results=silent, jobs=(), unfinished=(), done=())
     with pytest.raises(AdvcompError, match="none of p, q did"):
         judged([lost], "fool", OPTIONS)
