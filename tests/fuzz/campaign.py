@@ -8,6 +8,7 @@ build/fuzz/READER/broken; it belongs into `tests/fuzz/found` as soon as the read
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from fuzz.readers import LIMIT_S, READERS
+from fuzz.readers import LIMIT_S, READERS, SCRATCH, in_memory
 from fuzz.seeds import seeds
 
 HERE = Path(__file__).parent
@@ -103,14 +104,16 @@ def _one(
     """Run libFuzzer on one reader; returns what it printed."""
     command = [sys.executable, "-P", "-m", "fuzz.one", name, str(statistics)]
     command += [f"-{key}={value}" for key, value in options.items()]
-    ended = subprocess.run(
-        [*command, *map(str, folders)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    with in_memory() as folder:
+        ended = subprocess.run(
+            [*command, *map(str, folders)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, SCRATCH: folder},
+            check=False,
+        )
     return ended.stdout
 
 

@@ -43,6 +43,8 @@ LIMIT_S = 1.0
 MOST_BYTES = 64 << 20
 """What one input may be written out to; the seeds unpack to some kilobytes."""
 MOST_PIXELS = 1 << 16
+SCRATCH = "ADVCOMP_FUZZ_SCRATCH"
+"""Names a folder for the readers' files, which whoever sets it clears away."""
 NAMES = ("a", "b", "0001", "x y")
 
 
@@ -90,12 +92,21 @@ def promise(kept: bool, what: str) -> None:
         raise BrokenPromise(what)
 
 
-@cache
-def _place() -> "tempfile.TemporaryDirectory[str]":
-    """A folder of this process, in memory where the machine has such a place."""
+def in_memory() -> "tempfile.TemporaryDirectory[str]":
+    """A fresh folder, in memory where the machine has such a place."""
     memory = "/dev/shm"
     return tempfile.TemporaryDirectory(
         prefix="fuzz-", dir=memory if os.access(memory, os.W_OK) else None
+    )
+
+
+@cache
+def _place() -> "tempfile.TemporaryDirectory[str]":
+    """The folder of this process; libFuzzer ends without clearing away, so it says where."""
+    return (
+        tempfile.TemporaryDirectory(dir=os.environ[SCRATCH])
+        if SCRATCH in os.environ
+        else in_memory()
     )
 
 
