@@ -1,6 +1,6 @@
 """What the network gains by its hint, and by how it is told epsilon: trains one of each kind.
 
-    python benchmarks/attack_network.py RECIPE [--seeds 1 2] [--steps N] [--judge WEIGHTS ...]
+    python benchmarks/attack_network.py RECIPE [--seeds N]... [--steps N] [--judge WEIGHTS]...
 
 A recipe is trained as it is and with one of [network] epsilon and [hint] mode changed at a time,
 from the same seeds, on the same images. Printed for each: its cost in forward passes of the
@@ -9,11 +9,12 @@ misclassified (mean over seeds and epsilons) by the target classifiers and by th
 Nothing is chosen by the judges: name classifiers that nothing was trained against.
 """
 
-import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
+
+import click
 
 from advcomp.attacknet.assembly import names_of
 from advcomp.attacknet.data import load_images
@@ -32,21 +33,21 @@ from advcomp.training.progress import EvaluationReport
 from advcomp.training.ranks import joined_ranks
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--judge", type=Path, nargs="+", default=[], metavar="WEIGHTS")
-    options = parser.parse_args()
-    recipe = load_network_recipe(options.recipe)
-    if options.steps:
-        shorter = recipe.training.model_copy(update={"steps": options.steps})
+@click.command(help=__doc__.splitlines()[0])
+@click.argument("file", metavar="RECIPE", type=click.Path(path_type=Path))
+@click.option("--seeds", type=int, multiple=True, default=[1], show_default=True)
+@click.option("--steps", type=int, help="Instead of the recipe's.")
+@click.option(
+    "--judge", "judges", multiple=True, metavar="WEIGHTS", type=click.Path(path_type=Path)
+)
+def main(file: Path, seeds: Sequence[int], steps: int | None, judges: Sequence[Path]) -> None:
+    recipe = load_network_recipe(file)
+    if steps:
+        shorter = recipe.training.model_copy(update={"steps": steps})
         recipe = recipe.model_copy(update={"training": shorter})
     print("epsilon    hint       network  with hint  misclassified by targets  by judges")
     for variant in variants(recipe):
-        report(variant, options.seeds, options.judge)
+        report(variant, seeds, judges)
 
 
 def variants(recipe: AttackNetworkRecipe) -> Iterator[AttackNetworkRecipe]:
@@ -63,11 +64,12 @@ def variants(recipe: AttackNetworkRecipe) -> Iterator[AttackNetworkRecipe]:
             yield recipe.model_copy(update={"hint": hint})
 
 
-def report(recipe: AttackNetworkRecipe, seeds: list[int], judges: list[Path]) -> None:
+def report(recipe: AttackNetworkRecipe, seeds: Sequence[int], judges: Sequence[Path]) -> None:
     targets = [item.weights for item in recipe.targets]
-    found = [trained(recipe.model_copy(update={"seed": seed}), targets + judges) for seed in seeds]
+    asked = [*targets, *judges]
+    found = [trained(recipe.model_copy(update={"seed": seed}), asked) for seed in seeds]
     network, told = found[0][1]
-    names = names_of(targets + judges)
+    names = names_of(asked)
     rates = "".join(
         f"{mean(rate(evaluation, some) for evaluation, _ in found):18.1%}" if some else ""
         for some in (names[: len(targets)], names[len(targets) :])

@@ -15,7 +15,6 @@ Exits 1 where a goal is missed: 1.05 of the floor as the weights come, 0.75 fold
 channels-last, 0.2 points of misclassification.
 """
 
-import argparse
 import copy
 import itertools
 import statistics
@@ -27,6 +26,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,19 +66,22 @@ class Task:
     labels: Tensor
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own)")
-    parser.add_argument("--bf16", action="store_true", help="ours in bfloat16, too")
-    parser.add_argument("--cifar10", type=Path, metavar="FILE.npz|ROOT")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--batch", default=32, show_default=True)
+@click.option(
+    "--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True
+)
+@click.option("--threads", type=int, help="Of PyTorch on the CPU [default: its own].")
+@click.option("--bf16", is_flag=True, help="Ours in bfloat16, too.")
+@click.option("--cifar10", "source", metavar="FILE.npz|ROOT", type=click.Path(path_type=Path))
+def main(
+    rounds: int, batch: int, device: str, threads: int | None, bf16: bool, source: Path | None
+) -> None:
+    if threads:
+        torch.set_num_threads(threads)
     contenders: dict[str, Contender] = {"floor": floor, "ours": ours, "ours, folded": ours_folded}
-    if options.bf16:
+    if bf16:
         contenders["ours, folded, bf16"] = ours_bf16
     for package, contender in PEERS.items():
         if find_spec(package):
@@ -87,11 +90,11 @@ def main() -> None:
             print(f"{package}: not installed, left out")
     met = True
     for name, model in networks():
-        ratios = race(task(model, options.batch, options.device), contenders, options.rounds)
-        print(f"\n{name}, batch {options.batch}, {options.device}: time over the floor's")
+        ratios = race(task(model, batch, device), contenders, rounds)
+        print(f"\n{name}, batch {batch}, {device}: time over the floor's")
         met &= report(ratios)
-    if options.cifar10:
-        met &= compare_results(options.cifar10, options.device)
+    if source:
+        met &= compare_results(source, device)
     sys.exit(not met)
 
 

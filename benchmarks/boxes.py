@@ -7,13 +7,14 @@ All are started in turn, round by round, and compared by their medians, so that 
 busy machine too. Containers use the image `advcomp/runtime`; a program that it lacks is left out.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+
+import click
 
 from advcomp.errors import SandboxError, SandboxUnavailable
 from advcomp.sandbox.base import Limits, RunSpec, Sandbox
@@ -41,7 +42,7 @@ def boxed(sandbox: Sandbox, image: str | None, program: tuple[str, ...]) -> None
             raise SandboxError(f"{sandbox.name}: {run.result.log.decode(errors='replace')}")
 
 
-def starters(names: list[str]) -> dict[str, Callable[[tuple[str, ...]], None]]:
+def starters(names: Sequence[str]) -> dict[str, Callable[[tuple[str, ...]], None]]:
     """How to start a program, by sandbox; those that do not work here are named and left out."""
     found: dict[str, Callable[[tuple[str, ...]], None]] = {BARE: bare}
     for name in names:
@@ -64,20 +65,19 @@ def milliseconds(start: Callable[[tuple[str, ...]], None], program: tuple[str, .
     return 1000 * (time.monotonic() - began)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--sandbox", action="append", choices=BACKENDS, dest="sandboxes")
-    parser.add_argument("--program", action="append", choices=PROGRAMS, dest="programs")
-    options = parser.parse_args()
-    started = starters(options.sandboxes or list(BACKENDS))
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--sandbox", "sandboxes", multiple=True, type=click.Choice([*BACKENDS]))
+@click.option("--program", "programs", multiple=True, type=click.Choice([*PROGRAMS]))
+def main(rounds: int, sandboxes: Sequence[str], programs: Sequence[str]) -> None:
+    started = starters(sandboxes or list(BACKENDS))
     print(f"{'median ms (times the bare process)':36}", *(f"{name:>18}" for name in started))
-    for name in options.programs or PROGRAMS:
-        rounds = [
+    for name in programs or PROGRAMS:
+        took = [
             {box: milliseconds(start, PROGRAMS[name]) for box, start in started.items()}
-            for _ in range(options.rounds)
+            for _ in range(rounds)
         ]
-        medians = {box: statistics.median(times[box] for times in rounds) for box in started}
+        medians = {box: statistics.median(times[box] for times in took) for box in started}
         cells = (f"{ms:.0f} ({ms / medians[BARE]:.1f})" for ms in medians.values())
         print(f"{name:36}", *(f"{cell:>18}" for cell in cells), flush=True)
 

@@ -1,15 +1,14 @@
 """What Dask costs, and what a second worker brings: one small digits tournament, spread and not.
 
-    python benchmarks/cluster.py [--cpus 0.4] [--workers 1 2] [--rounds N] [--images N]
+    python benchmarks/cluster.py [--cpus 0.4] [--workers N]... [--rounds N] [--images N]
 
 Every box is held to `--cpus` of a core, and every worker declares so much, so that it runs one box
 at a time and the scheduler and the referee have a share of their own. In each round the same
 tournament is played by `advcomp run --jobs 1` on this machine, then by as many workers of Dask as
-`--workers` says, which are there before it begins. Printed are wall times of the whole command and
-their median ratio; labels that are not the same end it.
+each `--workers` says, which are there before it begins. Printed are wall times of the whole
+command and their median ratio; labels that are not the same end it.
 """
 
-import argparse
 import os
 import shutil
 import socket
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import click
 from distributed import Client
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,36 +114,34 @@ def table(run: Path) -> Sequence[bytes]:
     return [path.read_bytes() for path in sorted((run / "jobs").glob("*/labels.npy"))]
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cpus", type=float, default=0.4)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=60)
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--cpus", default=0.4, show_default=True)
+@click.option("--workers", type=int, multiple=True, default=[1, 2], show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--images", default=60, show_default=True)
+def main(cpus: float, workers: Sequence[int], rounds: int, images: int) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        file = tournament(folder, cpus=options.cpus, images=options.images)
-        rounds = [_round(folder / str(n), file, options) for n in range(options.rounds)]
+        file = tournament(folder, cpus=cpus, images=images)
+        found = [_round(folder / str(n), file, workers, cpus) for n in range(rounds)]
     finally:
         shutil.rmtree(folder)
-    for name in rounds[0]:
-        times = " ".join(f"{each[name]:7.1f}" for each in rounds)
-        ratios = [each[name] / each["local"] for each in rounds]
+    for name in found[0]:
+        times = " ".join(f"{each[name]:7.1f}" for each in found)
+        ratios = [each[name] / each["local"] for each in found]
         print(f"{name:10} {times} s; {median(ratios):.3f} of local (median)")
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     print(f"load of the machine in the end: {load}")
 
 
-def _round(folder: Path, file: Path, options: argparse.Namespace) -> dict[str, float]:
+def _round(folder: Path, file: Path, numbers: Sequence[int], cpus: float) -> dict[str, float]:
     folder.mkdir()
     local = folder / "local"
     found = {"local": seconds(file, local, "--jobs", "1")}
     key = str(local / "key")
-    for workers in options.workers:
+    for workers in numbers:
         run = folder / str(workers)
-        with scheduler(folder, workers, options.cpus) as address:
+        with scheduler(folder, workers, cpus) as address:
             where = ("--scheduler", address, "--key", key)
             found[f"{workers} workers"] = seconds(file, run, *where)
         if table(run) != table(local):

@@ -9,12 +9,12 @@ A rate is a mean over the budgets 16, 32, 48; an interval is Student's, 95 %, ov
 speaks of training, not of the choice of images or architectures.
 """
 
-import argparse
 import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import torch
 from torch import Tensor
 
@@ -124,17 +124,18 @@ def study(trained: dict[str, Classifier], x: Tensor, y: Tensor) -> dict[str, flo
     return {name: 100 * rate for name, rate in rates.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seeds", type=int, default=5, choices=STUDENT_T)
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--seeds", type=click.IntRange(min(STUDENT_T), max(STUDENT_T)), default=5, show_default=True
+)
+def main(folder: Path, seeds: int) -> None:
     os.nice(10)
     images, labels = as_tensors(digits(Part.TOURNAMENT))
     images, labels = images[:IMAGES], labels[:IMAGES]
     found = []
-    for seed in range(1, options.seeds + 1):
-        found.append(study(networks(options.folder / str(seed), seed), images, labels))
+    for seed in range(1, seeds + 1):
+        found.append(study(networks(folder / str(seed), seed), images, labels))
         print(
             f"seed {seed}: " + "; ".join(f"{k} {v:.1f}" for k, v in found[-1].items()), flush=True
         )

@@ -1,6 +1,6 @@
 """How much each gradient buys: the score of every attack of a tournament against its gradients.
 
-    python benchmarks/frontier.py FILE.toml RUN/results --out NAME [--panel TITLE=PATTERNS]
+    python benchmarks/frontier.py FILE.toml RUN/results --out NAME [--panel TITLE=PATTERN,...]...
 
 FILE.toml is the tournament, RUN/results a folder with its error and accuracy matrices. The score
 is the share of images that are misclassified, over the defenses of a panel, whose names fit one of
@@ -14,7 +14,6 @@ Writes NAME.svg, the panels beside each other, and NAME.csv. The line leads over
 none beats with as few gradients.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -26,6 +25,7 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import click
 import torch
 from torch import Tensor, nn
 
@@ -61,21 +61,35 @@ class Point:
     scores: Sequence[float]
 
 
-def main() -> None:
+def _pairs(_: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    if wrong := [each for each in given if "=" not in each]:
+        raise click.BadParameter(f"expected {option.metavar}; got {', '.join(wrong)}")
+    return dict(each.split("=", 1) for each in given)
+
+
+def _numbers(
+    context: click.Context, option: click.Parameter, given: Sequence[str]
+) -> dict[str, int]:
+    pairs = _pairs(context, option, given)
+    if wrong := [f"{name}={n}" for name, n in pairs.items() if not n.isdecimal()]:
+        raise click.BadParameter(f"expected {option.metavar}; got {', '.join(wrong)}")
+    return {name: int(n) for name, n in pairs.items()}
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.argument("tournament", metavar="FILE.toml", type=click.Path(path_type=Path))
+@click.argument("results", metavar="RUN/results", type=click.Path(path_type=Path))
+@click.option("--out", required=True, metavar="NAME", type=click.Path(path_type=Path))
+@click.option("--panel", "panels", multiple=True, metavar="TITLE=PATTERN,...", callback=_pairs)
+@click.option("--gradients", "told", multiple=True, metavar="NAME=N", callback=_numbers)
+def main(
+    tournament: Path, results: Path, out: Path, panels: dict[str, str], told: dict[str, int]
+) -> None:
     """Write figure and table."""
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tournament", type=Path, metavar="FILE.toml")
-    parser.add_argument("results", type=Path, metavar="RUN/results")
-    parser.add_argument("--out", type=Path, required=True, metavar="NAME")
-    parser.add_argument("--panel", action="append", default=[], metavar="TITLE=PATTERN,...")
-    parser.add_argument("--gradients", action="append", default=[], metavar="NAME=N")
-    options = parser.parse_args()
-    panels = dict(each.split("=", 1) for each in options.panel) or {"all defenses": "*"}
-    told = {name: int(n) for name, n in (each.split("=", 1) for each in options.gradients)}
-    found = list(points(options.tournament, options.results, list(panels.values()), told))
-    options.out.with_suffix(".svg").write_text(figure(found, list(panels)), encoding="utf-8")
-    with options.out.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+    panels = panels or {"all defenses": "*"}
+    found = list(points(tournament, results, list(panels.values()), told))
+    out.with_suffix(".svg").write_text(figure(found, list(panels)), encoding="utf-8")
+    with out.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["attack", "gradients", *panels])
         rows.writerows([p.name, p.gradients, *(f"{s:.4f}" for s in p.scores)] for p in found)

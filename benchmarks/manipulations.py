@@ -18,11 +18,11 @@ All rounds are scored at once, from the rates alone: `ranks` is what `score` giv
 entry of `tournament` (a test compares them).
 """
 
-import argparse
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -241,24 +241,32 @@ def lines(
                     yield f"| {source} | {name} | {track} | {absence} | {' | '.join(cells)} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10000)
-    parser.add_argument("--tables", type=Path, help="a folder of results")
-    parser.add_argument("--images", type=int, default=250, help="pairs of those results")
-    parser.add_argument("--attacks", type=int, default=25, help="their non-targeted attacks")
-    parser.add_argument("--absence", choices=[*Absence], nargs="*", default=[*Absence])
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--rounds", default=10000, show_default=True)
+@click.option("--tables", "folder", type=click.Path(path_type=Path), help="A folder of results.")
+@click.option("--images", default=250, show_default=True, help="Pairs of those results.")
+@click.option("--attacks", default=25, show_default=True, help="Their non-targeted attacks.")
+@click.option(
+    "--absence",
+    "absences",
+    # As text: of an enumeration click takes the members' names.
+    type=click.Choice([each.value for each in Absence]),
+    multiple=True,
+    default=[each.value for each in Absence],
+    show_default=True,
+)
+def main(
+    rounds: int, folder: Path | None, images: int, attacks: int, absences: Sequence[str]
+) -> None:
     sources: dict[str, dict[SubmissionType, Draw]] = {
         "drawn": {SubmissionType.ATTACK: drawn, SubmissionType.DEFENSE: drawn}
     }
-    if options.tables:
-        tables = table_draws(options.tables, options.images, options.attacks)
-        sources[str(options.tables)] = tables
-    print(f"mean gain in ranks (upper 95 % bound, largest) over {options.rounds} rounds")
+    if folder:
+        sources[str(folder)] = table_draws(folder, images, attacks)
+    print(f"mean gain in ranks (upper 95 % bound, largest) over {rounds} rounds")
     print("| rates | manipulation | track | absence | teams | entries |")
     print("|---|---|---|---|---|---|")
-    for line in lines(sources, [Absence(a) for a in options.absence], options.rounds):
+    for line in lines(sources, [Absence(a) for a in absences], rounds):
         print(line, flush=True)
 
 

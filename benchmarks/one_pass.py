@@ -1,19 +1,19 @@
 """What an attack network saves at play, beside gradients on the classifiers it was trained on.
 
-    python benchmarks/one_pass.py EXPORT --surrogates WEIGHTS [WEIGHTS ...]
+    python benchmarks/one_pass.py EXPORT --surrogates WEIGHTS [--surrogates WEIGHTS]...
 
 Times an exported network beside FGSM and MI-FGSM-10 on the average of the surrogates' logits, on
 the same random images, one thread, in turns within one process. Printed: milliseconds an image
 (median over the rounds) and the median ratio to the network's time.
 """
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+import click
 import torch
 from torch import Tensor
 
@@ -27,25 +27,30 @@ from advcomp.rules.threat import eps_of
 EPS = eps_of(8)
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("export", type=Path, help="a folder of `advcomp export`")
-    parser.add_argument("--surrogates", type=Path, nargs="+", required=True, metavar="WEIGHTS")
-    parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels")
-    parser.add_argument("--rounds", type=int, default=9)
-    options = parser.parse_args()
+@click.command(help=f"{__doc__.splitlines()[0]}\n\nEXPORT is a folder of `advcomp export`.")
+@click.argument("export", type=click.Path(path_type=Path))
+@click.option(
+    "--surrogates",
+    "weights",
+    multiple=True,
+    required=True,
+    metavar="WEIGHTS",
+    type=click.Path(path_type=Path),
+)
+@click.option("--images", default=50, show_default=True)
+@click.option("--side", default=32, show_default=True, help="Of the images, in pixels.")
+@click.option("--rounds", default=9, show_default=True)
+def main(export: Path, weights: Sequence[Path], images: int, side: int, rounds: int) -> None:
     torch.set_num_threads(1)
-    x = torch.rand(options.images, 3, options.side, options.side)
-    surrogates = Ensemble([load_classifier(path) for path in options.surrogates])
+    x = torch.rand(images, 3, side, side)
+    surrogates = Ensemble([load_classifier(path) for path in weights])
     attacks: dict[str, Attack] = {
-        "attack network": load_attack(options.export),
+        "attack network": load_attack(export),
         "FGSM": partial(answered, surrogates, fgsm),
         "MI-FGSM-10": partial(answered, surrogates, momentum_iterative_fgsm),
     }
     times: dict[str, list[float]] = {name: [] for name in attacks}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, attack in attacks.items():
             start = time.perf_counter()
             attack(x, EPS)
@@ -54,7 +59,7 @@ def main() -> None:
     print("attack           ms an image  times the network")
     for name, own in times.items():
         ratio = median(a / b for a, b in zip(own, base, strict=True))
-        print(f"{name:15}  {1000 * median(own) / options.images:11.2f}  {ratio:17.1f}")
+        print(f"{name:15}  {1000 * median(own) / images:11.2f}  {ratio:17.1f}")
 
 
 def answered(

@@ -1,6 +1,6 @@
 """What the referee itself costs as a tournament grows: per job, per image, on disk, to go on.
 
-    python benchmarks/scale.py [--jobs N ...] [--images N ...] [--boxes-up-to N] [--folder DIR]
+    python benchmarks/scale.py [--jobs N]... [--images N]... [--boxes-up-to N] [--folder DIR]
 
 For each size a tournament of as many attacks as defenses is made (20 of each at most, then more
 budgets; view `latin`, drawn images of 32x32, entries that only copy). Up to `--boxes-up-to` jobs
@@ -11,7 +11,6 @@ kernel; those of boxes are not among them. Printed are a table, and the lines th
 time best, each with the largest distance of a size from it.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import click
 import numpy as np
 
 from advcomp.rules.dataset import LabelledImage, write_dataset
@@ -282,23 +282,40 @@ def _shape(jobs: int) -> tuple[int, int]:
     return entries, max(1, round(jobs / entries**2))
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, nargs="*", default=[10, 100, 1_000, 10_000, 100_000])
-    parser.add_argument("--images", type=int, nargs="*", default=[100, 1_000, 10_000])
-    parser.add_argument("--boxes-up-to", type=int, default=1_200)
-    parser.add_argument("--folder", type=Path, help="where the runs are made; must hold them all")
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=[10, 100, 1_000, 10_000, 100_000],
+    show_default=True,
+    help="0: none.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=[100, 1_000, 10_000],
+    show_default=True,
+    help="0: none.",
+)
+@click.option("--boxes-up-to", default=1_200, show_default=True)
+@click.option(
+    "--folder",
+    "place",
+    type=click.Path(path_type=Path),
+    help="Where the runs are made; must hold them all.",
+)
+def main(jobs: Sequence[int], images: Sequence[int], boxes_up_to: int, place: Path | None) -> None:
     print("seconds of wall time (of the referee's processor); B/image beyond the image's PNG")
     print(HEADING)
     grown: dict[str, list[Size]] = {"job": [], "image": []}
-    wanted = [("job", *_shape(jobs), 100) for jobs in options.jobs]
-    wanted += [("image", 9, 1, images) for images in options.images]
-    for what, entries, budgets, images in wanted:
-        folder = Path(tempfile.mkdtemp(dir=options.folder))
+    wanted = [("job", *_shape(number), 100) for number in jobs if number]
+    wanted += [("image", 9, 1, number) for number in images if number]
+    for what, entries, budgets, number in wanted:
+        folder = Path(tempfile.mkdtemp(dir=place))
         try:
-            size = measured(folder, entries, budgets, images, boxes_up_to=options.boxes_up_to)
+            size = measured(folder, entries, budgets, number, boxes_up_to=boxes_up_to)
         finally:
             shutil.rmtree(folder)
         grown[what].append(size)

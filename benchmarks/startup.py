@@ -4,7 +4,6 @@ The two are started in turn, and their medians compared, so that the ratio holds
 too. Exits 1 where it is more than 12.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -12,6 +11,8 @@ import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import click
 
 LIMIT = 12
 """How many times slower than the interpreter help may be."""
@@ -28,11 +29,10 @@ def wall_s(command: Sequence[str]) -> float:
     return time.monotonic() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = range(parser.parse_args().rounds)
-    runs = [{name: wall_s(command) for name, command in COMMANDS.items()} for _ in rounds]
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--rounds", default=15, show_default=True)
+def main(rounds: int) -> None:
+    runs = [{name: wall_s(command) for name, command in COMMANDS.items()} for _ in range(rounds)]
     medians = {name: statistics.median(run[name] for run in runs) for name in COMMANDS}
     for name, seconds in medians.items():
         print(f"{name}: {1000 * seconds:.0f} ms")

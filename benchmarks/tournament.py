@@ -1,6 +1,6 @@
 """What a tournament costs beyond its mathematics: in one process, in boxes, as in 2017.
 
-    python benchmarks/tournament.py [--images 1000] [--few 100] [--ways a b c] [--engine podman]
+    python benchmarks/tournament.py [--images 1000] [--few 100] [--ways a|b|c]... [--engine podman]
 
 Six attacks and six defenses of the library at budget 8, on drawn images of 32x32, in three ways:
 (a) one process calls the same functions on arrays; (b) `advcomp run --jobs 1` under bubblewrap,
@@ -9,7 +9,6 @@ view `latin`; (c) as the kit of 2017 did it, a container for every attack, defen
 of what the difference costs, start-ups are no part. One thread everywhere.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 
@@ -188,27 +188,33 @@ def timed(way: str, made: Mapping[str, Sequence[Path]], images: Pixels, engine: 
                 return in_containers(made, images, folder, engine)
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1_000)
-    parser.add_argument("--few", type=int, default=100)
-    parser.add_argument("--ways", nargs="+", choices="abc", default=["a", "b", "c"])
-    parser.add_argument("--engine", choices=("docker", "podman"), default="podman")
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--images", "many", default=1_000, show_default=True)
+@click.option("--few", default=100, show_default=True)
+@click.option(
+    "--ways",
+    type=click.Choice(["a", "b", "c"]),
+    multiple=True,
+    default=["a", "b", "c"],
+    show_default=True,
+)
+@click.option(
+    "--engine", type=click.Choice(["docker", "podman"]), default="podman", show_default=True
+)
+def main(many: int, few: int, ways: Sequence[str], engine: str) -> None:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (options.images, SIDE, SIDE, 3), np.uint8)
+    images = rng.integers(0, 256, (many, SIDE, SIDE, 3), np.uint8)
     more: dict[str, float] = {}
     whole: dict[str, float] = {}
     with scratch() as folder:
         made = entries(folder)
-        for way in options.ways:
-            few = timed(way, made, images[: options.few], options.engine)
-            whole[way] = timed(way, made, images, options.engine)
-            more[way] = whole[way] - few
-            print(f"({way}) {whole[way]:.1f} s; {few:.1f} s with {options.few} images", flush=True)
+        for way in ways:
+            part = timed(way, made, images[:few], engine)
+            whole[way] = timed(way, made, images, engine)
+            more[way] = whole[way] - part
+            print(f"({way}) {whole[way]:.1f} s; {part:.1f} s with {few} images", flush=True)
     if {"a", "b"} <= whole.keys():
         print(f"b/a beyond start-ups: {more['b'] / more['a']:.2f} (goal 1.15)")
     if {"b", "c"} <= whole.keys():

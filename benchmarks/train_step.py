@@ -10,7 +10,6 @@ other programs show least.
 Exits 1 where a median is above 1.1.
 """
 
-import argparse
 import copy
 import statistics
 import sys
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,15 +45,14 @@ CLASSIFIERS = ("conv_net", "residual_net", "res_net")
 Step = Callable[[], object]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=15, help="of each in a round")
-    options = parser.parse_args()
+@click.command(help=__doc__.splitlines()[0])
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--steps", default=15, show_default=True, help="Of each in a round.")
+def main(rounds: int, steps: int) -> None:
     torch.set_num_threads(1)
     met = True
     for name, by_hand, trainers in pairs():
-        ratios = race(by_hand, trainers, options.rounds, options.steps)
+        ratios = race(by_hand, trainers, rounds, steps)
         median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         print(f"{name}: {median:.2f} of the hand-written step ({low:.2f} to {high:.2f})")
         met &= median <= GOAL

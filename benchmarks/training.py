@@ -1,4 +1,4 @@
-"""How training scales over ranks: `python benchmarks/training.py RECIPE [--ranks 1 2 4]`.
+"""How training scales over ranks: `python benchmarks/training.py RECIPE [--ranks N]...`.
 
 Every grid of every number of ranks takes the recipe's first steps under a real mpiexec; the batch
 grows with the ranks (weak scaling), so that each rank's work stays the same where no classifier is
@@ -17,15 +17,17 @@ Then what 8 and 128 GPUs would give, by this model of a step, t = c + g(r):
 The bandwidth is an assumption that is printed with the result (--bandwidth, in GB/s).
 """
 
-import argparse
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,36 +43,50 @@ WARM_UP = 2
 PROJECTED = (8, 128)
 
 
-def main() -> None:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--images-per-rank", type=int, default=8)
-    parser.add_argument("--bandwidth", type=float, default=25.0, help="GB/s between GPUs")
-    parser.add_argument("--peak", type=float, help="TFLOP/s that a device can do")
-    parser.add_argument("--grid", nargs=2, metavar=("MODEL_RANKS", "OUT"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.grid:
-        measure(options, int(options.grid[0]), Path(options.grid[1]))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What every grid takes: the first steps of a recipe."""
+
+    recipe: Path
+    steps: int
+    images_per_rank: int
+
+
+@click.command(help=__doc__.splitlines()[0])
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--ranks", type=int, multiple=True, default=[1, 2, 4], show_default=True)
+@click.option("--steps", default=10, show_default=True)
+@click.option("--images-per-rank", default=8, show_default=True)
+@click.option("--bandwidth", default=25.0, show_default=True, help="GB/s between GPUs.")
+@click.option("--peak", type=float, help="TFLOP/s that a device can do.")
+@click.option("--grid", type=(int, click.Path(path_type=Path)), hidden=True)
+def main(
+    recipe: Path,
+    ranks: Sequence[int],
+    steps: int,
+    images_per_rank: int,
+    bandwidth: float,
+    peak: float | None,
+    grid: tuple[int, Path] | None,
+) -> None:
+    work = Work(recipe=recipe, steps=steps, images_per_rank=images_per_rank)
+    if grid:
+        measure(work, *grid)
     else:
-        compare(options)
+        project(compare(work, ranks, peak), bandwidth)
 
 
-def measure(options: argparse.Namespace, model_ranks: int, out: Path) -> None:
+def measure(work: Work, model_ranks: int, out: Path) -> None:
     """On one rank of a grid: take steps, and let the first rank write what they took."""
     launch = launched()
     with abort_together(launch):
-        recipe = enlarged(
-            load_network_recipe(options.recipe), options.images_per_rank * launch.size
-        )
+        recipe = enlarged(load_network_recipe(work.recipe), work.images_per_rank * launch.size)
         training, _ = load_images(recipe.data)
         device = recipe.device.name
         with joined_ranks(launch, model_ranks=model_ranks, device=device) as ranks:
             task = attack_network_task(recipe, ranks, training)
             run = TrainingRun(task, recipe.plan, ranks)
-            row = found(task, run, timed(run, options.steps))
+            row = found(task, run, timed(run, work.steps))
             if ranks.is_first:
                 out.write_text(json.dumps(row), encoding="utf-8")
 
@@ -144,44 +160,45 @@ def peak(task: AttackNetworkTask, side: int = 2048, rounds: int = 5) -> float:
     return 2 * side**3 * rounds / (time.perf_counter() - start)
 
 
-def compare(options: argparse.Namespace) -> None:
+def compare(work: Work, ranks: Sequence[int], peak_tflops: float | None) -> dict[str, float]:
+    """Measure and print every grid; returns what one rank alone took."""
     alone: dict[str, float] = {}
-    targets = len(load_network_recipe(options.recipe).targets)
+    targets = len(load_network_recipe(work.recipe).targets)
     print("ranks  data x model  images/s  memory of a rank  efficiency  FLOP/s (share of peak)")
-    for size in sorted({1, *options.ranks}):
+    for size in sorted({1, *ranks}):
         splits = [m for m in range(1, size + 1) if size % m == 0 and m <= targets]
         for model_ranks in splits:
-            row = launched_grid(options, size, model_ranks)
+            row = launched_grid(work, size, model_ranks)
             alone = alone or row
             rate = row["batch"] / row["seconds"]
             efficiency = rate / size / (alone["batch"] / alone["seconds"])
             speed = rate * row["flops_an_image"]
-            most = options.peak * 1e12 if options.peak else alone["peak"]
+            most = peak_tflops * 1e12 if peak_tflops else alone["peak"]
             print(
                 f"{size:5}  {size // model_ranks:4} x {model_ranks:<5}  {rate:8.1f}  "
                 f"{row['memory_bytes'] / 1e6:13.0f} MB  {efficiency:10.0%}"
                 f"  {speed / 1e9:.3g} G ({speed / size / most:.1%})",
                 flush=True,
             )
-    project(options, alone)
+    return alone
 
 
-def launched_grid(options: argparse.Namespace, size: int, model_ranks: int) -> dict[str, float]:
+def launched_grid(work: Work, size: int, model_ranks: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "found.json")
         mpiexec = str(Path(sys.executable).with_name("mpiexec"))
         command = [mpiexec, "--allow-run-as-root", "--oversubscribe", "-n", str(size)]
-        command += [sys.executable, __file__, str(options.recipe), "--steps", str(options.steps)]
-        command += ["--images-per-rank", str(options.images_per_rank)]
+        command += [sys.executable, __file__, str(work.recipe), "--steps", str(work.steps)]
+        command += ["--images-per-rank", str(work.images_per_rank)]
         subprocess.run([*command, "--grid", str(model_ranks), str(out)], check=True)
         row: dict[str, float] = json.loads(out.read_text(encoding="utf-8"))
         return row
 
 
-def project(options: argparse.Namespace, alone: dict[str, float]) -> None:
-    print(f"projected by c + g(r), at {options.bandwidth:g} GB/s between ranks:")
+def project(alone: dict[str, float], bandwidth: float) -> None:
+    print(f"projected by c + g(r), at {bandwidth:g} GB/s between ranks:")
     for size in PROJECTED:
-        reduce = 2 * (size - 1) / size * alone["gradient_bytes"] / (options.bandwidth * 1e9)
+        reduce = 2 * (size - 1) / size * alone["gradient_bytes"] / (bandwidth * 1e9)
         rate = size * alone["batch"] / (alone["seconds"] + reduce)
         efficiency = alone["seconds"] / (alone["seconds"] + reduce)
         print(f"  {size} ranks: {rate:,.0f} images/s, efficiency {efficiency:.1%}")

@@ -5,7 +5,6 @@
 copy is mutated.
 """
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -13,10 +12,11 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cosmic_ray.commands
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.plugins import OPERATOR_PROVIDERS
@@ -142,21 +142,21 @@ def copy_of_the_tree(target: Path) -> None:
             (target / name).write_bytes((ROOT / name).read_bytes())
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+KNOWN = {campaign.name: campaign for campaign in campaigns()}
+
+
+@click.command(
+    help="Plant bugs, and see whether the tests find them.\n\n"
+    f"CAMPAIGN is one of {', '.join(KNOWN)}; all where none is named."
+)
+@click.argument("names", metavar="[CAMPAIGN]...", nargs=-1, type=click.Choice([*KNOWN]))
+@click.option("--sample", "mutants", type=int, help="Mutants of each, not what the file says.")
+@click.option("--seed", default=0, show_default=True, help="Of the sample.")
+@click.option("--go-on", is_flag=True, help="With a sample that was begun.")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "build" / "mutation")
+def main(names: tuple[str, ...], mutants: int | None, seed: int, go_on: bool, out: Path) -> None:
     """Run campaigns one after another; the sessions stay in `--out`, for `cr-report`."""
-    known = {campaign.name: campaign for campaign in campaigns()}
-    parser = argparse.ArgumentParser(
-        description="Plant bugs, and see whether the tests find them."
-    )
-    parser.add_argument("campaign", nargs="*", help=f"of {', '.join(known)}; all where none")
-    parser.add_argument("--sample", type=int, help="mutants of each, not what the file says")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--go-on", action="store_true", help="with a sample that was begun")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutation")
-    given = parser.parse_args(arguments)
-    if unknown := set(given.campaign) - set(known):
-        parser.error(f"campaign: expected some of {', '.join(known)}; got {', '.join(unknown)}")
-    out = given.out.resolve()
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     OPERATOR_PROVIDERS["advcomp"] = OPERATORS
     with tempfile.TemporaryDirectory(prefix="advcomp-mutants-") as copy:
@@ -164,14 +164,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.chdir(copy)
         # What is linked into the environment is the tree that was copied.
         os.environ |= {"PYTHONPATH": copy, "OMP_NUM_THREADS": "1"}
-        for name in given.campaign or known:
+        for name in names or KNOWN:
             session = out / f"{name}.sqlite"
-            begun = given.go_on and session.exists()
+            begun = go_on and session.exists()
             with use_db(session) as db:
                 if not begun:
-                    size = given.sample or known[name].sample
-                    prepare(known[name], db, size=size, seed=given.seed)
-                run(known[name], db)
+                    size = mutants or KNOWN[name].sample
+                    prepare(KNOWN[name], db, size=size, seed=seed)
+                run(KNOWN[name], db)
                 print(report(name, db))
                 (out / f"{name}.txt").write_text(report(name, db))
         os.chdir(ROOT)

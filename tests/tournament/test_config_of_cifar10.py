@@ -5,7 +5,6 @@ and the figure that benchmarks/frontier.py makes of them.
 import csv
 import runpy
 import shutil
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,15 +127,14 @@ def test_gradients_are_those_that_an_attack_asks_for(tournament: Tournament) -> 
 
 
 def test_the_frontier_holds_what_the_stored_tables_say(
-    prepared: Path, tournament: Tournament, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tournament: Tournament, tmp_path: Path
 ) -> None:
     names = [source.name for source in load_entries(tournament).sources]
     told = [f"--gradients={name}={number}" for number, name in enumerate(names)]
     panels = ["--panel=two=fgsm_trained,trades_*", "--panel=all=*"]
     out, tables = tmp_path / "frontier", CIFAR10 / "expected"
-    line = ["frontier.py", str(prepared), str(tables), "--out", str(out), *panels, *told]
-    monkeypatch.setattr(sys, "argv", line)
-    FRONTIER["main"]()
+    line = [str(prepared), str(tables), "--out", str(out), *panels, *told]
+    FRONTIER["main"](line, standalone_mode=False)
     with out.with_suffix(".csv").open(newline="") as file:
         rows = {row["attack"]: row for row in csv.DictReader(file)}
     with (tables / "error_matrix.csv").open(newline="") as file:
