@@ -262,6 +262,7 @@ def play(
             finished = None if looks else found_finished(run, state)
             if unchanged is not None and finished is not None:
                 for title, jobs in zip(("attacks", "defenses"), finished, strict=True):
+                    logger.info("%s: 0 jobs to run, %d stored", title, jobs)
                     observer.stage(title, 0, jobs, 0.0, 0.0)
                 logger.info("nothing has changed since the results were written")
                 return unchanged(run)

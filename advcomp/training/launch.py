@@ -84,6 +84,11 @@ def rank_told(environment: Mapping[str, str] = os.environ) -> int:
     return int(told) if told.isdecimal() else 0
 
 
+def let_others_speak() -> None:
+    """Wait for who knows better what is wrong to say it, and for the launcher to end this rank."""
+    time.sleep(_PATIENCE_S)
+
+
 def let_the_first_speak(rank: int) -> None:
     """Wait, unless this is the first rank, for it to say what is wrong and so to end this one.
 
@@ -91,7 +96,7 @@ def let_the_first_speak(rank: int) -> None:
     comes back has a trouble of its own.
     """
     if rank:
-        time.sleep(_PATIENCE_S)
+        let_others_speak()
 
 
 def first_host(nodes: str) -> str:

@@ -32,7 +32,7 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import init_device_mesh
 
 from advcomp.errors import AdvcompError, InvalidConfig
-from advcomp.training.launch import Launch, let_the_first_speak
+from advcomp.training.launch import Launch, let_others_speak, let_the_first_speak
 
 
 class _LostTouch(AdvcompError):
@@ -317,7 +317,9 @@ def _open_store(launch: Launch, timeout: timedelta) -> Store:
 def _end_all(launch: Launch, error: BaseException) -> NoReturn:
     """Say what is wrong, and take the job down; nothing that could wait is cleaned up."""
     problems = error.problems if isinstance(error, AdvcompError) else (_described(error),)
-    if isinstance(error, AdvcompError) and not isinstance(error, _LostTouch):
+    if isinstance(error, _LostTouch):
+        let_others_speak()
+    elif isinstance(error, AdvcompError):
         let_the_first_speak(launch.rank)
     for text in problems:
         print(f"advcomp: rank {launch.rank}: {text}", file=sys.stderr)
