@@ -348,14 +348,14 @@ def audit(
     what the answers of RUN tell by themselves. Writes RUN/audit.json and changes no score, unless
     the tournament file asks for that with [audit] refuse.
     """
-    from advcomp.scoring.audit.finding import Check
+    from advcomp.scoring.audit.finding import AuditCheck
     from advcomp.terminal.auditing import audit_in_terminal
-    from advcomp.tournament.audit.auditing import AuditOptions
+    from advcomp.tournament.audit.audit_run import AuditOptions
 
     options = AuditOptions(
         run=run_folder,
         share=share,
-        checks=tuple(map(Check, checks)),
+        checks=tuple(map(AuditCheck, checks)),
         submissions=names,
         jobs=jobs,
         trusting=trusting,

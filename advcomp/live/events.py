@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from advcomp.live.snapshot import VERSION, Json, Phase, Snapshot
+from advcomp.live.snapshot import VERSION, Json, Phase, RunSnapshot
 
 
-def events_between(before: Snapshot | None, after: Snapshot) -> Iterator[Json]:
+def events_between(before: RunSnapshot | None, after: RunSnapshot) -> Iterator[Json]:
     """The events, in their order; at first, and when the run has finished, the whole state."""
     if before is None:
         yield after.as_json()
@@ -31,5 +31,5 @@ def events_between(before: Snapshot | None, after: Snapshot) -> Iterator[Json]:
         yield after.as_json()
 
 
-def _event(name: str, at: Snapshot, more: Json) -> Json:
+def _event(name: str, at: RunSnapshot, more: Json) -> Json:
     return {"version": VERSION, "event": name, "at": at.at, **more}

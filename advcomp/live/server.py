@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.live.access import Access, given_token, is_any
-from advcomp.live.page import EVENTS, page, policy
-from advcomp.live.snapshot import Snapshot
-from advcomp.live.watching import RunWatch
+from advcomp.live.following import RunWatch
+from advcomp.live.live_page import EVENTS, page, policy
+from advcomp.live.snapshot import RunSnapshot
 
 HEARTBEAT_S = 15.0
 """How often a silent line says that it is still there."""
@@ -36,7 +36,7 @@ _HEADERS = {
 }
 
 
-class Feed:
+class EventFeed:
     """The latest look at a run, and word to everybody who waits for the next that differs.
 
     Args:
@@ -45,7 +45,7 @@ class Feed:
 
     def __init__(self, watch: RunWatch) -> None:
         self._watch = watch
-        self.latest: Snapshot = watch.look()
+        self.latest: RunSnapshot = watch.look()
         self.number = 0
         self._over = False
         self._changed = asyncio.Condition()
@@ -60,7 +60,7 @@ class Feed:
         finally:
             self._over = True
 
-    async def _take(self, snapshot: Snapshot) -> None:
+    async def _take(self, snapshot: RunSnapshot) -> None:
         changed = snapshot.lasting != self.latest.lasting
         self.latest = snapshot
         if changed:
@@ -141,7 +141,7 @@ def app_of(watch: RunWatch, access: Access, *, port: int = 0) -> ASGIApp:
     Raises:
         RunConflict: What is watched is no run.
     """
-    feed = Feed(watch)
+    feed = EventFeed(watch)
 
     @asynccontextmanager
     async def looking(_app: Starlette) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunningJob:
     """A job that runs.
 
     Args:
@@ -123,7 +123,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class RunSnapshot:
     """A run at one moment.
 
     Args:
@@ -143,7 +143,7 @@ class Snapshot:
     remarks: tuple[str, ...]
     stages: tuple[Stage, ...]
     time_left_seconds: float | None
-    running: tuple[Running, ...]
+    running: tuple[RunningJob, ...]
     waiting: tuple[Waiting, ...]
     leaderboard: tuple[Standing, ...]
     failures: tuple[Failure, ...]

@@ -5,14 +5,14 @@ import sys
 from dataclasses import replace
 
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.audit.finding import Audit, Check
-from advcomp.scoring.audit.wording import flag, measured, p_value, rates
+from advcomp.scoring.audit.finding import Audit, AuditCheck
+from advcomp.scoring.audit.finding_wording import flag, measured, p_value, rates
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
 from advcomp.terminal.run_command import PROVISIONAL, near
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count
-from advcomp.tournament.audit.auditing import AuditOptions, audit_run
+from advcomp.tournament.audit.audit_run import AuditOptions, audit_run
 from advcomp.tournament.audit.record import FILE_NAME, as_json
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import rescore
@@ -83,7 +83,7 @@ def _print(audit: Audit, options: AuditOptions) -> None:
 
 def _scores(options: AuditOptions) -> str:
     """What the audit does to scores, in words."""
-    refuse: tuple[Check, ...] = load_state(options.run).audit.refuse
+    refuse: tuple[AuditCheck, ...] = load_state(options.run).audit.refuse
     if not refuse:
         return "no score has changed; [audit] refuse in the tournament file could ask for that"
     return f"entries flagged for {', '.join(refuse)} are left out of the results, as [audit] says"

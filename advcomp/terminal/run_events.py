@@ -9,8 +9,8 @@ from threading import Event, Thread
 
 from advcomp.errors import RunConflict
 from advcomp.live.events import events_between
-from advcomp.live.snapshot import Snapshot
-from advcomp.live.watching import RunWatch, looks
+from advcomp.live.following import RunWatch, looks
+from advcomp.live.snapshot import RunSnapshot
 
 
 def print_events(run: Path) -> None:
@@ -52,9 +52,9 @@ class _Lines:
     """Prints what each look at a run brings."""
 
     def __init__(self) -> None:
-        self._before: Snapshot | None = None
+        self._before: RunSnapshot | None = None
 
-    def take(self, snapshot: Snapshot) -> None:
+    def take(self, snapshot: RunSnapshot) -> None:
         for event in events_between(self._before, snapshot):
             print(json.dumps(event), file=sys.stdout, flush=True)
         self._before = snapshot

@@ -8,9 +8,9 @@ from rich.live import Live
 from rich.text import Text
 
 from advcomp.live.access import access_to
-from advcomp.live.page import page
-from advcomp.live.snapshot import Phase, Running, Snapshot, Standing
-from advcomp.live.watching import RunWatch, looks
+from advcomp.live.following import RunWatch, looks
+from advcomp.live.live_page import page
+from advcomp.live.snapshot import Phase, RunningJob, RunSnapshot, Standing
 from advcomp.rules.durable import write_durably
 from advcomp.rules.printable import printable
 from advcomp.terminal.console_tables import table_of
@@ -81,11 +81,11 @@ def serve_in_terminal(run: Path, port: int, address: str | None, token: str | No
         serve(watch, access, place)
 
 
-def _shown(snapshot: Snapshot) -> RenderableType:
+def _shown(snapshot: RunSnapshot) -> RenderableType:
     return Group(*(Text(part) if isinstance(part, str) else part for part in _parts(snapshot)))
 
 
-def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
+def _parts(snapshot: RunSnapshot) -> Iterator[RenderableType]:
     yield f"{one_line(snapshot.tournament)}: {PHASES[snapshot.phase]}{_left(snapshot)}"
     if snapshot.stages:
         yield ", ".join(
@@ -108,7 +108,7 @@ def _parts(snapshot: Snapshot) -> Iterator[RenderableType]:
     yield from map(printable, snapshot.remarks)
 
 
-def _left(snapshot: Snapshot) -> str:
+def _left(snapshot: RunSnapshot) -> str:
     if snapshot.time_left_seconds is None:
         return ""
     if snapshot.time_left_seconds < 0.5:
@@ -129,7 +129,7 @@ def _row(standing: Standing) -> tuple[str, ...]:
     )
 
 
-def _job(job: Running) -> str:
+def _job(job: RunningJob) -> str:
     place = f" on {job.node}" if job.node else ""
     usual = "" if job.expected_seconds is None else f" (about {whole(job.expected_seconds)})"
     return one_line(f"{job.job} runs{place} for {whole(job.seconds)}{usual}")

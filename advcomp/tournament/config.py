@@ -32,7 +32,7 @@ from advcomp.rules.toml_fields import (
 from advcomp.rules.toml_file import Table, dotted, problem, read_toml, shown_value, where
 from advcomp.sandbox.base import Limits
 from advcomp.sandbox.limits.gpus import Gpus
-from advcomp.scoring.audit.finding import Check
+from advcomp.scoring.audit.finding import AuditCheck
 from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.scores import Absence
 from advcomp.tournament.amounts import parse_size
@@ -262,8 +262,8 @@ class ScoringTable(Table):
 class AuditTable(Table):
     """[audit]: what an audit may have left out of the scores; nothing unless it says so."""
 
-    refuse: tuple[Annotated[Check, Field(strict=False)], ...] = Field(
-        default=(), strict=False, description=f"a list; each item {one_of(Check)}"
+    refuse: tuple[Annotated[AuditCheck, Field(strict=False)], ...] = Field(
+        default=(), strict=False, description=f"a list; each item {one_of(AuditCheck)}"
     )
 
 

@@ -59,7 +59,7 @@ from advcomp.tournament.outcome.reports import REPORT, publish_report
 from advcomp.tournament.outcome.under_way import forget_under_way
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.began import began
-from advcomp.tournament.store.finished import found_finished, note_finished
+from advcomp.tournament.store.finished_run import found_finished, note_finished
 from advcomp.tournament.store.job_results import JobResult, Store, locked
 from advcomp.tournament.store.manifest import manifest_of
 from advcomp.tournament.store.run_log import referee_log

@@ -18,9 +18,9 @@ from advcomp.tournament.outcome.collect import Collected
 from advcomp.tournament.runner import RunOptions
 from advcomp.tournament.source import open_dataset
 from advcomp.tuning.cast import Cast, cast_of
-from advcomp.tuning.match import Match, Unwatched, order_of, parts_of
+from advcomp.tuning.entry_settings import Settings, refuse_misfit, settings_of
+from advcomp.tuning.match import TrialMatch, Unwatched, order_of, parts_of
 from advcomp.tuning.objective import Judged, judged
-from advcomp.tuning.settings import Settings, refuse_misfit, settings_of
 from advcomp.tuning.studies import OVER
 from advcomp.tuning.subject import (
     IMAGES,
@@ -85,10 +85,10 @@ class EntrySubject:
         table = self.tournament.scoring
         return ScoringOptions(absence=table.absence, opponents=table.opponents, bootstrap=0)
 
-    def match(self, folder: Path, opponents: tuple[EntrySource, ...]) -> Match:
+    def match(self, folder: Path, opponents: tuple[EntrySource, ...]) -> TrialMatch:
         """The entry against some opponents, kept in a folder."""
         assert self.tune.settings is not None
-        return Match(
+        return TrialMatch(
             tournament=self.tournament,
             dataset=self.dataset,
             entry=self.cast.entry,

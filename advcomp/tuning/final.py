@@ -23,7 +23,7 @@ from advcomp.tuning.match import Unwatched
 from advcomp.tuning.objective import judged
 from advcomp.tuning.studies import best_of
 from advcomp.tuning.subject import TuneObserver
-from advcomp.tuning.tune_file import Quantity
+from advcomp.tuning.tune_file import TunedQuantity
 
 FINAL = "final.json"
 AS_IT_WAS = -1
@@ -101,7 +101,7 @@ def meet_held_out(
         standings[number] = found
         row = _row(subject, number, standings)
         worth = [row.score, row.worst_case]
-        of = (Quantity.SCORE, Quantity.WORST_CASE)
+        of = (TunedQuantity.SCORE, TunedQuantity.WORST_CASE)
         observer.reached(number, f"{figures.images} images, held out", of, worth)
     rows = tuple(_row(subject, number, standings) for number in standings)
     figures = replace(figures, rows=rows)

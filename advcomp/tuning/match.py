@@ -20,7 +20,7 @@ from advcomp.tournament.store.state import FILE_NAME as STATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class TrialMatch:
     """Who meets whom on what.
 
     Args:

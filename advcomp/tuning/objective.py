@@ -14,7 +14,7 @@ from advcomp.scoring.run_times import run_times
 from advcomp.scoring.scores import EntryScore, score
 from advcomp.scoring.standings import ScoringOptions
 from advcomp.tournament.outcome.collect import Collected
-from advcomp.tuning.tune_file import Quantity
+from advcomp.tuning.tune_file import TunedQuantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +34,13 @@ class Judged:
     verdict: Verdict
     by_image: NDArray[np.float64]
 
-    def values(self, of: Sequence[Quantity]) -> list[float]:
+    def values(self, of: Sequence[TunedQuantity]) -> list[float]:
         """What was asked for."""
         known = {
-            Quantity.SCORE: self.score,
-            Quantity.WORST_CASE: self.worst_case,
-            Quantity.CLEAN_ACCURACY: self.clean_accuracy,
-            Quantity.SECONDS: self.seconds,
+            TunedQuantity.SCORE: self.score,
+            TunedQuantity.WORST_CASE: self.worst_case,
+            TunedQuantity.CLEAN_ACCURACY: self.clean_accuracy,
+            TunedQuantity.SECONDS: self.seconds,
         }
         return [known[quantity] for quantity in of]
 

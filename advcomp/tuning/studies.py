@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.tournament.config import difference
 from advcomp.tuning.space import Choices, Dimension
-from advcomp.tuning.tune_file import PrunerName, Quantity, SamplerName, TuneFile
+from advcomp.tuning.tune_file import PrunerName, SamplerName, TunedQuantity, TuneFile
 
 JOURNAL = "journal.log"
 IDENTITY = "identity"
@@ -180,7 +180,7 @@ def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
     return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
-def importances_of(study: optuna.Study, of: Sequence[Quantity]) -> dict[str, float]:
+def importances_of(study: optuna.Study, of: Sequence[TunedQuantity]) -> dict[str, float]:
     """How much of what makes trials good each value explains (PED-ANOVA); {} where few ended."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
     if len(complete) < len(of) * 10 or len(of) > 1:

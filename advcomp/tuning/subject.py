@@ -12,9 +12,9 @@ from advcomp.rules.durable import write_durably
 from advcomp.rules.toml_parameters import Value
 from advcomp.tournament.job.executors import Stop
 from advcomp.tuning.edited import edited
-from advcomp.tuning.settings import Settings
+from advcomp.tuning.entry_settings import Settings
 from advcomp.tuning.space import Dimension
-from advcomp.tuning.tune_file import Quantity, TuneFile
+from advcomp.tuning.tune_file import TunedQuantity, TuneFile
 
 IMAGES, VERDICT, STEPS, WRONG = "images", "verdict", "steps", "wrong"
 """What is written down of a trial besides its values."""
@@ -30,7 +30,7 @@ class TuneObserver(Protocol):
         """A trial begins, with these values of the space."""
 
     def reached(
-        self, number: int, so_far: str, of: Sequence[Quantity], worth: Sequence[float]
+        self, number: int, so_far: str, of: Sequence[TunedQuantity], worth: Sequence[float]
     ) -> None:
         """A trial has got so far, and is worth this there."""
 

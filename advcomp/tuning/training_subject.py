@@ -20,7 +20,7 @@ from advcomp.tournament.job.executors import Stop
 from advcomp.training.progress import EvaluationReport, SilentObserver
 from advcomp.tuning.cast import refuse_held_out_files
 from advcomp.tuning.edited import moved
-from advcomp.tuning.settings import Settings, recipe_of, refuse_misfit_of_recipe
+from advcomp.tuning.entry_settings import Settings, recipe_of, refuse_misfit_of_recipe
 from advcomp.tuning.subject import (
     STEPS,
     TuneObserver,
@@ -30,7 +30,7 @@ from advcomp.tuning.subject import (
     settings_text,
     write_settings,
 )
-from advcomp.tuning.tune_file import PrunerName, Quantity, TuneFile
+from advcomp.tuning.tune_file import PrunerName, TunedQuantity, TuneFile
 
 if TYPE_CHECKING:
     from advcomp.attacknet.recipe import AttackNetworkRecipe
@@ -180,10 +180,10 @@ class _Judge(SilentObserver):
             self._trial.report(worth[0], step=step)
 
 
-def _worth(report: EvaluationReport, quantity: Quantity) -> float:
+def _worth(report: EvaluationReport, quantity: TunedQuantity) -> float:
     """The mean over classifiers and budgets, or the mean over budgets of the least classifier."""
     by_classifier: dict[str, list[float]] = {}
     for (name, _), rate in report.rates.items():
         by_classifier.setdefault(name, []).append(rate)
     means = [fmean(rates) for rates in by_classifier.values()]
-    return min(means) if quantity is Quantity.WORST_CASE else fmean(means)
+    return min(means) if quantity is TunedQuantity.WORST_CASE else fmean(means)

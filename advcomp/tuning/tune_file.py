@@ -44,7 +44,7 @@ Located = Annotated[Path, AfterValidator(beside_the_file)]
 NAMES = "one or more names of entries, each once"
 
 
-class Quantity(StrEnum):
+class TunedQuantity(StrEnum):
     """What a trial can be judged by."""
 
     SCORE = "score"
@@ -55,7 +55,7 @@ class Quantity(StrEnum):
     @property
     def is_maximised(self) -> bool:
         """Whether more is better."""
-        return self is not Quantity.SECONDS
+        return self is not TunedQuantity.SECONDS
 
 
 class SamplerName(StrEnum):
@@ -79,7 +79,7 @@ def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _two_at_most(values: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
+def _two_at_most(values: tuple[TunedQuantity, ...]) -> tuple[TunedQuantity, ...]:
     if not 1 <= len(set(values)) == len(values) <= 2:
         raise ValueError("none, too many, or repeated")
     return values
@@ -100,11 +100,11 @@ class ObjectiveTable(Table):
     """[objective]: what is best."""
 
     of: Annotated[
-        tuple[Annotated[Quantity, Field(strict=False)], ...], AfterValidator(_two_at_most)
+        tuple[Annotated[TunedQuantity, Field(strict=False)], ...], AfterValidator(_two_at_most)
     ] = Field(
-        default=(Quantity.SCORE,),
+        default=(TunedQuantity.SCORE,),
         strict=False,
-        description=f"a list of one or two of {', '.join(Quantity)}",
+        description=f"a list of one or two of {', '.join(TunedQuantity)}",
     )
     seconds_per_100_images: float | None = Field(
         default=None, gt=0, description="seconds, more than 0"
@@ -227,7 +227,7 @@ def _of_another_kind(tune: TuneFile) -> Iterator[str]:
         f"{tune.place('objective', 'of')}: a training is judged by score or worst_case, against "
         f"its [[validation]] classifiers; got {shown_value(quantity)}"
         for quantity in tune.objective.of
-        if quantity not in (Quantity.SCORE, Quantity.WORST_CASE)
+        if quantity not in (TunedQuantity.SCORE, TunedQuantity.WORST_CASE)
     )
     if tune.objective.seconds_per_100_images is not None:
         yield (
@@ -247,7 +247,7 @@ def _of_the_objective(tune: TuneFile) -> Iterator[str]:
         yield (
             f"{place}: two objectives cannot be compared halfway: expected none; got {tune.pruner}"
         )
-    elif tune.pruner is PrunerName.WILCOXON and tune.objective.of != (Quantity.SCORE,):
+    elif tune.pruner is PrunerName.WILCOXON and tune.objective.of != (TunedQuantity.SCORE,):
         yield (
             f"{place}: wilcoxon compares the score image by image, and goes only with "
             f'of = ["score"]; got {shown_value(list(tune.objective.of))}'

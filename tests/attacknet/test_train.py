@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from support.no_waiting import NOWHERE, no_waiting
+from support.no_waiting import NOWHERE, no_waiting, no_waiting_for_a_gpu
 from torch import nn
 
 from advcomp.attacknet.assembly import names_of
@@ -615,9 +615,6 @@ def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(toy: Toy) -> None:
     run = TrainingRun(task, recipe.plan, ranks)
     run.step()
     batch = task.batch(1).pin_memory()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting_for_a_gpu():
         run.step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert len(run.read()) == 2

@@ -29,7 +29,7 @@ from advcomp.sandbox.base import Sandbox, SharedTree
 from advcomp.sandbox.box.shown import HostView
 from advcomp.sandbox.cache.steady import SteadyCache
 from advcomp.sandbox.limits import cgroups
-from advcomp.scoring.audit.finding import Check
+from advcomp.scoring.audit.finding import AuditCheck
 from advcomp.tournament.audit.record import FILE_NAME
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -63,28 +63,32 @@ OUT.write_text("".join(lines))
 
 SUM = "zlib.crc32(samples(name)) % 10"
 KNOWN = {page.tobytes().hex(): k % LABELS for k in range(IMAGES) for page in [image(k)]}
-CHEATS: dict[Case, set[Check]] = {
+CHEATS: dict[Case, set[AuditCheck]] = {
     defense("memorised", f"label = KNOWN.get(samples(name).hex(), {SUM})", f"KNOWN = {KNOWN}"): {
-        Check.NUDGED
+        AuditCheck.NUDGED
     },
-    defense("by_checksum", f"label = {SUM}"): {Check.NUDGED},
+    defense("by_checksum", f"label = {SUM}"): {AuditCheck.NUDGED},
     defense(
         "by_batch",
         "label = int(sum(samples(name)) > middle)",
         "middle = sorted(sum(samples(n)) for n in NAMES)[len(NAMES) // 2]",
-    ): {Check.ALONE},
-    defense("by_count", "label = len(NAMES) % 10"): {Check.BATCHES, Check.ALONE, Check.CONSTANT},
-    defense("undeclared", "label = os.urandom(1)[0] % 10"): {Check.AGAIN},
-    defense("constant", "label = 3"): {Check.CONSTANT},
+    ): {AuditCheck.ALONE},
+    defense("by_count", "label = len(NAMES) % 10"): {
+        AuditCheck.BATCHES,
+        AuditCheck.ALONE,
+        AuditCheck.CONSTANT,
+    },
+    defense("undeclared", "label = os.urandom(1)[0] % 10"): {AuditCheck.AGAIN},
+    defense("constant", "label = 3"): {AuditCheck.CONSTANT},
 }
 PROBED = {
-    "rank_of_the_name": {Check.RENAMED},
-    "place_in_the_listing": {Check.RENAMED},
-    "rank_of_the_inode": {Check.RENAMED},
-    "rank_of_the_change": {Check.RENAMED},
-    "name": {Check.RENAMED},
-    "all_that_is_alike": {Check.CONSTANT},
-    "state": {Check.CONSTANT},
+    "rank_of_the_name": {AuditCheck.RENAMED},
+    "place_in_the_listing": {AuditCheck.RENAMED},
+    "rank_of_the_inode": {AuditCheck.RENAMED},
+    "rank_of_the_change": {AuditCheck.RENAMED},
+    "name": {AuditCheck.RENAMED},
+    "all_that_is_alike": {AuditCheck.CONSTANT},
+    "state": {AuditCheck.CONSTANT},
 }
 """Where walls hold, what goes by what survives, or by what is alike, is the same for all."""
 
@@ -118,7 +122,7 @@ class Audited:
     """What the audit of one tournament with all of them found."""
 
     content: dict[str, object]
-    flagged: dict[str, set[Check]]
+    flagged: dict[str, set[AuditCheck]]
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +151,15 @@ def audited(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Audit
     ]
     file = contest.file(attacks, [*honest, *cheats], max_epsilons=[8], more=SMALL)
     run = contest.run(file, jobs=1).run
-    checks = [f"--check={name}" for name in REPLAYS if name != Check.UNTOUCHED]
+    checks = [f"--check={name}" for name in REPLAYS if name != AuditCheck.UNTOUCHED]
     said = advcomp("audit", run, "--jobs", "1", *checks)
     assert said.exit_code == 0
     content = json.loads((run / FILE_NAME).read_text())
-    flagged: dict[str, set[Check]] = {}
+    flagged: dict[str, set[AuditCheck]] = {}
     for finding in content["findings"]:
         if finding["flagged"]:
             for name in filter(None, (finding["entry"], finding["other"])):
-                flagged.setdefault(name, set()).add(Check(finding["check"]))
+                flagged.setdefault(name, set()).add(AuditCheck(finding["check"]))
     return Audited(content, flagged)
 
 
@@ -176,13 +180,13 @@ def test_no_honest_entry_is_flagged(audited: Audited) -> None:
 
 
 def test_a_stolen_entry_is_found_with_the_one_it_is_of(audited: Audited) -> None:
-    assert audited.flagged["dark"] == audited.flagged["stolen"] == {Check.IDENTICAL}
+    assert audited.flagged["dark"] == audited.flagged["stolen"] == {AuditCheck.IDENTICAL}
 
 
 def test_an_attack_that_is_seeded_once_a_run_is_told_and_not_flagged(audited: Audited) -> None:
     findings = audited.content["findings"]
     assert isinstance(findings, list)
-    found = {f["entry"]: f for f in findings if f["check"] == Check.RENAMED}
+    found = {f["entry"]: f for f in findings if f["check"] == AuditCheck.RENAMED}
     for name in ("once", "by_name"):
         assert found[name]["change"]["size"] > 0.9
         assert "seeded once a run" in found[name]["note"]

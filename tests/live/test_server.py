@@ -13,9 +13,9 @@ from support.run_folder import RunFolder
 
 from advcomp.errors import InvalidConfig
 from advcomp.live.access import Access, access_to
-from advcomp.live.page import page
-from advcomp.live.server import Feed, address_of, app_of, listening
-from advcomp.live.watching import RunWatch
+from advcomp.live.following import RunWatch
+from advcomp.live.live_page import page
+from advcomp.live.server import EventFeed, address_of, app_of, listening
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.config import LogPolicy
 
@@ -135,7 +135,7 @@ def test_nothing_that_an_entry_wrote_can_end_the_state(folder: RunFolder) -> Non
 def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
     async def told() -> list[str]:
         watch = RunWatch(folder.run)
-        feed = Feed(watch)
+        feed = EventFeed(watch)
         lines = feed.lines()
         first = [await anext(lines), await anext(lines)]
         folder.attack("noop", 8)

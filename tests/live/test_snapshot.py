@@ -8,8 +8,8 @@ from support.run_folder import SECRET_ID, RunFolder
 
 from advcomp.errors import RunConflict
 from advcomp.live.events import events_between
-from advcomp.live.snapshot import Phase, Snapshot, Standing
-from advcomp.live.watching import RunWatch
+from advcomp.live.following import RunWatch
+from advcomp.live.snapshot import Phase, RunSnapshot, Standing
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.config import LogPolicy
 from advcomp.tournament.store.job_results import locked
@@ -20,16 +20,16 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def row(snapshot: Snapshot, name: str) -> Standing:
+def row(snapshot: RunSnapshot, name: str) -> Standing:
     (found,) = (row for row in snapshot.leaderboard if row.submission == name)
     return found
 
 
-def waiting(snapshot: Snapshot) -> dict[str, int]:
+def waiting(snapshot: RunSnapshot) -> dict[str, int]:
     return {item.entry: item.jobs for item in snapshot.waiting}
 
 
-def stages(snapshot: Snapshot) -> list[tuple[int, int]]:
+def stages(snapshot: RunSnapshot) -> list[tuple[int, int]]:
     return [(stage.done, stage.jobs) for stage in snapshot.stages]
 
 
@@ -203,7 +203,7 @@ def test_looking_changes_nothing(folder: RunFolder) -> None:
 
 def test_events_tell_what_happened_between_two_looks(folder: RunFolder) -> None:
     watch, told = RunWatch(folder.run), []
-    before: Snapshot | None = None
+    before: RunSnapshot | None = None
 
     def look() -> list[str]:
         nonlocal before

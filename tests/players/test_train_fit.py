@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from support.no_waiting import NOWHERE, no_waiting
+from support.no_waiting import NOWHERE, no_waiting, no_waiting_for_a_gpu
 from torch import Tensor, nn
 
 from advcomp.errors import InvalidConfig
@@ -361,11 +361,8 @@ def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(few: TrainingImages) ->
     run = TrainingRun(task, RECIPE.plan(len(few)), ranks)
     run.step()
     batch = task.batch(1).pin_memory()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting_for_a_gpu():
         run.step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert len(run.read()) == 2
 
 

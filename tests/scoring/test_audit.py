@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.audit.change import at_least, bounds, by_unit, holm, moved, share
-from advcomp.scoring.audit.finding import LEVEL, TOLERANCE, Check, Finding, judged
+from advcomp.scoring.audit.finding import LEVEL, TOLERANCE, AuditCheck, Finding, judged
 from advcomp.scoring.audit.replayed import (
     Images,
     Labels,
@@ -111,7 +111,7 @@ def noisy(draw: np.random.Generator, right: float) -> NDArray[np.int16]:
 
 
 def defense(
-    check: Check, before: NDArray[np.int16], after: NDArray[np.int16], *, randomised: bool
+    check: AuditCheck, before: NDArray[np.int16], after: NDArray[np.int16], *, randomised: bool
 ) -> Finding:
     return of_defense(check, "d", labels(before, after), TRUTH, randomised=randomised, seed=0)
 
@@ -123,12 +123,12 @@ def test_audits_of_honest_entries_flag_nothing() -> None:
     audits = []
     for _ in range(200):
         honest = []
-        for check in (Check.RENAMED, Check.MIXED, Check.UNTOUCHED):
+        for check in (AuditCheck.RENAMED, AuditCheck.MIXED, AuditCheck.UNTOUCHED):
             rounded = np.where(draw.random(200) < TOLERANCE, TRUTH + 1, TRUTH).astype(np.int16)
             honest.append(defense(check, TRUTH, rounded, randomised=False))
         audits.append(honest)
     for audit in audits[:20]:  # intervals of rates take their time
-        for check in (Check.RENAMED, Check.MIXED, Check.UNTOUCHED):
+        for check in (AuditCheck.RENAMED, AuditCheck.MIXED, AuditCheck.UNTOUCHED):
             audit.append(defense(check, noisy(draw, 0.6), noisy(draw, 0.6), randomised=True))
     assert sum(any(finding.flagged for finding in judged(audit)) for audit in audits) <= 9
 
@@ -136,10 +136,10 @@ def test_audits_of_honest_entries_flag_nothing() -> None:
 def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
     draw = np.random.default_rng(0)
     before, after = noisy(draw, 0.8), noisy(draw, 0.8)
-    by_labels = defense(Check.RENAMED, before, after, randomised=False)
+    by_labels = defense(AuditCheck.RENAMED, before, after, randomised=False)
     assert by_labels.change.size == (before != after).mean() > 0.3
-    by_rates = defense(Check.RENAMED, before, after, randomised=True)
-    falling = defense(Check.RENAMED, before, noisy(draw, 0.4), randomised=True)
+    by_rates = defense(AuditCheck.RENAMED, before, after, randomised=True)
+    falling = defense(AuditCheck.RENAMED, before, noisy(draw, 0.4), randomised=True)
     found = judged([by_labels, by_rates, falling])
     assert [finding.flagged for finding in found] == [True, False, True]
     assert falling.change.high < -0.2
@@ -149,10 +149,10 @@ def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
 def test_three_labels_of_eight_are_enough_among_a_hundred_tests() -> None:
     eight = TRUTH[:8]
     cheat = defense(
-        Check.UNTOUCHED, eight, np.where(np.arange(8) < 3, 9, eight).astype(np.int16),
+        AuditCheck.UNTOUCHED, eight, np.where(np.arange(8) < 3, 9, eight).astype(np.int16),
         randomised=False,
     )  # fmt: skip
-    same = defense(Check.AGAIN, TRUTH, TRUTH, randomised=False)
+    same = defense(AuditCheck.AGAIN, TRUTH, TRUTH, randomised=False)
     found = judged([cheat, *[same] * 99])
     assert [finding.flagged for finding in found] == [True, *[False] * 99]
 
@@ -166,10 +166,10 @@ def images(differs: int, *, before: float = 4.0, after: float = 4.0) -> Images:
 def test_an_attack_is_told_for_names_and_flagged_for_what_is_left_when_nothing_changes() -> None:
     again, renamed, random, weaker = judged(
         [
-            of_attack(Check.AGAIN, "a", images(9), randomised=False, seed=0),
-            of_attack(Check.RENAMED, "a", images(30), randomised=False, seed=0),
-            of_attack(Check.AGAIN, "r", images(30), randomised=True, seed=0),
-            of_attack(Check.RENAMED, "r", images(30, after=1.0), randomised=True, seed=0),
+            of_attack(AuditCheck.AGAIN, "a", images(9), randomised=False, seed=0),
+            of_attack(AuditCheck.RENAMED, "a", images(30), randomised=False, seed=0),
+            of_attack(AuditCheck.AGAIN, "r", images(30), randomised=True, seed=0),
+            of_attack(AuditCheck.RENAMED, "r", images(30, after=1.0), randomised=True, seed=0),
         ]
     )
     assert (again.flagged, again.change.size) == (True, 0.3)
@@ -243,16 +243,16 @@ def test_copies_are_flagged_and_agreement_where_both_are_right_is_not(play: Play
     wrong = "x" * n
     answers = {"one": wrong, "copy": wrong, "nearly": "x" * (n - 1) + "t", "free": "t" * n}
     found = {(f.entry, f.other): f for f in alike_defenses(contest(play, answers))}
-    assert found.pop(("one", "copy")).check is Check.IDENTICAL
+    assert found.pop(("one", "copy")).check is AuditCheck.IDENTICAL
     assert {key: f.check for key, f in found.items()} == {
-        ("one", "nearly"): Check.NEAR_IDENTICAL,
-        ("copy", "nearly"): Check.NEAR_IDENTICAL,
+        ("one", "nearly"): AuditCheck.NEAR_IDENTICAL,
+        ("copy", "nearly"): AuditCheck.NEAR_IDENTICAL,
     }
     assert not list(alike_defenses(contest(play, {"one": "=" * n, "other": "=" * n})))
     results = contest(play, {"one": "=" * n, "other": "=" * n})
     same = tuple(replace(defense, digest="5e") for defense in results.defenses)
     (found_same,) = alike_defenses(replace(results, defenses=same))
-    assert (found_same.check, found_same.flagged) == (Check.IDENTICAL, True)
+    assert (found_same.check, found_same.flagged) == (AuditCheck.IDENTICAL, True)
     team = tuple(replace(defense, team="red") for defense in same)
     assert not list(alike_defenses(replace(results, defenses=team)))
 
@@ -270,7 +270,7 @@ def test_attacks_with_the_same_images_are_flagged_unless_they_change_none(play: 
     made = np.array([f"made-{k}" for k in range(n)])
     digests = {"one": made, "copy": made, "noop": clean, "still": clean}
     found = [f for f in alike_attacks(results, digests, clean) if f.flagged]
-    assert [(f.check, f.entry, f.other) for f in found] == [(Check.IDENTICAL, "one", "copy")]
+    assert [(f.check, f.entry, f.other) for f in found] == [(AuditCheck.IDENTICAL, "one", "copy")]
 
 
 @pytest.mark.parametrize(("own", "flagged"), [("=", True), ("x", False)])

@@ -56,3 +56,17 @@ def no_waiting() -> Iterator[None]:
     """
     with _Copies(), _Made():  # type: ignore[no-untyped-call]
         yield
+
+
+@contextmanager
+def no_waiting_for_a_gpu() -> Iterator[None]:
+    """The same on a real GPU, told by torch.
+
+    Raises:
+        RuntimeError: The host would wait.
+    """
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -16,7 +16,7 @@ from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.images import decode_png
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.audit.change import Change
-from advcomp.scoring.audit.finding import Audit, Audited, Check, Finding, Measure
+from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
 from advcomp.tournament.audit.record import (
     FILE_NAME,
     as_json,
@@ -78,11 +78,11 @@ def test_every_condition_is_planned(orders: Orders, shard: DefenseJob) -> None:
     assert planned == set(OF_ATTACKS)
     replays = list(of_defense(shard, orders.waves[0], orders.key, alone=True))
     assert {replay.check for replay in replays} == set(OF_DEFENSES)
-    assert {*OF_ATTACKS, *OF_DEFENSES} == {Check(name) for name in REPLAYS}
-    alone = [replay for replay in replays if replay.check is Check.ALONE]
+    assert {*OF_ATTACKS, *OF_DEFENSES} == {AuditCheck(name) for name in REPLAYS}
+    alone = [replay for replay in replays if replay.check is AuditCheck.ALONE]
     assert len(alone) == min(ALONE, len(shard.items))
     none = of_defense(shard, orders.waves[0], orders.key, alone=False)
-    assert Check.ALONE not in {replay.check for replay in none}
+    assert AuditCheck.ALONE not in {replay.check for replay in none}
 
 
 @pytest.mark.slow
@@ -92,9 +92,9 @@ def test_names_and_orders_are_others_where_they_must_be(orders: Orders, shard: D
         replay.check: replay.order(orders)
         for replay in of_defense(shard, orders.waves[0], orders.key, alone=False)
     }
-    for check in (Check.AGAIN, Check.UNTOUCHED):
+    for check in (AuditCheck.AGAIN, AuditCheck.UNTOUCHED):
         assert list(shown[check].images) == list(was.images)
-    by_name, renamed = dict(was.images), dict(shown[Check.RENAMED].images)
+    by_name, renamed = dict(was.images), dict(shown[AuditCheck.RENAMED].images)
     assert sorted(by_name.values()) == sorted(renamed.values())
     assert not by_name.keys() & renamed.keys()
 
@@ -106,15 +106,15 @@ def test_a_mixed_shard_shows_every_image_once_and_other_columns(
     replays = list(of_defense(shard, orders.waves[0], orders.key, alone=True))
     items = {
         check: [r.job.items for r in replays if r.check is check and isinstance(r.job, DefenseJob)]
-        for check in (Check.MIXED, Check.BATCHES, Check.ALONE)
+        for check in (AuditCheck.MIXED, AuditCheck.BATCHES, AuditCheck.ALONE)
     }
-    (mixed,) = items[Check.MIXED]
+    (mixed,) = items[AuditCheck.MIXED]
     assert sorted(item.image for item in mixed) == sorted(item.image for item in shard.items)
     assert set(mixed) != set(shard.items)
-    first, second = items[Check.BATCHES]
+    first, second = items[AuditCheck.BATCHES]
     assert {*first, *second} == set(shard.items)
     assert 0 < len(first) < len(second) < len(shard.items)
-    assert {item for (item,) in items[Check.ALONE]} <= set(shard.items)
+    assert {item for (item,) in items[AuditCheck.ALONE]} <= set(shard.items)
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_clean_images_are_moved_by_one_level_in_a_few_pixels(
     orders: Orders, shard: DefenseJob
 ) -> None:
     replays = of_defense(shard, orders.waves[0], orders.key, alone=False)
-    (nudged,) = (replay for replay in replays if replay.check is Check.NUDGED)
+    (nudged,) = (replay for replay in replays if replay.check is AuditCheck.NUDGED)
     order = nudged.order(orders)
     image_of = dict(zip(order.names, order.image_ids, strict=True))
     assert len(image_of) == IMAGES
@@ -140,12 +140,12 @@ def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: O
     job = next(attack_jobs(orders.state))
     was = orders.of(job)
     shown = {replay.check: replay.order(orders) for replay in of_attack(job)}
-    assert list(shown[Check.REORDERED].images) == list(was.images)[::-1]
-    assert not {*shown[Check.RENAMED].names} & {*was.names}
-    assert sorted(png for _, png in shown[Check.RENAMED].images) == sorted(
+    assert list(shown[AuditCheck.REORDERED].images) == list(was.images)[::-1]
+    assert not {*shown[AuditCheck.RENAMED].names} & {*was.names}
+    assert sorted(png for _, png in shown[AuditCheck.RENAMED].images) == sorted(
         png for _, png in was.images
     )
-    assert set(shown[Check.SUBSET].images) < set(was.images)
+    assert set(shown[AuditCheck.SUBSET].images) < set(was.images)
 
 
 def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
@@ -159,7 +159,7 @@ def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
 
 
 def finding(
-    check: Check, entry: str, *, other: str | None = None, flagged: bool = True
+    check: AuditCheck, entry: str, *, other: str | None = None, flagged: bool = True
 ) -> Finding:
     change = Change(units=9, size=1.0, low=0.6, high=1.0, p=1e-9)
     return Finding(
@@ -198,7 +198,7 @@ def run(played: tuple[Path, Path], tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_what_is_written_is_read_and_has_a_version(run: Path) -> None:
     state = load_state(run)
-    audit = audit_of(state, finding(Check.RENAMED, "brightness"))
+    audit = audit_of(state, finding(AuditCheck.RENAMED, "brightness"))
     assert load_audit(run, state) is None
     save_audit(run, audit)
     assert load_audit(run, state) == audit
@@ -214,7 +214,7 @@ def test_what_is_written_is_read_and_has_a_version(run: Path) -> None:
 @pytest.mark.slow
 def test_an_audit_does_not_speak_of_an_entry_that_was_changed(run: Path) -> None:
     state = load_state(run)
-    save_audit(run, audit_of(state, finding(Check.IDENTICAL, "noop", other="darker")))
+    save_audit(run, audit_of(state, finding(AuditCheck.IDENTICAL, "noop", other="darker")))
     changed = tuple(
         entry.model_copy(update={"digest": "0" * 64}) if entry.name == "darker" else entry
         for entry in state.entries
@@ -225,7 +225,7 @@ def test_an_audit_does_not_speak_of_an_entry_that_was_changed(run: Path) -> None
     assert load_audit(run, state.model_copy(update={"key_digest": "0"})) is None
 
 
-def refusing(run: Path, *checks: Check) -> RunState:
+def refusing(run: Path, *checks: AuditCheck) -> RunState:
     state = load_state(run).model_copy(update={"audit": AuditTable(refuse=checks)})
     save_state(run, state)
     return load_state(run)
@@ -234,10 +234,10 @@ def refusing(run: Path, *checks: Check) -> RunState:
 @pytest.mark.slow
 def test_the_organiser_may_have_flagged_entries_left_out_and_taken_in_again(run: Path) -> None:
     before = (run / "results" / "leaderboard.csv").read_bytes()
-    save_audit(run, audit_of(load_state(run), finding(Check.RENAMED, "darker")))
+    save_audit(run, audit_of(load_state(run), finding(AuditCheck.RENAMED, "darker")))
     rescore(run)
     assert (run / "results" / "leaderboard.csv").read_bytes() == before
-    refusing(run, Check.RENAMED)
+    refusing(run, AuditCheck.RENAMED)
     rescore(run)
     rows = {
         row.split(",")[2]: row.split(",")
@@ -256,7 +256,7 @@ def test_the_organiser_may_have_flagged_entries_left_out_and_taken_in_again(run:
 
 @pytest.mark.slow
 def test_nobody_is_left_out_for_what_is_not_refused_or_not_flagged(run: Path) -> None:
-    state = refusing(run, Check.RENAMED, Check.IDENTICAL)
+    state = refusing(run, AuditCheck.RENAMED, AuditCheck.IDENTICAL)
     assert "nothing is left out yet" in advcomp("leaderboard", run).stdout
     baseline = tuple(
         entry.model_copy(update={"baseline": entry.name == "noop"}) for entry in state.entries
@@ -266,9 +266,9 @@ def test_nobody_is_left_out_for_what_is_not_refused_or_not_flagged(run: Path) ->
         run,
         audit_of(
             state,
-            finding(Check.RENAMED, "brightness", flagged=False),
-            finding(Check.CONSTANT, "brightness"),
-            finding(Check.IDENTICAL, "noop", other="darker"),
+            finding(AuditCheck.RENAMED, "brightness", flagged=False),
+            finding(AuditCheck.CONSTANT, "brightness"),
+            finding(AuditCheck.IDENTICAL, "noop", other="darker"),
         ),
     )
     refused = {entry.name for entry in without_refused(state, run).entries if entry.refused}
@@ -277,7 +277,7 @@ def test_nobody_is_left_out_for_what_is_not_refused_or_not_flagged(run: Path) ->
 
 @pytest.mark.slow
 def test_the_organisers_report_has_the_audit_and_no_other_has(run: Path) -> None:
-    save_audit(run, audit_of(load_state(run), finding(Check.RENAMED, "brightness")))
+    save_audit(run, audit_of(load_state(run), finding(AuditCheck.RENAMED, "brightness")))
     advcomp("report", run)
     page = (run / "results" / "report.html").read_text()
     assert '<section id="audit"' in page
@@ -294,7 +294,7 @@ def test_only_the_organisers_file_says_who_is_randomised(contest: Contest) -> No
     told = {"path": str(contest.entry("told", BRIGHTNESS, "defense")), "randomised": True}
     file = contest.file([], [own, told], more='[audit]\nrefuse = ["renamed", "constant"]\n')
     tournament = load_tournament(file)
-    assert tournament.audit.refuse == (Check.RENAMED, Check.CONSTANT)
+    assert tournament.audit.refuse == (AuditCheck.RENAMED, AuditCheck.CONSTANT)
     sources = load_entries(tournament).sources
     assert {source.name: source.randomised for source in sources} == {"own": False, "told": True}
 

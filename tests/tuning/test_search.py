@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from advcomp.errors import AdvcompError, InvalidConfig, RunConflict
 from advcomp.rules.toml_parameters import Value
 from advcomp.tournament.job.executors import Stop
+from advcomp.tuning.entry_settings import Settings
 from advcomp.tuning.final import FINAL
 from advcomp.tuning.match import parts_of
 from advcomp.tuning.outcome import write_best, write_outcome
 from advcomp.tuning.search import Search
 from advcomp.tuning.seats import seated, take_up_lost
-from advcomp.tuning.settings import Settings
 from advcomp.tuning.studies import OVER, best_of, is_done, open_study
 from advcomp.tuning.subject import TuneObserver, Wrong, settings_text
 from advcomp.tuning.tune_file import TuneFile, load_tune_file

@@ -9,7 +9,7 @@ import pytest
 from advcomp.errors import InvalidConfig
 from advcomp.tournament.entry.entries import EntrySource, Role
 from advcomp.tuning.edited import edited, value_at
-from advcomp.tuning.settings import refuse_misfit, settings_of
+from advcomp.tuning.entry_settings import refuse_misfit, settings_of
 from advcomp.tuning.tune_file import TuneFile, load_tune_file
 
 TEXT = """\

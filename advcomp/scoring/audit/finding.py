@@ -23,7 +23,7 @@ TOLERANCE_NUDGED = 0.05
 """The same where pixels of clean images were moved by one level."""
 
 
-class Check(StrEnum):
+class AuditCheck(StrEnum):
     """What an audit looks for; the names that `[audit] refuse` takes."""
 
     AGAIN = "again"
@@ -68,7 +68,7 @@ class Finding:
         note: What else is to be known, in words of ours.
     """
 
-    check: Check
+    check: AuditCheck
     entry: str
     other: str | None = None
     measure: Measure
@@ -109,7 +109,7 @@ class ReplayRecord:
 
     entry: str
     stage: str
-    check: Check
+    check: AuditCheck
     job: str
     images: int
     verdict: Verdict

@@ -14,7 +14,7 @@ from advcomp.scoring.audit.change import Change, by_unit, moved, share
 from advcomp.scoring.audit.finding import (
     TOLERANCE,
     TOLERANCE_NUDGED,
-    Check,
+    AuditCheck,
     Finding,
     Measure,
 )
@@ -22,9 +22,9 @@ from advcomp.scoring.results import MISSING, Results
 from advcomp.scoring.scores import targeted
 
 BY_NAMES = {
-    Check.RENAMED: "other images under other file names",
-    Check.REORDERED: "other images in another order",
-    Check.SUBSET: "other images beside fewer others",
+    AuditCheck.RENAMED: "other images under other file names",
+    AuditCheck.REORDERED: "other images in another order",
+    AuditCheck.SUBSET: "other images beside fewer others",
 }
 """What an attack may do without gain: it is told, and not flagged for it."""
 SEEDED = "an attack that is seeded once a run, or by file names, does so"
@@ -61,7 +61,7 @@ class Images:
 
 
 def of_defense(
-    check: Check,
+    check: AuditCheck,
     entry: str,
     labels: Labels,
     truth: NDArray[np.int16],
@@ -87,7 +87,7 @@ def of_defense(
             is_tested=True,
             note=_said(f"declared randomised; {changed} of {len(labels.image)} labels", note),
         )
-    tolerance = TOLERANCE_NUDGED if check is Check.NUDGED else TOLERANCE
+    tolerance = TOLERANCE_NUDGED if check is AuditCheck.NUDGED else TOLERANCE
     return Finding(
         check=check,
         entry=entry,
@@ -102,7 +102,7 @@ def gain_of_defense(entry: str, labels: Labels, truth: NDArray[np.int16], seed: 
     """Whether a defense gives fewer right answers once its images are renamed."""
     right = truth[labels.image]
     return Finding(
-        check=Check.GAIN,
+        check=AuditCheck.GAIN,
         entry=entry,
         measure=Measure.CORRECT,
         change=_moved(
@@ -132,7 +132,7 @@ def gains_of_attacks(results: Results, labels: Labels, seed: int, note: str) -> 
                 for each in (labels.before, labels.after)
             )
         yield Finding(
-            check=Check.GAIN,
+            check=AuditCheck.GAIN,
             entry=results.attacks[number].name,
             measure=Measure.WINS,
             change=_moved(image, before, after, seed=seed, falls=True),
@@ -142,7 +142,7 @@ def gains_of_attacks(results: Results, labels: Labels, seed: int, note: str) -> 
 
 
 def of_attack(
-    check: Check, entry: str, images: Images, *, randomised: bool, seed: int, note: str = ""
+    check: AuditCheck, entry: str, images: Images, *, randomised: bool, seed: int, note: str = ""
 ) -> Finding:
     """How the images of an attack differ under one condition."""
     differing, units = int(images.differs.sum()), len(images.differs)
@@ -153,7 +153,7 @@ def of_attack(
             entry=entry,
             measure=Measure.PERTURBATION,
             change=moved(images.before[both], images.after[both], seed=seed),
-            is_tested=check is not Check.SUBSET,
+            is_tested=check is not AuditCheck.SUBSET,
             note=_said(f"declared randomised; {differing} of {units} images", note),
         )
     told = check in BY_NAMES
@@ -190,7 +190,7 @@ def _moved(
     return moved(first, second, seed=seed, falls=falls)
 
 
-def _told(check: Check) -> str:
+def _told(check: AuditCheck) -> str:
     return f"{BY_NAMES[check]}; {SEEDED}"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.scoring.audit.change import ROUNDS, Change, bounds, share
-from advcomp.scoring.audit.finding import Check, Finding, Measure
+from advcomp.scoring.audit.finding import AuditCheck, Finding, Measure
 from advcomp.scoring.intervals import PERCENTILES, draws
 from advcomp.scoring.results import MISSING, Entry, Results
 from advcomp.scoring.scores import targeted
@@ -58,7 +58,7 @@ def constant(results: Results) -> Iterator[Finding]:
         if most / len(given) < NEARLY:
             continue
         yield Finding(
-            check=Check.CONSTANT,
+            check=AuditCheck.CONSTANT,
             entry=entry.name,
             measure=Measure.TOP_LABEL,
             change=share(most, len(given)),
@@ -107,7 +107,7 @@ def _alike(one: Entry, other: Entry, equal: int, telling: int) -> Iterator[Findi
     is_same = same_files or equal == telling
     if is_same or low >= NEARLY:
         yield Finding(
-            check=Check.IDENTICAL if is_same else Check.NEAR_IDENTICAL,
+            check=AuditCheck.IDENTICAL if is_same else AuditCheck.NEAR_IDENTICAL,
             entry=one.name,
             other=other.name,
             measure=Measure.AGREEMENT,
@@ -154,7 +154,7 @@ def _own_pair(
     change = _mean_beyond(residual, FAR)
     tested = change.units >= LEAST_IMAGES
     return Finding(
-        check=Check.OWN_PAIR,
+        check=AuditCheck.OWN_PAIR,
         entry=results.attacks[a].name,
         other=results.defenses[d].name,
         measure=Measure.INTERACTION,

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from advcomp.rules.printable import printable
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.audit.wording import measured, p_value, rates
+from advcomp.scoring.audit.finding_wording import measured, p_value, rates
 from advcomp.scoring.processors import scarcity
 from advcomp.scoring.report import axes
 from advcomp.scoring.report.boards import Board, boards, percent, seconds

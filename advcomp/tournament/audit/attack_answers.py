@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.rules.images import decode_png
-from advcomp.scoring.audit.finding import Check, Finding
+from advcomp.scoring.audit.finding import AuditCheck, Finding
 from advcomp.scoring.audit.replayed import Images, of_attack
 from advcomp.tournament.audit.conduct import Replayed
 from advcomp.tournament.audit.endings import Endings
@@ -45,7 +45,7 @@ class AttackAnswers:
     def __init__(self, orders: Orders, endings: Endings) -> None:
         self.remade: list[Remade] = []
         self._orders, self._endings = orders, endings
-        self._images: dict[tuple[str, Check], list[Images]] = defaultdict(list)
+        self._images: dict[tuple[str, AuditCheck], list[Images]] = defaultdict(list)
 
     def take(self, done: Replayed) -> None:
         """Compare a replay with the run."""
@@ -64,7 +64,7 @@ class AttackAnswers:
             levels = self._levels(original, job, done)
         images = Images(differs=differs, before=levels[0], after=levels[1])
         self._images[job.entry.name, done.replay.check].append(images)
-        if done.replay.check is Check.RENAMED:
+        if done.replay.check is AuditCheck.RENAMED:
             self.remade += self._made(job, done, differs)
 
     def findings(self) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.scoring.audit.finding import Check, Finding
+from advcomp.scoring.audit.finding import AuditCheck, Finding
 from advcomp.scoring.audit.replayed import Labels, gain_of_defense, of_defense, together
 from advcomp.scoring.results import MISSING, Results
 from advcomp.tournament.audit.attack_answers import Remade
@@ -46,7 +46,7 @@ class DefenseAnswers:
             np.array([*(number.get(c.attack, CLEAN) for c in wave.columns), CLEAN], np.intp)
             for wave in waves
         ]
-        self._labels: dict[tuple[str, Check], list[Labels]] = defaultdict(list)
+        self._labels: dict[tuple[str, AuditCheck], list[Labels]] = defaultdict(list)
         self._judged: list[tuple[str, Labels]] = []
 
     def take(self, done: Replayed) -> None:
@@ -107,7 +107,7 @@ class DefenseAnswers:
                 seed=seed,
                 note=self._endings.note(name, check),
             )
-            if check is Check.RENAMED:
+            if check is AuditCheck.RENAMED:
                 yield gain_of_defense(name, labels, truth, seed)
 
     def renamed(self, without: Collection[str]) -> Labels:
@@ -115,7 +115,7 @@ class DefenseAnswers:
         parts = [
             part
             for (name, check), found in self._labels.items()
-            if check is Check.RENAMED and name not in without
+            if check is AuditCheck.RENAMED and name not in without
             for part in found
         ]
         return together(parts)

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.audit.finding import Check
+from advcomp.scoring.audit.finding import AuditCheck
 from advcomp.tournament.audit.conduct import Replayed
 
 LIMITS = {
@@ -18,7 +18,7 @@ class Endings:
     """How many replays of an entry met a limit, under each condition."""
 
     def __init__(self) -> None:
-        self._met: dict[tuple[str, Check], Counter[Verdict]] = defaultdict(Counter)
+        self._met: dict[tuple[str, AuditCheck], Counter[Verdict]] = defaultdict(Counter)
 
     def compare(self, done: Replayed) -> bool:
         """Whether a replay is to be compared; one that is not is counted."""
@@ -28,7 +28,7 @@ class Endings:
             met[done.result.verdict] += 1
         return not is_met
 
-    def note(self, entry: str, check: Check) -> str:
+    def note(self, entry: str, check: AuditCheck) -> str:
         """What is to be said beside a finding; empty where there is nothing."""
         met = self._met.get((entry, check), Counter())
         listed = ", ".join(f"{count} {verdict}" for verdict, count in sorted(met.items()))

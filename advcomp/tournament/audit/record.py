@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from advcomp.errors import RunConflict
 from advcomp.rules.durable import write_durably
-from advcomp.scoring.audit.finding import Audit, Check, Finding
+from advcomp.scoring.audit.finding import Audit, AuditCheck, Finding
 from advcomp.tournament.store.state import EntryState, RunState
 
 FILE_NAME = "audit.json"
@@ -72,7 +72,7 @@ def without_refused(state: RunState, run: Path) -> RunState:
     )
 
 
-def _judged(entry: EntryState, refused: set[Check]) -> EntryState:
+def _judged(entry: EntryState, refused: set[AuditCheck]) -> EntryState:
     if entry.baseline or entry.rejected or not refused:
         return entry
     reason = f"left out by [audit] refuse: {', '.join(sorted(refused))}"
@@ -81,7 +81,9 @@ def _judged(entry: EntryState, refused: set[Check]) -> EntryState:
     )
 
 
-def _about(name: str, findings: Sequence[Finding], refuse: Sequence[Check]) -> set[Check]:
+def _about(
+    name: str, findings: Sequence[Finding], refuse: Sequence[AuditCheck]
+) -> set[AuditCheck]:
     """The refused checks that an entry was flagged for, by itself or with another."""
     return {
         finding.check

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from advcomp.rules.images import decode_png, encode_png
-from advcomp.scoring.audit.finding import Check
+from advcomp.scoring.audit.finding import AuditCheck
 from advcomp.tournament.job.defense_views import CLEAN, Item, Shard
 from advcomp.tournament.job.opaque import Key
 from advcomp.tournament.job.orders import Order, Orders
@@ -29,10 +29,22 @@ ALONE = 8
 NUDGED_PIXELS = 4
 """Pixels of a clean image that are moved by one level, at most."""
 
-OF_ATTACKS = (Check.AGAIN, Check.RENAMED, Check.REORDERED, Check.SUBSET, Check.UNTOUCHED)
+OF_ATTACKS = (
+    AuditCheck.AGAIN,
+    AuditCheck.RENAMED,
+    AuditCheck.REORDERED,
+    AuditCheck.SUBSET,
+    AuditCheck.UNTOUCHED,
+)
 OF_DEFENSES = (
-    *(Check.AGAIN, Check.RENAMED, Check.MIXED, Check.ALONE, Check.BATCHES),
-    *(Check.NUDGED, Check.UNTOUCHED),
+    *(
+        AuditCheck.AGAIN,
+        AuditCheck.RENAMED,
+        AuditCheck.MIXED,
+        AuditCheck.ALONE,
+        AuditCheck.BATCHES,
+    ),
+    *(AuditCheck.NUDGED, AuditCheck.UNTOUCHED),
 )
 
 
@@ -50,7 +62,7 @@ class Replay:
         remade: Images that are shown instead of the stored ones, in the order of the items.
     """
 
-    check: Check
+    check: AuditCheck
     of: Job
     job: Job
     number: int = 0
@@ -112,14 +124,14 @@ def chosen(jobs: Sequence[Job], share: float, key: Key) -> list[Job]:
 
 def of_attack(job: AttackJob) -> Iterator[Replay]:
     """The replays of one job of an attack."""
-    yield Replay(check=Check.AGAIN, of=job, job=job)
-    yield Replay(check=Check.RENAMED, of=job, job=_renamed(job, Check.RENAMED))
-    yield Replay(check=Check.REORDERED, of=job, job=job, backwards=True)
+    yield Replay(check=AuditCheck.AGAIN, of=job, job=job)
+    yield Replay(check=AuditCheck.RENAMED, of=job, job=_renamed(job, AuditCheck.RENAMED))
+    yield Replay(check=AuditCheck.REORDERED, of=job, job=job, backwards=True)
     if len(job.images) > 1:
         # Of the same id: every image keeps its name.
         part = replace(job, images=job.images[: math.ceil(len(job.images) / 3)])
-        yield Replay(check=Check.SUBSET, of=job, job=part)
-    yield Replay(check=Check.UNTOUCHED, of=job, job=job)
+        yield Replay(check=AuditCheck.SUBSET, of=job, job=part)
+    yield Replay(check=AuditCheck.UNTOUCHED, of=job, job=job)
 
 
 def of_defense(job: DefenseJob, wave: WaveImages, key: Key, *, alone: bool) -> Iterator[Replay]:
@@ -129,27 +141,27 @@ def of_defense(job: DefenseJob, wave: WaveImages, key: Key, *, alone: bool) -> I
         wave: The images of the job's wave.
         alone: Whether images of it are shown one at a time.
     """
-    yield Replay(check=Check.AGAIN, of=job, job=job)
-    yield Replay(check=Check.RENAMED, of=job, job=_renamed(job, Check.RENAMED))
+    yield Replay(check=AuditCheck.AGAIN, of=job, job=job)
+    yield Replay(check=AuditCheck.RENAMED, of=job, job=_renamed(job, AuditCheck.RENAMED))
     images = list(dict.fromkeys(item.image for item in job.items))
     if wave.exists.any():
         mixed = [_as_any_column(image, job, wave, key) for image in images]
-        yield _with(job, Check.MIXED, mixed)
+        yield _with(job, AuditCheck.MIXED, mixed)
     order = sorted(job.items, key=lambda item: key.name("alone", job.id, item.image, item.column))
     if len(order) > 1:
         third = math.ceil(len(order) / 3)
-        yield _with(job, Check.BATCHES, order[:third])
-        yield _with(job, Check.BATCHES, order[third:], 1)
+        yield _with(job, AuditCheck.BATCHES, order[:third])
+        yield _with(job, AuditCheck.BATCHES, order[third:], 1)
     for number, item in enumerate(order[: ALONE if alone and len(order) > 1 else 0]):
-        yield _with(job, Check.ALONE, [item], number)
-    clean = _with(job, Check.NUDGED, [Item(image, CLEAN) for image in images])
+        yield _with(job, AuditCheck.ALONE, [item], number)
+    clean = _with(job, AuditCheck.NUDGED, [Item(image, CLEAN) for image in images])
     yield replace(clean, nudged=True)
-    yield Replay(check=Check.UNTOUCHED, of=job, job=job)
+    yield Replay(check=AuditCheck.UNTOUCHED, of=job, job=job)
 
 
 def of_images(job: DefenseJob, images: Sequence[tuple[int, bytes]]) -> Replay:
     """A defense is shown images that the run does not have: source image, PNG."""
-    shown = _with(job, Check.GAIN, [Item(image, CLEAN) for image, _ in images])
+    shown = _with(job, AuditCheck.GAIN, [Item(image, CLEAN) for image, _ in images])
     return replace(shown, remade=tuple(png for _, png in images))
 
 
@@ -158,7 +170,7 @@ def _renamed(job: Job, what: str) -> Job:
     return replace(job, id=f"{job.id}-{what}")
 
 
-def _with(job: DefenseJob, check: Check, items: Sequence[Item], number: int = 0) -> Replay:
+def _with(job: DefenseJob, check: AuditCheck, items: Sequence[Item], number: int = 0) -> Replay:
     """A replay of the same defense with other images, under names that no other replay has."""
     shown = replace(job, id=f"{job.id}-{check}-{number}", items=Shard.of(items))
     return Replay(check=check, of=job, job=shown, number=number)

@@ -15,7 +15,7 @@ from advcomp import __version__
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import Sandbox
-from advcomp.scoring.audit.finding import Audit, Audited, Check, ReplayRecord, judged
+from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, ReplayRecord, judged
 from advcomp.scoring.audit.replayed import gains_of_attacks
 from advcomp.scoring.audit.screens import screened
 from advcomp.scoring.results import Results
@@ -88,7 +88,7 @@ class AuditOptions:
 
     run: Path
     share: float = SHARE
-    checks: tuple[Check, ...] = ()
+    checks: tuple[AuditCheck, ...] = ()
     submissions: tuple[str, ...] = ()
     jobs: int | None = None
     trusting: bool = False
@@ -264,7 +264,7 @@ class _Auditor:
         ]
 
     def _do(self, title: str, replays: Sequence[Replay]) -> Iterator[Replayed]:
-        touched = [replay for replay in replays if replay.check is not Check.UNTOUCHED]
+        touched = [replay for replay in replays if replay.check is not AuditCheck.UNTOUCHED]
         for done in self.conductor.do(title, touched):
             self._record(done)
             yield done
@@ -272,7 +272,7 @@ class _Auditor:
     def _untouched(self, attacks: Sequence[Replay], defenses: Sequence[Replay]) -> None:
         """The condition that needs the machine for itself."""
         stages = [
-            [replay for replay in stage if replay.check is Check.UNTOUCHED]
+            [replay for replay in stage if replay.check is AuditCheck.UNTOUCHED]
             for stage in (attacks, defenses)
         ]
         tried = 0
@@ -326,7 +326,7 @@ class _Auditor:
         places = {
             entry.name: place for place, entry in enumerate((*state.attacks, *state.defenses))
         }
-        order = list(Check)
+        order = list(AuditCheck)
         of_defenses = list(self.defenses.findings())
         # A defense that answers by what it should not is no measure of attacks.
         partial = {finding.entry for finding in judged(of_defenses) if finding.flagged}

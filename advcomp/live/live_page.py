@@ -10,7 +10,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup
 
-from advcomp.live.snapshot import Snapshot
+from advcomp.live.snapshot import RunSnapshot
 from advcomp.scoring.report.policy import content_policy
 
 EVENTS = "events"
@@ -19,7 +19,7 @@ EVENTS = "events"
 _CONNECTS = "connect-src 'self'"
 
 
-def page(snapshot: Snapshot, *, served: bool = False) -> str:
+def page(snapshot: RunSnapshot, *, served: bool = False) -> str:
     """The page as HTML; as a file it needs nothing besides itself.
 
     Args:
@@ -44,7 +44,7 @@ def policy(*, served: bool) -> str:
     return content_policy(_environment(), *([_CONNECTS] if served else []))
 
 
-def _embedded(snapshot: Snapshot) -> Markup:
+def _embedded(snapshot: RunSnapshot) -> Markup:
     """JSON that nothing in it can end."""
     text = json.dumps(snapshot.as_json())
     for character in "<>&":

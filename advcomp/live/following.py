@@ -18,8 +18,8 @@ from advcomp.live.snapshot import (
     Ended,
     Failure,
     Phase,
-    Running,
-    Snapshot,
+    RunningJob,
+    RunSnapshot,
     Stage,
     Standing,
     Waiting,
@@ -86,7 +86,7 @@ class RunWatch:
         """How long to wait before the next look."""
         return max(LOOK_S, SHARE * self._told_took_s)
 
-    def look(self) -> Snapshot:
+    def look(self) -> RunSnapshot:
         """What the folder tells now.
 
         What cannot be read since it is just being replaced is told as it was.
@@ -131,7 +131,7 @@ class RunWatch:
             self._read_at_s = time.monotonic()
             self._stamp = stamp
 
-    def _told(self, read: _Read, busy: bool) -> Snapshot:
+    def _told(self, read: _Read, busy: bool) -> RunSnapshot:
         now = self._clock()
         under_way = [
             job
@@ -144,7 +144,7 @@ class RunWatch:
             job for job in read.outlook.jobs if job.name not in read.results or job.name in seconds
         ]
         finished = not busy and not pending and read.at_last is not None
-        return Snapshot(
+        return RunSnapshot(
             tournament=read.state.name,
             at=now,
             phase=Phase.FINISHED if finished else _phase(read, pending, seconds, busy),
@@ -165,9 +165,9 @@ class RunWatch:
             ended=read.ended,
         )
 
-    def _reading(self) -> Snapshot:
+    def _reading(self) -> RunSnapshot:
         """A run whose entries are being read for the first time."""
-        return Snapshot(
+        return RunSnapshot(
             tournament=self.run.name,
             at=self._clock(),
             phase=Phase.READING,
@@ -187,7 +187,7 @@ class RunWatch:
         )
 
 
-def looks(watch: RunWatch, first: Snapshot) -> Iterator[Snapshot]:
+def looks(watch: RunWatch, first: RunSnapshot) -> Iterator[RunSnapshot]:
     """A first look and those after it, the last one when the run has finished."""
     snapshot = first
     while True:
@@ -269,10 +269,10 @@ def _stages(read: _Read, pending: Sequence[Job]) -> Iterator[Stage]:
         yield Stage(stage=stage, jobs=jobs, done=jobs - left)
 
 
-def _running(read: _Read, under_way: JobUnderWay, seconds: float) -> Running:
+def _running(read: _Read, under_way: JobUnderWay, seconds: float) -> RunningJob:
     job = read.by_name[under_way.job]
     measured = read.outlook.is_measured(job.entry)
-    return Running(
+    return RunningJob(
         job=job.name,
         entry=job.entry.name,
         stage=_stage(job),
