@@ -134,6 +134,8 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         "tests/tuning/test_tune.py::"
         "test_processes_share_a_study_and_one_that_is_stopped_loses_nothing",
         "tests/tuning/test_tune.py::test_a_training_is_tuned_on_its_validation_classifiers",
+        # What a training is worth, and what is of it, are in the short set.
+        "tests/tuning/test_trainings.py::test_classifiers_and_denoisers_are_tuned_and_pruned",
         # SQLAlchemy loads for a second; the journal is in the short set.
         "tests/tuning/test_search.py::test_a_database_holds_a_study_too",
         f"{KINDS}::test_processes_of_this_machine",

@@ -20,7 +20,7 @@ from advcomp.players.image.pixels import quantise
 from advcomp.players.training_images import TrainingImages
 from advcomp.rules.durable import write_durably
 from advcomp.rules.images import Pixels, encode_png
-from advcomp.training.progress import ALL_CLASSIFIERS, EvaluationReport, Gap
+from advcomp.training.progress import ALL_CLASSIFIERS, EvaluationReport, Gap, RateOf
 from advcomp.training.ranks import Ranks
 
 _CLEAN = 0
@@ -66,10 +66,10 @@ def evaluate(
         write_durably(picture, encode_png(_examples(recipe, generator, images, ranks)))
     return EvaluationReport(
         step=step,
+        of=RateOf.HIT if recipe.threat.targeted else RateOf.MISCLASSIFIED,
         rates=rates,
         clean_rates=clean_rates,
         picture=picture,
-        targeted=recipe.threat.targeted,
         gaps=gaps,
     )
 

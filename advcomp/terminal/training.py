@@ -174,17 +174,17 @@ class Display:
 
     def evaluated(self, report: EvaluationReport) -> None:
         """A line for each classifier: the rate at every epsilon; then how far ahead that is."""
-        what = "led to the target" if report.targeted else "misclassified"
         for name, clean in report.clean_rates.items():
             rates = [
                 f"{level}: {rate:.1%}"
                 for (other, level), rate in report.rates.items()
                 if other == name
             ]
-            self._say(f"{name} {what} at epsilon {', '.join(rates)} (clean: {clean:.1%})")
+            self._say(f"{name} {report.of} at epsilon {', '.join(rates)} (clean: {clean:.1%})")
         for line in _compared(report):
             self._say(line)
-        self._say(f"examples: {near(report.picture)}")
+        if report.picture is not None:
+            self._say(f"examples: {near(report.picture)}")
 
     def _is_time(self, report: StepReport) -> bool:
         last = report.step + 1 == self._steps

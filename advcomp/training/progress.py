@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -55,26 +56,37 @@ class Gap:
         return self.gap - self.half_width, self.gap + self.half_width
 
 
+class RateOf(StrEnum):
+    """What happened to the images of a rate."""
+
+    MISCLASSIFIED = "misclassified"
+    HIT = "led to the target"
+    RIGHT = "classified rightly"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
-    """How well the averaged network does on images and classifiers that do not train it.
+    """How well a module does on images that do not train it; of all, more is better.
 
     Args:
         step: How many steps are done.
-        rates: (classifier, max_epsilon) to the share of images that are misclassified or, by a
-            targeted network, led to their target class.
-        clean_rates: Classifier to the share of clean images that it misclassifies.
-        picture: A PNG of examples.
-        targeted: Which of the two `rates` are.
+        epoch: How many epochs those are, begun ones among them; None where nobody counts them.
+        of: What the rates are shares of.
+        rates: (classifier, max_epsilon) to the share of images: by an attack network's attack on
+            classifiers that do not train it, or of a classifier under attack.
+        clean_rates: The same of clean images, which no attack network leads anywhere: the share
+            that the classifier misclassifies.
+        picture: A PNG of examples, if one was drawn.
         gaps: (attack, classifier, max_epsilon) to how far the network is ahead of what anybody
             has without learning; `ALL_CLASSIFIERS` stands for the mean, where there are several.
     """
 
     step: int
+    of: RateOf
     rates: Mapping[tuple[str, int], float]
     clean_rates: Mapping[str, float]
-    picture: Path
-    targeted: bool
+    epoch: int | None = None
+    picture: Path | None = None
     gaps: Mapping[tuple[str, str, int], Gap] = field(default_factory=dict)
 
 

@@ -11,10 +11,15 @@ from PIL import Image
 
 from advcomp.errors import MissingExtra
 from advcomp.rules.durable import write_durably
-from advcomp.training.progress import EvaluationReport, StepReport
+from advcomp.training.progress import EvaluationReport, RateOf, StepReport
 
 LOSSES_FILE = "losses.csv"
 _COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "skipped")
+_TAGS = {
+    RateOf.MISCLASSIFIED: "misclassification",
+    RateOf.HIT: "hit_rate",
+    RateOf.RIGHT: "accuracy",
+}
 
 
 class Recorder:
@@ -66,14 +71,15 @@ class Recorder:
 
     def evaluated(self, report: EvaluationReport) -> None:
         """One point for each classifier and epsilon, one for each gap, and the picture."""
-        kind = "hit_rate" if report.targeted else "misclassification"
+        kind = _TAGS[report.of]
         for (name, level), rate in report.rates.items():
             self._board.add_scalar(f"{kind}/{name}/{level}", rate, report.step)
         for (rival, name, level), gap in report.gaps.items():
             tag = f"ahead_of_{rival}/{name}/{level}".replace(" ", "_")
             self._board.add_scalar(tag, gap.gap, report.step)
-        picture = np.asarray(Image.open(report.picture))
-        self._board.add_image("examples", picture, report.step, dataformats="HWC")
+        if report.picture is not None:
+            picture = np.asarray(Image.open(report.picture))
+            self._board.add_image("examples", picture, report.step, dataformats="HWC")
 
 
 def read_losses(path: Path) -> list[list[str]]:

@@ -108,7 +108,7 @@ def refuse_held_out_files(
     """Refuse a training whose classifiers are files of entries that are held out.
 
     Args:
-        weights: The table of the recipe that names a file, and the file.
+        weights: The place of the recipe that names a file, and the file.
 
     Raises:
         InvalidConfig: All of them.
@@ -120,7 +120,7 @@ def refuse_held_out_files(
         for file in source.files.values()
     ]
     problems = [
-        f'{tune.recipe}: [[{table}]] {path}: is a file of "{name}", which is marked held_out in '
+        f'{tune.recipe}: {table} {path}: is a file of "{name}", which is marked held_out in '
         f"{tournament.path}: nothing is tuned on it; take another classifier"
         for table, path in weights
         for name, file in kept

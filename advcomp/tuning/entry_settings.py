@@ -178,7 +178,7 @@ def _misfits(
                 f'the nearest is "{nearest(each.key[0], fields)}"'
             )
         else:
-            yield from _refused(tune, settings, model, each)
+            yield from refused_values(tune, settings, model, each)
 
 
 def _misfits_of_any(tune: TuneFile, settings: Settings) -> Iterator[str]:
@@ -211,33 +211,7 @@ def _leaves(table: object, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield key, table
 
 
-def refuse_misfit_of_recipe(tune: TuneFile, recipe: Settings) -> None:
-    """Refuse a space that leads out of what a recipe may say.
-
-    Raises:
-        InvalidConfig: All that does not fit, or all that is wrong with the recipe itself.
-    """
-    from advcomp.attacknet.recipe import AttackNetworkRecipe, load_network_recipe
-
-    if {"classifier", "denoiser"} & recipe.table.keys():
-        raise InvalidConfig(
-            f"{tune.place('recipe')}: expected the recipe of an attack network, whose training is "
-            f"judged while it goes on; {recipe.path} is of classifiers or denoisers"
-        )
-    if not load_network_recipe(recipe.path).validation:
-        raise InvalidConfig(
-            f"{recipe.path}: expected [[validation]] classifiers, which trainings are judged by"
-        )
-    problems = [
-        problem
-        for each in tune.dimensions
-        for problem in _refused(tune, recipe, AttackNetworkRecipe, each)
-    ]
-    if problems:
-        raise InvalidConfig(*problems)
-
-
-def _refused(tune: TuneFile, file: Settings, model: Any, each: Dimension) -> Iterator[str]:
+def refused_values(tune: TuneFile, file: Settings, model: Any, each: Dimension) -> Iterator[str]:
     """The first value of a dimension that the file may not have, if there is one."""
     for end in each.values.ends:
         try:

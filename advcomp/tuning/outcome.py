@@ -11,7 +11,7 @@ from advcomp.rules.durable import write_durably
 from advcomp.scoring.report.study import StudyMaterial, TrialRow, study_page
 from advcomp.tuning.final import final_figures, final_lines
 from advcomp.tuning.studies import best_of, importances_of, is_feasible
-from advcomp.tuning.subject import IMAGES, STEPS, VERDICT, WRONG, Subject
+from advcomp.tuning.subject import EPOCHS, IMAGES, STEPS, VERDICT, WRONG, Subject
 from advcomp.tuning.tune_file import TuneFile
 
 BEST, PAGE = "best", "report.html"
@@ -30,7 +30,7 @@ def write_outcome(tune: TuneFile, subject: Subject, study: optuna.Study, folder:
     write_best(tune, subject, study, folder)
     material = StudyMaterial(
         name=tune.name,
-        subject=tune.entry or f"the recipe {subject.settings.path.name}",
+        subject=tune.entry or _training(tune, subject),
         objectives=tuple(str(quantity) for quantity in tune.objective.of),
         maximised=tuple(quantity.is_maximised for quantity in tune.objective.of),
         opponents=() if tune.opponents is None else tune.opponents.validation,
@@ -68,6 +68,11 @@ def write_best(
     return found
 
 
+def _training(tune: TuneFile, subject: Subject) -> str:
+    of = "" if tune.train is None else f"{tune.train} of "
+    return f"{of}the recipe {subject.settings.path.name}"
+
+
 def _name(trial: FrozenTrial) -> str:
     return f"trial-{trial.number}"
 
@@ -98,7 +103,7 @@ def _state(trial: FrozenTrial) -> str:
 
 def _so_far(trial: FrozenTrial) -> str:
     told: Mapping[str, object] = trial.user_attrs
-    words = [f"{told[key]} {key}" for key in (IMAGES, STEPS) if key in told]
+    words = [f"{told[key]} {key}" for key in (IMAGES, STEPS, EPOCHS) if key in told]
     if told.get(VERDICT, "OK") != "OK":
         words.append(str(told[VERDICT]))
     return ", ".join(words)

@@ -46,7 +46,7 @@ def open_study(
 
     Args:
         identity: What must be the same for a study to go on; plain JSON data.
-        first_step: After how many images or steps a trial is first compared.
+        first_step: After how many images, steps or epochs a trial is first compared.
 
     Raises:
         InvalidConfig: Its storage cannot be opened.

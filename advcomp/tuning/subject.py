@@ -16,7 +16,7 @@ from advcomp.tuning.entry_settings import Settings
 from advcomp.tuning.space import Dimension
 from advcomp.tuning.tune_file import TunedQuantity, TuneFile
 
-IMAGES, VERDICT, STEPS, WRONG = "images", "verdict", "steps", "wrong"
+IMAGES, VERDICT, STEPS, EPOCHS, WRONG = "images", "verdict", "steps", "epochs", "wrong"
 """What is written down of a trial besides its values."""
 
 
@@ -55,7 +55,7 @@ class Subject(Protocol):
 
     @property
     def first_step(self) -> int:
-        """After how many images or steps a trial is first compared."""
+        """After how many images, steps or epochs a trial is first compared."""
 
     def run(
         self, trial: optuna.Trial, seat: Path, observer: TuneObserver, stop: Stop

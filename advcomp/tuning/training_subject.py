@@ -1,4 +1,4 @@
-"""Trials of a training: other values in its recipe, judged by its validation classifiers."""
+"""Trials of a training: other values in its recipe, judged by what validates it."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import optuna
 
@@ -17,12 +16,11 @@ from advcomp.rules.toml_file import parse_toml
 from advcomp.rules.toml_parameters import Value
 from advcomp.tournament.config import load_tournament
 from advcomp.tournament.job.executors import Stop
-from advcomp.training.progress import EvaluationReport, SilentObserver
+from advcomp.training.progress import EvaluationReport, RateOf, SilentObserver
 from advcomp.tuning.cast import refuse_held_out_files
 from advcomp.tuning.edited import moved
-from advcomp.tuning.entry_settings import Settings, recipe_of, refuse_misfit_of_recipe
+from advcomp.tuning.entry_settings import Settings, recipe_of
 from advcomp.tuning.subject import (
-    STEPS,
     TuneObserver,
     Wrong,
     folder_for,
@@ -30,54 +28,54 @@ from advcomp.tuning.subject import (
     settings_text,
     write_settings,
 )
+from advcomp.tuning.trainings import Training, training_of
 from advcomp.tuning.tune_file import PrunerName, TunedQuantity, TuneFile
-
-if TYPE_CHECKING:
-    from advcomp.attacknet.recipe import AttackNetworkRecipe
 
 EVALUATIONS = "evaluations.json"
 
 
 @dataclass(frozen=True)
 class TrainingSubject:
-    """The training of an attack network.
+    """A training by a recipe.
 
     Args:
         folder: The study's.
-        first_step: After how many steps it is first evaluated.
     """
 
     tune: TuneFile
     settings: Settings
     folder: Path
-    first_step: int
+    training: Training
+
+    @property
+    def first_step(self) -> int:
+        """After how many steps or epochs it is first evaluated."""
+        return self.training.first
 
     @cached_property
     def identity(self) -> Mapping[str, object]:
         """What must be the same for a study to go on."""
-        return identity_of(self.tune, self.settings)
+        name = self.training.name
+        return identity_of(self.tune, self.settings) | ({} if name is None else {"train": name})
 
     def run(
         self, trial: optuna.Trial, seat: Path, observer: TuneObserver, stop: Stop
     ) -> list[float] | None:
         """Train, or go on where a training with these values stopped; see `Subject.run`."""
-        from advcomp.attacknet.train import train_attack_network
-        from advcomp.training.launch import Launch
-
         folder = self._folder_of(trial)
         recipe = write_settings(
             folder / self.settings.path.name, self.text_of(trial.params, folder)
         )
-        judge = _Judge(trial, self.tune, folder / EVALUATIONS, observer)
+        kept = folder / EVALUATIONS
+        judge = _Judge(trial, self.tune, self.training.unit, kept, observer)
         judge.tell_what_is_known()
         try:
-            alone = Launch()  # whatever started the processes of a study, each trains by itself
-            trained = train_attack_network(recipe, judge, out=folder / "training", launch=alone)
+            is_whole = self.training.carry_out(recipe, folder / "training", judge)
         except (RunConflict, MissingExtra):
             raise
         except AdvcompError as error:
             raise Wrong(str(error)) from error
-        if trained.interrupted:
+        if not is_whole:
             stop.set()
             return None
         return judge.last
@@ -91,7 +89,7 @@ class TrainingSubject:
     def text_of(self, values: Mapping[str, Value], folder: Path) -> str:
         """The recipe with these values, its paths seen from a folder."""
         text = settings_text(self.tune, self.settings, values)
-        return moved(text, _read(text, self.settings.path), folder)
+        return moved(text, parse_toml(text, self.settings.path, self.training.model), folder)
 
     def _folder_of(self, trial: optuna.Trial) -> Path:
         return folder_for(self.folder / "trainings", trial.params)
@@ -104,25 +102,12 @@ def training_subject(tune: TuneFile, folder: Path) -> TrainingSubject:
         InvalidConfig: All that is wrong with the file or the recipe.
     """
     settings = recipe_of(tune)
-    refuse_misfit_of_recipe(tune, settings)
-    recipe = _read(settings.text, settings.path)
+    training = training_of(tune, settings)
     if tune.tournament is not None:
         if not tune.tournament.is_file():
             raise InvalidConfig(f"{tune.place('tournament')}: there is no {tune.tournament}")
-        weights = [
-            *(("targets", item.weights) for item in recipe.targets),
-            *(("validation", item.weights) for item in recipe.validation),
-        ]
-        refuse_held_out_files(tune, load_tournament(tune.tournament), weights)
-    return TrainingSubject(
-        tune=tune, settings=settings, folder=folder, first_step=recipe.output.evaluate_every
-    )
-
-
-def _read(text: str, path: Path) -> "AttackNetworkRecipe":
-    from advcomp.attacknet.recipe import AttackNetworkRecipe
-
-    return parse_toml(text, path, AttackNetworkRecipe)
+        refuse_held_out_files(tune, load_tournament(tune.tournament), training.weights)
+    return TrainingSubject(tune=tune, settings=settings, folder=folder, training=training)
 
 
 class _Judge(SilentObserver):
@@ -133,9 +118,15 @@ class _Judge(SilentObserver):
     """
 
     def __init__(
-        self, trial: optuna.Trial, tune: TuneFile, kept: Path, observer: TuneObserver
+        self,
+        trial: optuna.Trial,
+        tune: TuneFile,
+        unit: str,
+        kept: Path,
+        observer: TuneObserver,
     ) -> None:
         self._trial, self._tune, self._kept, self._observer = trial, tune, kept, observer
+        self._unit = unit
         self._worth: dict[int, list[float]] = {}
         self._steps = 0
         if kept.exists():
@@ -149,8 +140,8 @@ class _Judge(SilentObserver):
 
     def tell_what_is_known(self) -> None:
         """Report what was found before this trial."""
-        for step, worth in self._worth.items():
-            self._report(step, worth)
+        for at, worth in self._worth.items():
+            self._report(at, worth)
 
     def started(self, name: str, first_step: int, steps: int, images_a_step: int) -> None:
         """Hear how long the training is."""
@@ -162,26 +153,34 @@ class _Judge(SilentObserver):
         Raises:
             TrialPruned: It is behind.
         """
-        worth = [_worth(report, quantity) for quantity in self._tune.objective.of]
-        is_new = report.step not in self._worth
-        self._worth[report.step] = worth
+        worth = [worth_of(report, quantity) for quantity in self._tune.objective.of]
+        at = report.step if report.epoch is None else report.epoch
+        is_new = at not in self._worth
+        self._worth[at] = worth
         write_durably(self._kept, json.dumps(self._worth).encode())
-        so_far = f"{report.step} steps"
+        so_far = f"{at} {self._unit}"
         self._observer.reached(self._trial.number, so_far, self._tune.objective.of, worth)
         if is_new:
-            self._report(report.step, worth)
+            self._report(at, worth)
         halving, is_last = self._tune.pruner is PrunerName.HALVING, report.step >= self._steps
         if halving and not is_last and self._trial.should_prune():
             raise optuna.TrialPruned
 
-    def _report(self, step: int, worth: Sequence[float]) -> None:
-        self._trial.set_user_attr(STEPS, step)
+    def _report(self, at: int, worth: Sequence[float]) -> None:
+        self._trial.set_user_attr(self._unit, at)
         if len(worth) == 1:
-            self._trial.report(worth[0], step=step)
+            self._trial.report(worth[0], step=at)
 
 
-def _worth(report: EvaluationReport, quantity: TunedQuantity) -> float:
-    """The mean over classifiers and budgets, or the mean over budgets of the least classifier."""
+def worth_of(report: EvaluationReport, quantity: TunedQuantity) -> float:
+    """The mean over classifiers and budgets, or the least classifier's mean over budgets.
+
+    Of what is trained to classify, the least is over budgets.
+    """
+    if quantity is TunedQuantity.CLEAN_ACCURACY:
+        return fmean(report.clean_rates.values())
+    if report.of is RateOf.RIGHT and quantity is TunedQuantity.WORST_CASE:
+        return min(report.rates.values())
     by_classifier: dict[str, list[float]] = {}
     for (name, _), rate in report.rates.items():
         by_classifier.setdefault(name, []).append(rate)

@@ -23,8 +23,8 @@ seconds_per_100_images = 20          # what takes longer cannot be best
 count = 50
 ```
 
-Of a training, `recipe` stands in place of `entry` and `settings`; its own [[validation]]
-classifiers are the opponents.
+Of a training, `recipe` stands in place of `entry` and `settings`; what validates it is in the
+recipe.
 """
 
 from collections.abc import Iterator
@@ -139,7 +139,13 @@ class TuneFile(Table):
         default=None, description="the path of a TOML file inside the entry"
     )
     recipe: Located | None = Field(
-        default=None, strict=False, description="the path of a recipe of an attack network"
+        default=None, strict=False, description="the path of a recipe of `advcomp train`"
+    )
+    train: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="the name of a classifier or denoiser of the recipe"
+    )
+    source: Located | None = Field(
+        default=None, strict=False, description="the path of the recipe's dataset"
     )
     opponents: OpponentsTable | None = Field(
         default=None, description="the table [opponents] with the names of `validation`"
@@ -197,38 +203,49 @@ def load_tune_file(path: Path) -> TuneFile:
 
 def _of_another_kind(tune: TuneFile) -> Iterator[str]:
     """What goes with an entry and not with a recipe, or the other way round."""
+    yield from _of_an_entry(tune) if tune.recipe is None else _of_a_recipe(tune)
+
+
+def _of_an_entry(tune: TuneFile) -> Iterator[str]:
     needs: dict[str, object] = {
         "tournament": tune.tournament,
         "entry": tune.entry,
         "settings": tune.settings,
+        "opponents": tune.opponents,
     }
-    needs["opponents"] = tune.opponents
-    if tune.recipe is None:
-        missing = [name for name, value in needs.items() if value is None]
-        if len(missing) == len(needs):
-            yield (
-                f"{tune.path}: expected `tournament`, `entry`, `settings` and [opponents] to tune "
-                "an entry, or `recipe` to tune a training; got neither"
-            )
-        else:
-            yield from (
-                f"{tune.path}: {_key(name)}: missing; to tune an entry it takes "
-                f"{TuneFile.model_fields[name].description}"
-                for name in missing
-            )
+    missing = [name for name, value in needs.items() if value is None]
+    if len(missing) == len(needs):
+        yield (
+            f"{tune.path}: expected `tournament`, `entry`, `settings` and [opponents] to tune "
+            "an entry, or `recipe` to tune a training; got neither"
+        )
         return
+    yield from (
+        f"{tune.path}: {_key(name)}: missing; to tune an entry it takes "
+        f"{TuneFile.model_fields[name].description}"
+        for name in missing
+    )
+    yield from (
+        f"{tune.place(name)}: goes only with a training (`recipe`); this file tunes an entry: "
+        "take it out"
+        for name, value in (("train", tune.train), ("source", tune.source))
+        if value is not None
+    )
+
+
+def _of_a_recipe(tune: TuneFile) -> Iterator[str]:
+    others = {"entry": tune.entry, "settings": tune.settings, "opponents": tune.opponents}
     yield from (
         f"{tune.place(name)}: goes only with an entry; this file tunes a training (`recipe`): "
         "take one of them out"
-        for name in ("entry", "settings", "opponents")
-        if needs[name] is not None
+        for name, value in others.items()
+        if value is not None
     )
-    yield from (
-        f"{tune.place('objective', 'of')}: a training is judged by score or worst_case, against "
-        f"its [[validation]] classifiers; got {shown_value(quantity)}"
-        for quantity in tune.objective.of
-        if quantity not in (TunedQuantity.SCORE, TunedQuantity.WORST_CASE)
-    )
+    if TunedQuantity.SECONDS in tune.objective.of:
+        yield (
+            f"{tune.place('objective', 'of')}: a training is judged by what its recipe validates "
+            f'it with, and not timed; got "{TunedQuantity.SECONDS}"'
+        )
     if tune.objective.seconds_per_100_images is not None:
         yield (
             f"{tune.place('objective', 'seconds_per_100_images')}: goes only with an entry, whose "

@@ -32,7 +32,7 @@ from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.rules.lock import locked
 from advcomp.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from advcomp.training.loop import TrainingRun
-from advcomp.training.progress import EvaluationReport, SilentObserver, StepReport
+from advcomp.training.progress import EvaluationReport, RateOf, SilentObserver, StepReport
 from advcomp.training.ranks import Ranks
 from advcomp.training.recorder import Recorder, read_losses
 from advcomp.training.schedule import learning_rate, move_average
@@ -377,7 +377,7 @@ def test_what_went_on_after_a_checkpoint_stands_once_in_the_files(tmp_path: Path
                     rates={("v", 8): 0.5},
                     clean_rates={"v": 0.0},
                     picture=picture,
-                    targeted=False,
+                    of=RateOf.MISCLASSIFIED,
                 )
                 recorder.evaluated(evaluation)
 

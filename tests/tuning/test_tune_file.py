@@ -89,10 +89,12 @@ def test_what_a_study_is_of_must_be_said_and_be_one_thing(contest: Contest) -> N
     assert "expected `tournament`, `entry`, `settings` and [opponents]" in refused(
         contest, nothing
     )
-    both = 'recipe = "train.toml"\n' + TUNE + '[objective]\nof = ["clean_accuracy"]'
+    both = 'recipe = "train.toml"\n' + TUNE + '[objective]\nof = ["seconds_per_100_images"]'
     said = refused(contest, both)
     assert "entry: goes only with an entry; this file tunes a training" in said
-    assert "a training is judged by score or worst_case, against its [[validation]]" in said
+    assert "a training is judged by what its recipe validates it with, and not timed" in said
+    said = refused(contest, 'train = "small"\n' + TUNE)
+    assert "train: goes only with a training (`recipe`); this file tunes an entry" in said
 
 
 def test_two_objectives_are_not_pruned(contest: Contest) -> None:

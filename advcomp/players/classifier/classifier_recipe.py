@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifier.architectures import require_known
 from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.players.fitting.judging import ValidationTable
 from advcomp.players.training_images import ImageSource
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_fields import at_least, one_of
@@ -108,6 +109,9 @@ class ClassifierRecipes(Table):
         default=0,
         ge=0,
         description="how many images, the last of the training part, train no classifier",
+    )
+    validation: ValidationTable | None = Field(
+        default=None, description="a table with a number of images"
     )
     evaluation: ClassifierEvaluation = Field(description="a table with max_epsilon")
     defaults: FitRecipe = Field(

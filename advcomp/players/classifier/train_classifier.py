@@ -22,6 +22,7 @@ from advcomp.players.classifier.training_losses import loss_of
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.datasets import LabelledImages
 from advcomp.players.fitting.fit import fit
+from advcomp.players.fitting.judging import Judging, split
 from advcomp.players.fitting.order import TrainingOrder, chosen
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages, evaluation_split
@@ -43,13 +44,14 @@ def train_classifier(
     ranks: Ranks | None = None,
     observer: TrainingObserver | None = None,
     name: str = "classifier",
+    judging: Judging[Classifier] | None = None,
 ) -> Classifier | None:
     """A classifier trained by a recipe, frozen; None where somebody stopped it before its end.
 
     Args:
         folder: Gets checkpoints and losses; training goes on from the last.
         networks: The classifiers that the recipe's objective names.
-        ranks, observer: As `fit` has them.
+        ranks, observer, judging: As `fit` has them.
         name: What is told that is trained.
 
     Raises:
@@ -74,6 +76,7 @@ def train_classifier(
         name=name,
         first_label=first,
         ranks=ranks,
+        judging=judging,
     )
     return None if trained.interrupted else classifier.freeze()
 
@@ -122,11 +125,6 @@ def train_classifiers(
         images, held_out = evaluation_split(
             recipe.dataset, order.source, recipe.evaluation.held_out
         )
-        if recipe.held_back >= len(images):
-            raise InvalidConfig(
-                f"held_back: expected fewer than the images, {len(images)}; got {recipe.held_back}"
-            )
-        images = images.part(slice(len(images) - recipe.held_back))
         shown = observer if ranks.is_first else SilentObserver()
         for name in [] if order.evaluate else names:
             if not _train_one(recipe, name, images, order, ranks, shown):
@@ -144,24 +142,76 @@ def _train_one(
     ranks: Ranks,
     observer: TrainingObserver,
 ) -> bool:
-    one = recipe.classifier[name]
-    files = [order.weights / f"{network}.safetensors" for network in one.objective.networks]
-    if missing := [file.stem for file in files if not file.exists()]:
-        raise InvalidConfig(f"{name} needs {', '.join(missing)}; train them first")
-    classifier = train_classifier(
-        one,
+    classifier = train_listed(
+        recipe,
+        name,
         images,
+        weights=order.weights,
         folder=order.folder / name,
-        networks=[load_classifier(file).to(ranks.device, one.precision.kept) for file in files],
         ranks=ranks,
         observer=observer,
-        name=name,
     )
     if classifier is not None and ranks.is_first:
         order.weights.mkdir(exist_ok=True)
         classifier.save(order.weights / f"{name}.safetensors", dtype=getattr(torch, recipe.stored))
     ranks.barrier()
     return classifier is not None
+
+
+def train_listed(
+    recipe: ClassifierRecipes,
+    name: str,
+    images: TrainingImages,
+    *,
+    weights: Path,
+    folder: Path,
+    ranks: Ranks,
+    observer: TrainingObserver,
+) -> Classifier | None:
+    """Train a classifier of a file of recipes; see `train_classifier`.
+
+    Args:
+        images: All that the file's dataset has for training; what it holds back trains nothing.
+        weights: Where the classifiers are that its objective names.
+
+    Raises:
+        InvalidConfig: They are not there, or the file leaves no image to train on.
+    """
+    one = recipe.classifier[name]
+    files = [weights / f"{network}.safetensors" for network in one.objective.networks]
+    if missing := [file.stem for file in files if not file.exists()]:
+        raise InvalidConfig(f"{name} needs {', '.join(missing)}; train them first")
+    if recipe.held_back >= len(images):
+        raise InvalidConfig(
+            f"held_back: expected fewer than the images, {len(images)}; got {recipe.held_back}"
+        )
+    used, judges = split(images.part(slice(len(images) - recipe.held_back)), recipe.validation)
+    return train_classifier(
+        one,
+        used,
+        folder=folder,
+        networks=[load_classifier(file).to(ranks.device, one.precision.kept) for file in files],
+        ranks=ranks,
+        observer=observer,
+        name=name,
+        judging=None if judges is None else _judging(recipe, name, judges),
+    )
+
+
+def _judging(recipe: ClassifierRecipes, name: str, images: TrainingImages) -> Judging[Classifier]:
+    table = recipe.validation
+    assert table is not None
+
+    def attacked(classifier: Model, clean: Tensor, labels: Tensor, eps: float) -> Tensor:
+        return pgd(classifier, clean, labels, eps=eps, steps=table.steps)
+
+    return Judging(
+        name=name,
+        images=images,
+        table=table,
+        answering=lambda classifier: classifier,
+        attack=attacked,
+    )
 
 
 def _tell_accuracies(

@@ -8,10 +8,10 @@ images). At the end stands how the protected classifier does under attacks that 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from advcomp.players.attacks import iterative_fgsm, momentum_iterative_fgsm, pgd
@@ -22,11 +22,12 @@ from advcomp.players.denoiser import Denoiser, Guide, guided_loss, load_denoiser
 from advcomp.players.ensemble import Ensemble
 from advcomp.players.fitting.fit import LabelledBatch, fit
 from advcomp.players.fitting.fit_recipe import FitRecipe
+from advcomp.players.fitting.judging import Judging, ValidationTable, split
 from advcomp.players.fitting.order import TrainingOrder, chosen
 from advcomp.players.training_images import ImageSource, TrainingImages, evaluation_split
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_fields import at_least, one_of
-from advcomp.rules.toml_file import Table, read_toml
+from advcomp.rules.toml_file import Table, problem, read_toml
 from advcomp.training.launch import launched
 from advcomp.training.progress import SilentObserver, TrainingObserver
 from advcomp.training.ranks import Ranks, abort_together, joined_ranks
@@ -63,14 +64,33 @@ class DenoiserEvaluation(Table):
     )
 
 
+class DenoiserValidation(ValidationTable):
+    """What judges a denoiser while it is trained: MI-FGSM on networks, at some budgets."""
+
+    networks: Networks = Field(strict=False, description=NAMES)
+
+
 class DenoiserRecipes(Table):
     """A file of recipes, by the denoiser's name."""
 
     dataset: ImageSource = Field(strict=False, description=one_of(ImageSource))
+    validation: DenoiserValidation | None = Field(
+        default=None, description="a table with a number of images, and networks"
+    )
     evaluation: DenoiserEvaluation = Field(description="a table with networks and max_epsilons")
     denoiser: dict[str, DenoiserRecipe] = Field(
         description="a table for each denoiser, such as [denoiser.conv_net]"
     )
+
+    @model_validator(mode="after")
+    def _no_network_judges_twice(self) -> Self:
+        judges = () if self.validation is None else self.validation.networks
+        if both := sorted({*judges} & {*self.evaluation.networks}):
+            raise problem(
+                "[validation] networks: expected others than those of [evaluation], which give "
+                f"the final figure; got {', '.join(both)}"
+            )
+        return self
 
 
 def train_denoiser(
@@ -83,6 +103,7 @@ def train_denoiser(
     ranks: Ranks | None = None,
     observer: TrainingObserver | None = None,
     name: str = "denoiser",
+    judging: Judging[Denoiser] | None = None,
 ) -> Denoiser | None:
     """A denoiser trained by a recipe, frozen; None where somebody stopped it before its end.
 
@@ -91,7 +112,7 @@ def train_denoiser(
         images: Clean ones.
         classifier: What guides.
         networks: What the attacks compute gradients on.
-        folder, ranks, observer: As `fit` has them.
+        folder, ranks, observer, judging: As `fit` has them.
         name: What is told that is trained.
     """
     with torch.random.fork_rng(devices=[]):
@@ -112,6 +133,7 @@ def train_denoiser(
         name=name,
         first_label=images.first_label,
         ranks=ranks,
+        judging=judging,
     )
     return None if trained.interrupted else denoiser.freeze()
 
@@ -186,7 +208,7 @@ def train_denoisers(
         )
         shown = observer if ranks.is_first else SilentObserver()
         for name in [] if order.evaluate else names:
-            if not _train_one(recipes.denoiser[name], name, images, order, ranks, shown):
+            if not _train_one(recipes, name, images, order, ranks, shown):
                 return False
         if ranks.is_first:
             for name in names:
@@ -194,27 +216,86 @@ def train_denoisers(
     return True
 
 
+def train_listed(
+    recipes: DenoiserRecipes,
+    name: str,
+    images: TrainingImages,
+    *,
+    weights: Path,
+    folder: Path,
+    ranks: Ranks,
+    observer: TrainingObserver,
+) -> Denoiser | None:
+    """Train a denoiser of a file of recipes; see `train_denoiser`.
+
+    Args:
+        images: All that the file's dataset has for training; those that judge train nothing.
+        weights: Where the classifiers are that the file names.
+
+    Raises:
+        InvalidConfig: They are not there, or the file leaves no image to train on.
+    """
+    recipe, table = recipes.denoiser[name], recipes.validation
+    used, judges = split(images, table)
+
+    def loaded(names: Sequence[str]) -> list[Classifier]:
+        kept = recipe.precision.kept
+        return [each.to(ranks.device, kept) for each in _load(weights, names)]
+
+    (classifier,) = loaded([recipe.classifier])
+    judging = None
+    if judges is not None and table is not None:
+        judging = _judging(name, judges, table, classifier, Ensemble(loaded(table.networks)))
+    return train_denoiser(
+        recipe,
+        used,
+        classifier=classifier,
+        networks=loaded(recipe.networks),
+        folder=folder,
+        ranks=ranks,
+        observer=observer,
+        name=name,
+        judging=judging,
+    )
+
+
+def _judging(
+    name: str,
+    images: TrainingImages,
+    table: DenoiserValidation,
+    classifier: Classifier,
+    surrogate: Model,
+) -> Judging[Denoiser]:
+    """By what the classifier answers behind the denoiser, of which the attack knows nothing."""
+
+    def attacked(_: Model, clean: Tensor, labels: Tensor, eps: float) -> Tensor:
+        return momentum_iterative_fgsm(surrogate, clean, labels, eps=eps, steps=table.steps)
+
+    return Judging(
+        name=name,
+        images=images,
+        table=table,
+        answering=lambda denoiser: nn.Sequential(denoiser, classifier),
+        attack=attacked,
+    )
+
+
 def _train_one(
-    recipe: DenoiserRecipe,
+    recipes: DenoiserRecipes,
     name: str,
     images: TrainingImages,
     order: TrainingOrder,
     ranks: Ranks,
     observer: TrainingObserver,
 ) -> bool:
-    (classifier, *networks) = (
-        each.to(ranks.device, recipe.precision.kept)
-        for each in _load(order.weights, [recipe.classifier, *recipe.networks])
-    )
-    denoiser = train_denoiser(
-        recipe,
+    denoiser = train_listed(
+        recipes,
+        name,
         images,
-        classifier=classifier,
-        networks=networks,
+        weights=order.weights,
         folder=order.folder / f"denoiser_{name}",
         ranks=ranks,
         observer=observer,
-        name=name,
     )
     if denoiser is not None and ranks.is_first:
         path = _file(order, name)

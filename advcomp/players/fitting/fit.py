@@ -4,6 +4,8 @@ What differs between them is the loss, a function of the module and a batch. The
 all training, `advcomp.training.loop`: a step is the same on any number of ranks.
 """
 
+import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from advcomp.players.fitting.fit_recipe import FREE, FitRecipe
+from advcomp.players.fitting.judging import Judging
 from advcomp.players.image.augmentation import moved
 from advcomp.players.image.pixels import to_float
 from advcomp.players.training_images import TrainingImages
@@ -68,6 +71,7 @@ class FitTask(Generic[Module]):
 
     Args:
         first_label: Of class 0.
+        judging: What tells how well it does meanwhile; the finished module is tried besides.
     """
 
     module: Module
@@ -76,6 +80,7 @@ class FitTask(Generic[Module]):
     first_label: int
     recipe: FitRecipe
     ranks: Ranks
+    judging: Judging[Module] | None = None
 
     def batch(self, step: int) -> LabelledBatch:
         """This rank's images of a step, moved and mirrored, on the CPU."""
@@ -92,8 +97,13 @@ class FitTask(Generic[Module]):
     def evaluate(
         self, average: Mapping[str, Tensor], step: int, folder: Path
     ) -> EvaluationReport | None:
-        """None: the finished module is tried."""
-        return None
+        """How well the module does on what judges it; its weights are not averaged."""
+        if self.judging is None:
+            return None
+        epoch = math.ceil(step / self.recipe.steps_an_epoch(len(self.images)))
+        as_it_is = copy.deepcopy(self.module).eval().requires_grad_(False)
+        kept = self.recipe.precision.kept
+        return self.judging.report(as_it_is, step, epoch, self.ranks, kept)
 
     def whole_batch(self, step: int) -> dict[str, Tensor]:
         """All images of a step over all ranks."""
@@ -130,6 +140,7 @@ def fit(
     name: str,
     first_label: int = 0,
     ranks: Ranks | None = None,
+    judging: Judging[Module] | None = None,
 ) -> Trained:
     """Fit the module to the images, in place; it comes back in evaluation mode.
 
@@ -139,6 +150,7 @@ def fit(
         observer: Is told how it goes, on the first rank, under this `name`.
         first_label: The label of class 0.
         ranks: This process's place; alone on the CPU where not given.
+        judging: What tells the observer meanwhile how well the module does, if anybody asks.
 
     Raises:
         InvalidConfig: The checkpoint is unreadable or of another recipe.
@@ -153,8 +165,10 @@ def fit(
         first_label=first_label,
         recipe=recipe,
         ranks=ranks,
+        judging=judging,
     )
-    run = TrainingRun(task, recipe.plan(len(images)), ranks)
+    judged_every = None if judging is None else judging.table.every_epochs
+    run = TrainingRun(task, recipe.plan(len(images), judged_every), ranks)
     origin = Origin(
         name=name,
         identity={**identity_of(recipe, FREE), "images": str(len(images))},

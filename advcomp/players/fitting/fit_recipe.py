@@ -58,9 +58,17 @@ class FitRecipe(Table):
                 raise problem(f"{steps}: expected either {steps} or {epochs}; got both")
         return self
 
-    def plan(self, images: int) -> Plan:
-        """How long, how fast and in what; a checkpoint follows every epoch of so many images."""
-        epoch = math.ceil(images / self.batch_size)
+    def steps_an_epoch(self, images: int) -> int:
+        """Steps until so many images have been seen."""
+        return math.ceil(images / self.batch_size)
+
+    def plan(self, images: int, judged_every: int | None = None) -> Plan:
+        """How long, how fast and in what; a checkpoint follows every epoch of so many images.
+
+        Args:
+            judged_every: After how many epochs the module is evaluated; at the end where None.
+        """
+        epoch = self.steps_an_epoch(images)
         steps = self.training_steps or math.ceil(self.epochs * images / self.batch_size)
         warm_up = self.warm_up_epochs * epoch if self.warm_up_steps is None else self.warm_up_steps
         return Plan(
@@ -76,7 +84,7 @@ class FitRecipe(Table):
             precision=self.precision,
             channels_last=self.channels_last,
             workers=self.workers,
-            evaluate_every=steps,
+            evaluate_every=steps if judged_every is None else judged_every * epoch,
             checkpoint_every=epoch,
             keep=1,
         )
