@@ -18,6 +18,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.class_names import read_class_names
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.durable import write_durably
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
@@ -283,7 +284,7 @@ def load_state(run: Path) -> RunState:
     """
     path = run / FILE_NAME
     try:
-        return RunState.model_validate(unseal(path.read_bytes()))
+        return RunState.model_validate(unseal(read_plain_file(path)))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunConflict(
             f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
