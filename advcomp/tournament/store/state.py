@@ -174,9 +174,17 @@ class RunState(_Frozen):
         """(image, max_epsilon) -> index in `pairs`."""
         return {(pair.image, pair.max_epsilon): i for i, pair in enumerate(self.pairs)}
 
+    @cached_property
+    def images_by_budget(self) -> dict[int, tuple[int, ...]]:
+        """max_epsilon -> the images that have this budget, if any has."""
+        found: dict[int, list[int]] = {}
+        for pair in self.pairs:
+            found.setdefault(pair.max_epsilon, []).append(pair.image)
+        return {max_epsilon: tuple(images) for max_epsilon, images in found.items()}
+
     def images_at(self, max_epsilon: int) -> tuple[int, ...]:
         """The images that have this budget."""
-        return tuple(pair.image for pair in self.pairs if pair.max_epsilon == max_epsilon)
+        return self.images_by_budget.get(max_epsilon, ())
 
     @property
     def official(self) -> bool:
