@@ -263,7 +263,7 @@ class ClusterExecutor:
         try:
             packed: object = pack(remote)
             if self._by_message:
-                packed = self._client.scatter(packed, workers=[node.address], hash=False)
+                packed = self._sent(packed, node)
             ticket.future = submit(self._client, node, packed, declared)
             if node.is_gone:
                 ticket.future.cancel()
@@ -282,6 +282,17 @@ class ClusterExecutor:
             raise _Lost(f"node {node.name} was lost while the job ran") from error
         finally:
             ticket.future = None
+
+    def _sent(self, packed: object, node: Node) -> object:
+        """What a node gets as Dask's data.
+
+        Raises:
+            _Lost: The scheduler knows the node no more.
+        """
+        try:
+            return self._client.scatter(packed, workers=[node.address], hash=False)
+        except KeyError as error:
+            raise _Lost(f"node {node.name} was lost while the job ran") from error
 
 
 def _match(
