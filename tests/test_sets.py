@@ -149,6 +149,9 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{AUDIT}::test_every_cheat_is_flagged_for_what_it_does",
         f"{AUDIT}::test_no_honest_entry_is_flagged",
         f"{AUDIT}::test_a_stolen_entry_is_found_with_the_one_it_is_of",
+        f"{AUDIT}::test_a_copied_attack_is_found_though_none_of_its_images_is_the_same",
+        f"{AUDIT}::test_an_attack_that_knows_images_is_found_where_their_pixels_move",
+        f"{AUDIT}::test_an_agreed_mark_is_found_in_the_rates_of_the_pair",
         f"{AUDIT}::test_an_attack_that_is_seeded_once_a_run_is_told_and_not_flagged",
         f"{AUDIT}::test_a_message_in_the_page_cache_is_caught_where_the_wall_fails",
     }
