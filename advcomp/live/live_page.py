@@ -13,7 +13,7 @@ from markupsafe import Markup
 from advcomp.live.snapshot import RunSnapshot
 from advcomp.scoring.report.policy import content_policy
 
-EVENTS = "events"
+CHANGES = "changes"
 """Where a served page is told what has happened, relative to it."""
 
 _CONNECTS = "connect-src 'self'"
@@ -32,7 +32,7 @@ def page(snapshot: RunSnapshot, *, served: bool = False) -> str:
         .render(
             tournament=snapshot.tournament,
             state=_embedded(snapshot),
-            events=EVENTS if served else "",
+            events=CHANGES if served else "",
             policy=policy(served=served),
         )
     )

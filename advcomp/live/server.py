@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.live.access import Access, given_token, is_any
+from advcomp.live.changes import changes
 from advcomp.live.following import RunWatch
-from advcomp.live.live_page import EVENTS, page, policy
-from advcomp.live.snapshot import RunSnapshot
+from advcomp.live.live_page import CHANGES, page, policy
+from advcomp.live.snapshot import Json, RunSnapshot
 
 HEARTBEAT_S = 15.0
 """How often a silent line says that it is still there."""
@@ -68,14 +69,19 @@ class EventFeed:
                 self.number += 1
                 self._changed.notify_all()
 
-    async def lines(self) -> AsyncIterator[str]:
-        """Server-sent events: the state now, and whenever it changes, while somebody looks."""
+    async def lines(self, *, whole: bool) -> AsyncIterator[str]:
+        """Server-sent events: the state now, and whenever it changes, while somebody looks.
+
+        Args:
+            whole: Whether all of it is told each time, or after the first only what differs.
+        """
         yield f"retry: {RETRY_MS}\n\n"
-        seen = -1
+        seen, told = -1, None
         while not self._over:
             if seen != self.number:
-                seen = self.number
-                yield f"event: state\ndata: {json.dumps(self.latest.as_json())}\n\n"
+                seen, now = self.number, self.latest.as_json()
+                yield _event(now if whole or told is None else changes(told, now))
+                told = now
             else:
                 yield ": still here\n\n"
             with suppress(TimeoutError):
@@ -84,6 +90,10 @@ class EventFeed:
     async def _next(self, seen: int) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: self.number != seen)
+
+
+def _event(told: Json) -> str:
+    return f"event: {told['event']}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n"
 
 
 class Guard:
@@ -163,11 +173,15 @@ def app_of(watch: RunWatch, access: Access, *, port: int = 0) -> ASGIApp:
         return JSONResponse(feed.latest.as_json())
 
     async def events(_request: Request) -> StreamingResponse:
-        return StreamingResponse(feed.lines(), media_type="text/event-stream")
+        return StreamingResponse(feed.lines(whole=True), media_type="text/event-stream")
+
+    async def differences(_request: Request) -> StreamingResponse:
+        return StreamingResponse(feed.lines(whole=False), media_type="text/event-stream")
 
     routes = [
         Route("/", whole),
-        Route(f"/{EVENTS}", events),
+        Route("/events", events),
+        Route(f"/{CHANGES}", differences),
         Route("/state.json", state),
         Route("/page.html", as_file),
     ]

@@ -189,33 +189,46 @@ def test_a_killed_run_goes_on_with_the_same_losses_also_on_other_ranks(
 def test_ranks_that_mpiexec_stops_keep_their_steps(
     number: signal.Signals, toy: Toy, require: Require, tmp_path: Path
 ) -> None:
-    """It kills them a quarter of a second after it has told them; a step may take longer."""
+    """It kills them a quarter of a second after it has told them; a step may take longer.
+
+    No parameter of Open MPI 5 gives them more, and on a busy machine that may be too short to
+    write anything: then the run begins anew, and another one is stopped.
+    """
     require("mpi")
     recipe = toy(
         ("steps = 4\nbatch_size = 8", "steps = 5\nbatch_size = 48"),
         ("checkpoint_every = 2", "checkpoint_every = 100"),
         ("evaluate_every = 4", "evaluate_every = 100"),
     )
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train_attack_network(recipe, SilentObserver(), out=whole)
-    command = [sys.executable, "-m", "advcomp.cli", "train", str(recipe), "--out", str(stopped)]
+    train_attack_network(recipe, SilentObserver(), out=tmp_path / "whole")
+    for attempt in range(6):
+        stopped, watcher = tmp_path / str(attempt), Watcher()
+        done = steps_until_a_stop(number, recipe, stopped)
+        newest = latest_checkpoint(stopped)
+        kept = 0 if newest is None else load_checkpoint(newest).about.step
+        assert done < 5
+        assert kept in (0, done, done + 1), "a step may be done and not be told yet"
+        train_attack_network(recipe, watcher, out=stopped)
+        assert watcher.first == kept
+        expected = pytest.approx(losses(tmp_path / "whole"), rel=1e-9, abs=1e-9)
+        assert losses(stopped) == expected
+        if kept:
+            return
+    pytest.fail("no rank has kept a step in six runs")
+
+
+def steps_until_a_stop(number: signal.Signals, recipe: Path, out: Path) -> int:
+    """Stop ranks by mpiexec after three steps; how many there are when all are gone."""
+    command = [sys.executable, "-m", "advcomp.cli", "train", str(recipe), "--out", str(out)]
     running = subprocess.Popen(
         [*MPIEXEC, "-n", "2", *command], env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL
     )
-    while len(losses(stopped)) < 3:
+    while len(losses(out)) < 3:
         assert running.poll() is None
         time.sleep(0.01)
     running.send_signal(number)
     running.wait(timeout=60)
-    done = len(losses(stopped))
-    assert done < 5
-    newest = latest_checkpoint(stopped)
-    assert newest is not None
-    assert load_checkpoint(newest).about.step == done
-    watcher = Watcher()
-    train_attack_network(recipe, watcher, out=stopped)
-    assert watcher.first == done
-    assert losses(stopped) == pytest.approx(losses(whole), rel=1e-9, abs=1e-9)
+    return len(losses(out))
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from advcomp.live.server import EventFeed, address_of, app_of, listening
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.config import LogPolicy
 
-PAGES = ("/", "/events", "/state.json", "/page.html")
+PAGES = ("/", "/events", "/changes", "/state.json", "/page.html")
 TOKEN = "a-token_of+ours"
 
 
@@ -136,7 +136,7 @@ def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
     async def told() -> list[str]:
         watch = RunWatch(folder.run)
         feed = EventFeed(watch)
-        lines = feed.lines()
+        lines = feed.lines(whole=True)
         first = [await anext(lines), await anext(lines)]
         folder.attack("noop", 8)
         await feed._take(watch.look())
@@ -150,6 +150,24 @@ def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
     assert before.startswith("event: state\n")
     assert before.endswith("\n\n")
     assert before.count("\n") == 3
+
+
+def test_the_page_is_told_only_what_has_changed(folder: RunFolder) -> None:
+    async def told() -> list[str]:
+        watch = RunWatch(folder.run)
+        feed = EventFeed(watch)
+        lines = feed.lines(whole=False)
+        first = [await anext(lines), await anext(lines)]
+        folder.attack("noop", 8)
+        await feed._take(watch.look())
+        return [*first, await anext(lines)]
+
+    _, before, after = asyncio.run(told())
+    assert before.startswith("event: state\n")
+    assert after.startswith("event: change\n")
+    change = json.loads(after.partition("data: ")[2])
+    assert {"stages", "waiting"} <= change.keys()
+    assert not {"tournament", "phase", "remarks"} & change.keys()
 
 
 @pytest.mark.parametrize("token", ["", " ", "ä", "a\nb"])

@@ -44,13 +44,28 @@ function draw(id, told, make) {
   const key = JSON.stringify(told);
   if (drawn[id] === key) return;
   drawn[id] = key;
+  const boxes = () => [...place(id).querySelectorAll(".scroll")];
+  const places = new Map(boxes().map((box) => [box.getAttribute("aria-label"), [box.scrollLeft, box.scrollTop]]));
   place(id).replaceChildren(...make());
+  for (const box of boxes()) [box.scrollLeft, box.scrollTop] = places.get(box.getAttribute("aria-label")) || [0, 0];
+}
+
+/* A row of a list that is the same as before is the same object, and what was made of it is kept. */
+const made = new WeakMap();
+function kept(item, ...how) {
+  const [make, ...more] = how;
+  const known = made.get(item);
+  if (known && known.more === String(more)) return known.element;
+  const fresh = make(item, ...more);
+  made.set(item, { element: fresh, more: String(more) });
+  return fresh;
 }
 
 function table(name, headings, rows, kind = "") {
   const head = headings.map(([text, kind]) => element("th", { scope: "col", class: kind || null }, text));
   const body = element("tbody", {}, ...rows);
-  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
+  const long = rows.length > 30 ? " both" : "";
+  return element("div", { class: `scroll${long}`, tabindex: "0", role: "region", "aria-label": name },
     element("table", { class: `plain ${kind}` }, element("thead", {}, element("tr", {}, ...head)), body));
 }
 
@@ -90,7 +105,7 @@ function boards() {
     if (!own.length) return [];
     const isRate = !finished || own.every((standing) => standing.score === null || standing.score <= 1);
     const headings = [["#", "rank number"], ["Submission"], [finished ? "Score" : `Share ${WON[track]} so far`], ["Answers", "number"], ["Verdict"]];
-    return [element("h3", {}, TRACKS[track]), table(TRACKS[track], headings, own.map((standing) => row(standing, isRate)), "board")];
+    return [element("h3", {}, TRACKS[track]), table(TRACKS[track], headings, own.map((standing) => kept(standing, row, isRate)), "board")];
   });
 }
 
@@ -110,24 +125,44 @@ function running() {
 
 function waiting() {
   if (!state.waiting.length) return [element("p", { class: "note" }, "Nothing waits.")];
-  const rows = state.waiting.map((item) => element("tr", {}, element("th", { scope: "row" }, element("span", { class: "entry" }, item.entry)),
-    element("td", {}, item.stage), element("td", { class: "number" }, number(item.jobs))));
-  return [table("Waiting jobs", [["Entry"], ["Stage"], ["Jobs", "number"]], rows)];
+  return [table("Waiting jobs", [["Entry"], ["Stage"], ["Jobs", "number"]], state.waiting.map((item) => kept(item, waits)))];
+}
+
+function waits(item) {
+  return element("tr", {}, element("th", { scope: "row" }, element("span", { class: "entry" }, item.entry)),
+    element("td", {}, item.stage), element("td", { class: "number" }, number(item.jobs)));
 }
 
 function failed() {
   const open = new Set([...document.querySelectorAll("#failed details[open]")].map((each) => each.dataset.job));
-  const items = state.failures.map((failure) => {
-    const log = failure.log === null ? null : element("details", { "data-job": failure.job, open: open.has(failure.job) ? "" : null },
-      element("summary", {}, "End of its log"), element("pre", { class: "log" }, failure.log || "(it printed nothing)"));
-    const kind = failure.verdict === "PARTIAL" ? "part" : "bad";
-    return element("li", {}, element("p", { class: "run" }, element("span", { class: `verdict ${kind}` }, failure.verdict),
-      element("span", { class: "entry job" }, failure.job || failure.entry),
-      failure.seconds === null ? null : element("span", { class: "facts" }, whole(failure.seconds))),
-    failure.why ? element("p", { class: "note" }, failure.why) : null, log);
-  });
+  const items = state.failures.map((failure) => kept(failure, (one) => fails(one, open.has(one.job))));
   if (state.more_failures) items.push(element("li", {}, `and ${number(state.more_failures)} earlier ones`));
   return items;
+}
+
+function fails(failure, open) {
+  const log = failure.log === null ? null : element("details", { "data-job": failure.job, open: open ? "" : null },
+    element("summary", {}, "End of its log"), element("pre", { class: "log" }, failure.log || "(it printed nothing)"));
+  const kind = failure.verdict === "PARTIAL" ? "part" : "bad";
+  return element("li", {}, element("p", { class: "run" }, element("span", { class: `verdict ${kind}` }, failure.verdict),
+    element("span", { class: "entry job" }, failure.job || failure.entry),
+    failure.seconds === null ? null : element("span", { class: "facts" }, whole(failure.seconds))),
+  failure.why ? element("p", { class: "note" }, failure.why) : null, log);
+}
+
+/* Where drawing takes long, what comes meanwhile is drawn together: the page stays free to be used. */
+let waitsToShow = false;
+let took = 0;
+function showSoon() {
+  if (waitsToShow) return;
+  waitsToShow = true;
+  setTimeout(() => {
+    waitsToShow = false;
+    const began = performance.now();
+    show();
+    place("boards").getBoundingClientRect();
+    took = performance.now() - began;
+  }, 4 * took);
 }
 
 function show() {
@@ -149,6 +184,17 @@ function show() {
     ? "Logs of the tournament’s own runs are not shown ([logs] show = \"smoke\"); the organiser reads them with advcomp logs." : "";
   draw("failed", [state.failures, state.more_failures], failed);
   tick();
+}
+
+/* A state from the one before: see changes.py for how lists of rows are told. */
+function changed(told) {
+  const rows = ["leaderboard", "waiting", "running", "failures"].filter((name) => name in told);
+  for (const name of rows) {
+    const was = state[name];
+    told[name] = told[name].map((item) => Number.isInteger(item) ? was[item]
+      : Array.isArray(item) ? { ...was[item[0]], ...item[1] } : item);
+  }
+  return { ...state, ...told };
 }
 
 function tick() {
@@ -183,14 +229,16 @@ place("at").textContent = `as of ${clock(state.at)}`;
 if (address && location.protocol !== "file:") {
   if (location.search) history.replaceState(null, "", location.pathname + location.hash);
   const source = new EventSource(address);
-  source.addEventListener("state", (event) => {
-    state = JSON.parse(event.data);
+  const told = (now) => {
+    state = now;
     seen = performance.now();
     live = true;
     linked("on", "live");
     place("at").textContent = `last change ${clock(state.at)}`;
-    show();
-  });
+    showSoon();
+  };
+  source.addEventListener("state", (event) => told(JSON.parse(event.data)));
+  source.addEventListener("change", (event) => told(changed(JSON.parse(event.data))));
   source.addEventListener("error", () => {
     live = false;
     linked("off", source.readyState === EventSource.CLOSED
