@@ -4,6 +4,7 @@
 #                  are advcomp's own, run without walls
 # make test    install what the tests need and run all checks; tests of container engines that are
 #              not there are skipped, visibly (.ci/run installs and starts them all)
+#   UNDER=.ci/twice  pytest is called by this program
 # make test-all  the same and the long set: further products of cases that `make test` proves
 # make docs    build the site in build/site, with warnings as errors
 # make mutate  plant bugs where a mistake is dear, and see which the tests find (docs/mutation.md)
@@ -17,10 +18,11 @@
 PYTHON ?= python3
 TORCH ?= cuda
 SANDBOX ?=
+UNDER ?=
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
-PYTEST := $(BIN)/pytest -n 2 --durations=30
+PYTEST := $(UNDER) $(BIN)/pytest -n 2 --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 MINUTES ?= 13

@@ -2,9 +2,10 @@
 
     python benchmarks/one_pass.py EXPORT --surrogates WEIGHTS [--surrogates WEIGHTS]...
 
-Times an exported network beside FGSM and MI-FGSM-10 on the average of the surrogates' logits, on
-the same random images, one thread, in turns within one process. Printed: milliseconds an image
-(median over the rounds) and the median ratio to the network's time.
+Times an exported network beside FGSM, da_fgsm and MI-FGSM-10 on the average of the surrogates'
+logits, loaded as an entry of the library loads them, on the same random images, one thread, in
+turns within one process. Printed: milliseconds an image (median over the rounds), the median ratio
+to the network's time, and the network's share of the attack's.
 """
 
 import time
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from advcomp.attacknet.player import load_attack
+from advcomp.players.attack.transfer import da_fgsm
 from advcomp.players.attacks import fgsm, momentum_iterative_fgsm
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack
@@ -43,10 +45,13 @@ EPS = eps_of(8)
 def main(export: Path, weights: Sequence[Path], images: int, side: int, rounds: int) -> None:
     torch.set_num_threads(1)
     x = torch.rand(images, 3, side, side)
-    surrogates = Ensemble([load_classifier(path) for path in weights])
+    surrogates = Ensemble(
+        [load_classifier(path, fold=True, channels_last=True) for path in weights]
+    )
     attacks: dict[str, Attack] = {
         "attack network": load_attack(export),
         "FGSM": partial(answered, surrogates, fgsm),
+        "da_fgsm": partial(answered, surrogates, da_fgsm),
         "MI-FGSM-10": partial(answered, surrogates, momentum_iterative_fgsm),
     }
     times: dict[str, list[float]] = {name: [] for name in attacks}
@@ -56,10 +61,10 @@ def main(export: Path, weights: Sequence[Path], images: int, side: int, rounds: 
             attack(x, EPS)
             times[name].append(time.perf_counter() - start)
     base = times["attack network"]
-    print("attack           ms an image  times the network")
+    print("attack           ms an image  times the network  the network's share")
     for name, own in times.items():
         ratio = median(a / b for a, b in zip(own, base, strict=True))
-        print(f"{name:15}  {1000 * median(own) / images:11.2f}  {ratio:17.1f}")
+        print(f"{name:15}  {1000 * median(own) / images:11.2f}  {ratio:17.1f}  {1 / ratio:19.3f}")
 
 
 def answered(

@@ -14,6 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
+PYTEST = ".venv/bin/pytest"
 
 
 def options(target: str) -> list[str]:
@@ -25,8 +26,9 @@ def options(target: str) -> list[str]:
         text=True,
         check=True,
     ).stdout
-    (call,) = (line for line in said.splitlines() if line.startswith(".venv/bin/pytest"))
-    return call.split()[1:]
+    # What it is called under comes first.
+    (call,) = (line.split() for line in said.splitlines() if PYTEST in line.split())
+    return call[call.index(PYTEST) + 1 :]
 
 
 COLLECT = """
@@ -130,6 +132,8 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{BREAKS}::test_a_store_without_room_stops_the_run",
         f"{BREAKS}::test_machines_over_tls_one_of_which_is_cut_off",
         f"{BREAKS}::test_plain_tcp_to_another_machine_is_refused",
+        # A compiler makes a C library first; what belongs together is in the short set.
+        "tests/sandbox/test_first.py::test_the_binary_is_what_its_source_makes",
         # Two processes share a study, and one is stopped; one after the other is in the short set.
         "tests/tuning/test_tune.py::"
         "test_processes_share_a_study_and_one_that_is_stopped_loses_nothing",
@@ -147,6 +151,9 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         f"{AUDIT}::test_every_cheat_is_flagged_for_what_it_does",
         f"{AUDIT}::test_no_honest_entry_is_flagged",
         f"{AUDIT}::test_a_stolen_entry_is_found_with_the_one_it_is_of",
+        f"{AUDIT}::test_a_copied_attack_is_found_though_none_of_its_images_is_the_same",
+        f"{AUDIT}::test_an_attack_that_knows_images_is_found_where_their_pixels_move",
+        f"{AUDIT}::test_an_agreed_mark_is_found_in_the_rates_of_the_pair",
         f"{AUDIT}::test_an_attack_that_is_seeded_once_a_run_is_told_and_not_flagged",
         f"{AUDIT}::test_a_message_in_the_page_cache_is_caught_where_the_wall_fails",
     }

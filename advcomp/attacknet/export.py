@@ -111,6 +111,7 @@ def _fill(
             trained.spec.gradients,
             trained.gradient_labels,
             apart=trained.gradients_apart,
+            quick=False,
         )
         mode = HintMode(trained.hint_mode)
         generator = filled(trained.spec, weights, _hint(about, trained), mode, surrogates)

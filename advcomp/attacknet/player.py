@@ -130,17 +130,22 @@ def load_generator(folder: Path) -> AdversarialGenerator:
     if mode is not HintMode.NONE:
         hint = GradientHint(load_classifier(folder / SURROGATE), layers)
     paths = [folder / GRADIENT_SURROGATE.format(number + 1) for number in range(surrogates)]
-    gradients = gradients_from_files(paths, spec.gradients, labels, apart=apart)
+    gradients = gradients_from_files(paths, spec.gradients, labels, apart=apart, quick=True)
     return AdversarialGenerator(network, hint, mode, gradients).eval().requires_grad_(False)
 
 
 def gradients_from_files(
-    paths: Sequence[Path], told: int, labels: LabelKind, *, apart: bool
+    paths: Sequence[Path], told: int, labels: LabelKind, *, apart: bool, quick: bool
 ) -> PixelGradients | None:
-    """So many gradients of the surrogates in some files; None where there are no files."""
+    """So many gradients of the surrogates in some files; None where there are no files.
+
+    Args:
+        quick: As the library's attacks have theirs: folded, in the layout that is faster. Not for
+            ONNX, whose exporter knows no such classifiers.
+    """
     if not paths:
         return None
-    surrogates = Ensemble([load_classifier(path) for path in paths])
+    surrogates = Ensemble([load_classifier(p, fold=quick, channels_last=quick) for p in paths])
     count = told // len(paths) if apart else told
     return PixelGradients(surrogates, count=count, labels=labels, apart=apart)
 

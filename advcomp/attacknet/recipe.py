@@ -64,7 +64,17 @@ Located = Annotated[Path, AfterValidator(beside_the_file)]
 Levels = Annotated[
     tuple[Annotated[int, Field(ge=1, le=255)], ...], AfterValidator(some_and_each_once)
 ]
-Widths = Annotated[tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], at_least(2)]
+
+
+def _levels_or_none(widths: tuple[int, ...]) -> tuple[int, ...]:
+    if len(widths) == 1:
+        raise ValueError("a single level")
+    return widths
+
+
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=8, multiple_of=8)], ...], AfterValidator(_levels_or_none)
+]
 WEIGHT = "a number above 0"
 SHARE = "a number from 0 to 1"
 
@@ -127,7 +137,7 @@ class NetworkTable(Table):
         default=(32, 64, 96),
         strict=False,
         description="the channels of two or more levels, each half the resolution of the one"
-        " before, in multiples of 8",
+        " before, in multiples of 8; [] for none, where told gradients are added and no more",
     )
     blocks: int = Field(default=1, ge=1, description="residual blocks in each level, at least 1")
     bottlenecks: int = Field(
@@ -486,12 +496,36 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             f' [gradients] count above 0; output is "{table.output}", count is'
             f" {recipe.gradients.count}"
         )
+    if not table.widths:
+        yield from _too_little_for_gradients_alone(recipe)
     told = table.epsilon is not EpsilonInput.HEADS or recipe.threat.targeted
     if not told and "embedding" in table.model_fields_set:
         yield (
             '[network] embedding: goes only with epsilon = "condition" or "both", or with'
             f' [threat] targeted = true; epsilon is "{table.epsilon}"'
         )
+
+
+def _too_little_for_gradients_alone(recipe: AttackNetworkRecipe) -> Iterator[str]:
+    """What asks for layers of a network that has none."""
+    table = recipe.network
+    if not (table.output.adds and recipe.gradients.count):
+        yield (
+            '[network] widths: none go only with output = "residual" or "sign", and with'
+            f' [gradients] count above 0; output is "{table.output}", count is'
+            f" {recipe.gradients.count}"
+        )
+    if recipe.hint.mode is not HintMode.NONE:
+        yield (
+            '[network] widths: none go only with [hint] mode = "none": nothing can be told the'
+            f' hint; mode is "{recipe.hint.mode}"'
+        )
+    of_layers = ("blocks", "bottlenecks", "stem_stride", "epsilon", "embedding")
+    yield from (
+        f"[network] {name}: goes only with widths; they are []"
+        for name in of_layers
+        if name in table.model_fields_set
+    )
 
 
 def _missing_files(recipe: AttackNetworkRecipe) -> Iterator[str]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from advcomp.errors import InvalidConfig, MissingExtra
 from advcomp.rules.dataset import LabelledImage
+from advcomp.rules.plain_file import open_plain_file
 
 DIGITS_TRAINING = 1197
 """The first digits train; the 600 after them are the tournament's."""
@@ -153,7 +154,7 @@ def _packed_jpegs(
         raise InvalidConfig(f"{path}: --download needs a folder to fetch into; got an .npz file")
     try:
         # Opened here, since np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file) as packed:
+        with open_plain_file(path) as file, np.load(file) as packed:
             jpeg, offsets, labels = (
                 packed[f"{name}_{key}"] for key in ("jpeg", "offsets", "labels")
             )

@@ -1,10 +1,12 @@
 """Names of classes for people: a CSV that says what a label means. Nothing is scored by it."""
 
 import csv
+from io import TextIOWrapper
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig
 from advcomp.rules.labels import LARGEST_LABEL
+from advcomp.rules.plain_file import open_plain_file
 
 MOST_CHARACTERS = 100
 
@@ -16,7 +18,7 @@ def read_class_names(file: Path) -> dict[int, str]:
         InvalidConfig: The file cannot be read, or all lines that are wrong.
     """
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with TextIOWrapper(open_plain_file(file), encoding="utf-8-sig", newline="") as lines:
             rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidConfig(

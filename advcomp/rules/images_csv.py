@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 from advcomp.rules.labels import LARGEST_LABEL
+from advcomp.rules.plain_file import read_plain_file
 
 IMAGE_ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 """What an ImageId must match: a file name without `.png` that means the same everywhere."""
@@ -35,7 +36,7 @@ def read_image_rows(csv_file: Path, problems: list[str]) -> list[ImageRow]:
     one without a row.
     """
     try:
-        data = csv_file.read_bytes()
+        data = read_plain_file(csv_file)
     except OSError as error:
         problems.append(f"{csv_file}: cannot be read: {error.strerror}")
         return []

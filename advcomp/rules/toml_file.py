@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.plain_file import read_plain_text
 
 Key = tuple[str | int, ...]
 """The way to a value: names of tables and keys, indices into arrays."""
@@ -98,7 +99,7 @@ def _place(path: Path, line: int | None, key: Key) -> str:
 def _read_text(path: Path) -> str:
     """The text of the file, with or without a byte order mark."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_plain_text(path)
     except OSError as error:
         raise InvalidConfig(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

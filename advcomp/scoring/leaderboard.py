@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from advcomp.scoring.processors import scarcity
 
@@ -115,13 +115,21 @@ def as_table(rows: Sequence[LeaderboardRow]) -> "Group":
 
 def read_rows(folder: Path) -> tuple[LeaderboardRow, ...]:
     """The leaderboard of a results folder, from its results.json."""
-    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    return tuple(LeaderboardRow(**row) for row in content["leaderboard"])
+    return read_leaderboard(folder)[0]
 
 
-def remarks_on_scores(folder: Path) -> list[str]:
-    """Which entries of a folder score nobody, what that changed, and own pairs left out."""
-    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+def read_leaderboard(folder: Path) -> tuple[tuple[LeaderboardRow, ...], list[str]]:
+    """The leaderboard of a results folder, and what is to be said of it, from its results.json.
+
+    That is which entries score nobody and what that changed, own pairs left out, and whether
+    processors were scarce.
+    """
+    content = json.loads((folder / "results.json").read_bytes())
+    rows = tuple(LeaderboardRow(**row) for row in content["leaderboard"])
+    return rows, _remarks(content)
+
+
+def _remarks(content: Mapping[str, Any]) -> list[str]:
     lines = [
         f"incomplete: {item['name']} scores nobody; {_moved(item['ranks_without_and_with_it'])}"
         for item in content.get("left_out", [])

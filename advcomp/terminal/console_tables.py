@@ -14,8 +14,7 @@ from advcomp.scoring.leaderboard import (
     as_markdown,
     as_table,
     leaderboard_json,
-    read_rows,
-    remarks_on_scores,
+    read_leaderboard,
 )
 from advcomp.terminal.text import one_line
 from advcomp.tournament.outcome.status import remarks, results_of
@@ -52,8 +51,8 @@ def print_leaderboard(run: Path, form: str) -> None:
         RunConflict: The folder is no run, or has no results yet.
     """
     results = results_of(run)
-    rows = read_rows(results)
-    said = [*remarks_on_scores(results), *remarks(run)]
+    rows, said = read_leaderboard(results)
+    said += remarks(run)
     match form:
         case "csv":
             text = as_csv(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advcomp.rules.entry_point import first_program
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, readable, remarks_on_scores
+from advcomp.scoring.leaderboard import LeaderboardRow, read_leaderboard, readable
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import exit_code, near, play, print_places
@@ -42,9 +42,10 @@ def practise_in_terminal(options: PracticeOptions, command: str) -> int:
     if finished.results is None:
         return INTERRUPTED
     own = next(each for each in status_of(practice.run).entries if each.entry.name == entry.name)
-    rows = [row for row in read_rows(finished.results) if row.track == own.entry.type]
+    everybodys, said = read_leaderboard(finished.results)
+    rows = [row for row in everybodys if row.track == own.entry.type]
     _show_rows(practice.run, rows, entry.name)
-    for line in (*_problems(practice.run, own), *remarks_on_scores(finished.results)):
+    for line in (*_problems(practice.run, own), *said):
         print(line)
     for line in remarks(practice.run):
         print(line)

@@ -14,7 +14,7 @@ from advcomp.rules.receive import DISK_IS_FULL
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
-from advcomp.scoring.leaderboard import LeaderboardRow, read_rows, remarks_on_scores
+from advcomp.scoring.leaderboard import LeaderboardRow, read_leaderboard
 from advcomp.terminal.console_tables import show_leaderboard
 from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
 from advcomp.terminal.run_events import events_printed
@@ -148,10 +148,9 @@ def near(path: Path) -> Path:
 
 def show_finished(finished: Finished, results: Path, resume: str) -> int:
     """Show a finished run's leaderboard and what to know about it; returns the exit code."""
-    rows = read_rows(results)
+    rows, said = read_leaderboard(results)
     show_leaderboard(rows)
-    said = (*remarks_on_scores(results), *remarks(finished.run))
-    for line in (*failures(finished.run, rows), *said):
+    for line in (*failures(finished.run, rows), *said, *remarks(finished.run)):
         print(line)
     print_places(results)
     return exit_code(finished, resume)

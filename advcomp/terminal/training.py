@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.plain_file import read_plain_text
 from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
@@ -58,7 +59,7 @@ def train_in_terminal(file: Path, options: TrainOptions) -> int:
 def _kind_of(file: Path) -> str:
     """Which tables the recipe has; whoever reads it says what is wrong with it."""
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        tables = tomllib.loads(read_plain_text(file))
     except (OSError, ValueError):
         return ""
     return next((kind for kind in ("classifier", "denoiser") if kind in tables), "")

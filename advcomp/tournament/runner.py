@@ -219,10 +219,32 @@ def play(
         for note in listed.notes:
             observer.note(note)
         make_run_folder(run, umask)
-        with locked(run), referee_log(run), staging_for(run) as staging:
+        with locked(run), referee_log(run), staging_for(run) as staging, ExitStack() as held:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             forget_under_way(run)
             key = open_key(run / KEY_FILE, options.key)
+
+            def hired(entries: tuple[EntryState, ...]) -> Crew:
+                if elsewhere is None:
+                    bench = Bench(sandbox=sandbox, staging=staging)
+                    return LocalCrew(bench, executor, boxes=workers, held=held)
+                return held.enter_context(
+                    elsewhere.crew(
+                        sandbox,
+                        run,
+                        entries=entries,
+                        limits=tournament.limits.for_images(1),
+                        trusting=options.trusting,
+                        places=places,
+                        boxes=options.jobs,
+                        note=observer.note,
+                    )
+                )
+
+            crew = None
+            if containers is None and not (run / FILE_NAME).exists():
+                crew = hired(())  # nothing is stored: there will be something to do
+                crew.get_ready()
             observer.reading(len(listed.sources))
             entries = take_entries(
                 listed.sources,
@@ -231,6 +253,7 @@ def play(
                 containers,
                 known=run / KNOWN_ENTRIES,
                 taken=observer.read,
+                boxes=min(workers, cores()),
             )
             before = load_state(run) if (run / FILE_NAME).exists() else None
             entries, first_names = recognised(entries, before)
@@ -266,25 +289,10 @@ def play(
                     observer.stage(title, 0, jobs, 0.0, 0.0)
                 logger.info("nothing has changed since the results were written")
                 return unchanged(run)
-            with ExitStack() as held:
-                crew: Crew
-                if elsewhere is None:
-                    bench = Bench(sandbox=sandbox, staging=staging)
-                    crew = LocalCrew(bench, executor, boxes=workers, held=held)
-                else:
-                    crew = held.enter_context(
-                        elsewhere.crew(
-                            state,
-                            sandbox,
-                            run,
-                            trusting=options.trusting,
-                            places=places,
-                            boxes=options.jobs,
-                            note=observer.note,
-                        )
-                    )
-                stages = _Stages(run, orders, crew, observer=observer, stop=stop)
-                collected = stages.all(replan=options.replan)
+            crew = crew or hired(entries)
+            stages = _Stages(run, orders, crew, observer=observer, stop=stop)
+            collected = stages.all(replan=options.replan)
+            held.close()
             store.sweep()  # what nodes that were lost have drafted
             state = stages.state
             if collected is None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.plain_file import open_plain_file
 from advcomp.rules.printable import printable
 from advcomp.rules.unpack import DAMAGE
 
@@ -59,7 +60,7 @@ def kind_of(path: Path, wanted: str, remedy: str = "") -> FileKind:
         InvalidConfig: It is missing, cut off or something else: says what, and what to do.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain_file(path) as file:
             head = file.read(_HEAD_BYTES)
         strange = _strange(path, head)
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.plain_file import read_plain_text
 from advcomp.rules.toml_file import nearest, parse_toml, shown_value
 from advcomp.rules.toml_parameters import Value, parameter_problems
 from advcomp.tournament.entry.entries import EntrySource
@@ -72,7 +73,7 @@ def recipe_of(tune: TuneFile) -> Settings:
 
 def _read(path: Path) -> Settings:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_plain_text(path)
         tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise InvalidConfig(f"{path}: expected TOML; {error}") from None

@@ -1,5 +1,6 @@
 """The trained networks that come with advcomp, and the recipes that say how they came to be."""
 
+import hashlib
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,7 @@ from advcomp.training.ranks import joined_ranks
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
 SIDES = {"digits": 32, "cifar10": 32}
+CLASSES = ROOT / "tournament" / "cifar10" / "attack_network"
 
 
 @pytest.fixture(params=SIDES)
@@ -99,25 +101,61 @@ def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialG
 def test_a_recipe_of_three_classes_learns_from_targets_and_is_chosen_by_others(
     name: str, gradients: int, tmp_path: Path
 ) -> None:
-    """Of what classifiers.toml trains; nothing is held out that it has seen."""
-    place = ROOT / "tournament" / "cifar10" / "attack_network"
-    trained = read_classifier_recipes(place / "classifiers.toml").classifier
-    (tmp_path / "own" / "weights").mkdir(parents=True)
-    (tmp_path / "cifar10_jpeg.npz").touch()
-    for classifier in trained:
-        (tmp_path / "own" / "weights" / f"{classifier}.safetensors").touch()
-    recipe = load_network_recipe(Path(shutil.copy(place / f"{name}.toml", tmp_path / "own")))
+    """Of what classifiers.toml trains, and cifar10.toml's surrogates; of nothing held out."""
+    trained = read_classifier_recipes(CLASSES / "classifiers.toml")
+    recipe = recipe_of_a_class(name, tmp_path)
     assert recipe.name == f"attack_network_{name}"
     assert recipe.gradients.count == gradients
     met = {item.weights.stem for item in recipe.targets}
-    assert met == {one for one in trained if one.startswith("target_")}
+    targets = {one for one in trained.classifier if one.startswith("target_")}
+    assert met <= targets | {"vgg_net_a", "res_net_a", "conv_mixer_a"}
     assert {path.stem for path in recipe.gradients.surrogates} <= met
     judges = {item.weights.stem for item in recipe.validation}
-    assert judges == {one for one in trained if one.startswith("validation_")}
-    assert (
-        recipe.data.validation_images
-        == read_classifier_recipes(place / "classifiers.toml").held_back
-    )
+    assert judges == {one for one in trained.classifier if one.startswith("validation_")}
+    assert recipe.data.validation_images <= trained.held_back
+
+
+def recipe_of_a_class(name: str, folder: Path) -> AttackNetworkRecipe:
+    """As committed, among empty files in place of images and classifiers."""
+    trained = read_classifier_recipes(CLASSES / "classifiers.toml").classifier
+    own = folder / "own"
+    (own / "weights").mkdir(parents=True)
+    (folder / "cifar10_jpeg.npz").touch()
+    for classifier in trained:
+        (own / "weights" / f"{classifier}.safetensors").touch()
+    shutil.copytree(CLASSES.parent / "weights", folder / "weights")
+    return load_network_recipe(Path(shutil.copy(CLASSES / f"{name}.toml", own)))
+
+
+def test_the_network_of_two_gradients_is_that_of_its_recipe(tmp_path: Path) -> None:
+    recipe = recipe_of_a_class("two_gradients", tmp_path)
+    generator = load_generator(CLASSES / "two_gradients")
+    network, gradients = generator.network, generator.gradients
+    assert isinstance(network, AttackNetwork)
+    assert gradients is not None
+    assert network.spec.table == recipe.network
+    assert network.spec.max_epsilons == recipe.threat.max_epsilons
+    table = recipe.gradients
+    assert (gradients.count, gradients.labels) == (table.count, table.labels)
+    assert gradients.apart == table.apart
+    assert gradients.told == network.spec.gradients == 6
+    for line in (CLASSES / "two_gradients" / "SHA256SUMS").read_text().splitlines():
+        digest, file = line.split()
+        content = (CLASSES / "two_gradients" / file).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+
+
+def test_the_network_of_two_gradients_is_more_than_their_sum_and_uses_every_budget() -> None:
+    generator = load_generator(CLASSES / "two_gradients")
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
+    x = (255 * x).round() / 255
+    for levels in (1, 8, 48):
+        eps = torch.full((4,), levels / 255)
+        made = generator(x, eps)
+        assert (levels_moved(x, made) - levels).abs().max() <= 1e-3
+        assert generator.gradients is not None
+        alone = generator.gradients(x, eps).sum(1).sign()
+        assert 0.02 < ((made - x).sign() != alone).float().mean() < 0.5
 
 
 @pytest.mark.slow

@@ -144,6 +144,15 @@ def test_a_minimal_recipe_is_complete(tmp_path: Path) -> None:
         ),
         (f"{MINIMAL}[network]\nwidths = [32, 20]\n", [":9: [network] widths[1]: expected the"]),
         (f"{MINIMAL}[network]\nwidths = [32]\n", [":9: [network] widths: expected the channels"]),
+        (
+            f"{MINIMAL}[network]\nwidths = []\nblocks = 2\n[hint]\n"
+            'mode = "one"\nsurrogate = "a.safetensors"\n',
+            [
+                '[network] widths: none go only with output = "residual" or "sign", and with',
+                '[network] widths: none go only with [hint] mode = "none"',
+                "[network] blocks: goes only with widths; they are []",
+            ],
+        ),
         (f"{MINIMAL}[threat]\nmax_epsilons = [8, 8]\n", ["expected one or more pixel levels"]),
         (
             MINIMAL.replace('"a.safetensors"', '"none.safetensors"'),

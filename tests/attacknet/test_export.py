@@ -36,6 +36,7 @@ BY_THE_PIXEL = (
     '[gradients]\ncount = 2\napart = true\nsurrogates = ["c0.safetensors", "c1.safetensors"]\n',
 )
 SIGN = ("[network]\n", '[network]\noutput = "sign"\nfilter_size = 3\n')
+NO_LAYERS = ('widths = [8, 8]\nepsilon = "both"\nembedding = 4\n', "widths = []\n")
 AIMED = ("[threat]\n", "[threat]\ntargeted = true\n")
 COUNT, MAX_EPSILON = 6, 16
 
@@ -71,8 +72,9 @@ def played(submission: Path, inputs: Path, form: Format) -> np.ndarray:
         [FLOAT32, ONE_STEP],
         [FLOAT32, ONE_STEP, NO_HINT, AIMED],
         [FLOAT32, ONE_STEP, BY_THE_PIXEL, SIGN],
+        pytest.param([FLOAT32, ONE_STEP, BY_THE_PIXEL, SIGN, NO_LAYERS], marks=pytest.mark.long),
     ],
-    ids=["recurrent hint", "targeted", "gradients by the pixel"],
+    ids=["recurrent hint", "targeted", "gradients by the pixel", "nothing but gradients"],
 )
 def test_both_formats_give_the_same_pixels_within_the_budget(
     changes: list[tuple[str, str]], toy: Toy, inputs: Path, tmp_path: Path

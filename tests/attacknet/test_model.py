@@ -310,6 +310,22 @@ def test_gradients_are_added_through_filters_that_begin_as_nothing() -> None:
     torch.testing.assert_close(net(x, eps, gradients=told), torch.tanh(4.0 * expected))
 
 
+def test_without_layers_gradients_are_added_and_no_more() -> None:
+    """Their weights and filters are all that is learnt, and epsilon and image do not matter."""
+    of = spec(widths=(), gradients=2, output=OutputForm.RESIDUAL, filter_size=3)
+    net = AttackNetwork(of).double()
+    assert {name for name, _ in net.named_parameters()} == {"weights", "filters.weight"}
+    x = images(2, 5, 8).double()
+    told = torch.randn(2, 2, 3, 5, 8, generator=torch.Generator().manual_seed(2)).double()
+    p = [
+        net(seen, torch.full((2,), eps), gradients=told) for seen, eps in ((x, 0.1), (1 - x, 0.2))
+    ]
+    assert torch.equal(*p)
+    torch.testing.assert_close(p[0], torch.tanh(4.0 * told.sum(1)))
+    gradients = torch.autograd.grad(p[0].square().sum(), list(net.parameters()))
+    assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients)
+
+
 def test_a_sign_is_the_whole_budget_and_learns_as_the_residual_does() -> None:
     x, eps = images(2, 8, 8).double(), torch.full((2,), 8 / 255).double()
     told = torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()

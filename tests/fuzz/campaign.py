@@ -1,6 +1,6 @@
 """Fuzz the readers of what strangers write: `make fuzz MINUTES=10`, or with more to choose
 
-    python -P -m fuzz.campaign --help      (in `tests`)
+    PYTHONPATH=tests python -P -m fuzz.campaign --help
 
 Every reader gets the same time, one after another, from its seeds, its committed corpus and what
 earlier campaigns found in build/fuzz. What breaks a reader ends its turn and is kept in
@@ -25,7 +25,10 @@ from fuzz.seeds import seeds
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "fuzz"
 WAIT_S, MEMORY_MB = 20, {"weights": 3072}
-LONGEST = 32 << 10
+LONGEST, LONGEST_TEXT = 32 << 10, 4 << 10
+TEXTS = {"predictions", "tournament", "images_csv"}
+"""What costs time by its length, and shows all that it does in a few lines; `--longest` asks for
+more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Outcome:
         )
 
 
-def fuzzed(name: str, seconds: float, inputs: int, seed: int) -> Outcome:
+def fuzzed(name: str, seconds: float, inputs: int, seed: int, longest: int) -> Outcome:
     """Fuzz one reader until its time or its number of inputs is spent, or it breaks."""
     place = BUILD / name
     begun, grown, broken = place / "seeds", place / "corpus", place / "broken"
@@ -73,7 +76,7 @@ def fuzzed(name: str, seconds: float, inputs: int, seed: int) -> Outcome:
         "max_total_time": max(1, round(seconds)),
         "runs": inputs if inputs else -1,
         "seed": seed,
-        "max_len": LONGEST,
+        "max_len": longest or (LONGEST_TEXT if name in TEXTS else LONGEST),
         "timeout": WAIT_S,
         "rss_limit_mb": MEMORY_MB.get(name, 1024),
         "artifact_prefix": f"{broken}/",
@@ -148,13 +151,16 @@ def keep_least(name: str, most: int, largest: int) -> None:
 @click.option("--reader", "names", multiple=True, type=click.Choice([*READERS]))
 @click.option("--seed", default=1, show_default=True)
 @click.option("--keep", default=0, help="Put that many minimised inputs a reader into the corpus.")
-def main(minutes: float, inputs: int, names: tuple[str, ...], seed: int, keep: int) -> None:
+@click.option("--longest", default=0, help="Bytes of an input. [default: by the reader]")
+def main(
+    minutes: float, inputs: int, names: tuple[str, ...], seed: int, keep: int, longest: int
+) -> None:
     chosen = names or tuple(READERS)
     print("| reader | inputs | seconds | places reached | slowest | memory | broken by |")
     print("|---|---|---|---|---|---|---|")
     failed = False
     for name in chosen:
-        outcome = fuzzed(name, 60 * minutes / len(chosen), inputs, seed)
+        outcome = fuzzed(name, 60 * minutes / len(chosen), inputs, seed, longest)
         failed = failed or outcome.broken is not None
         print(outcome.row(), flush=True)
         if keep:

@@ -110,18 +110,24 @@ def _place() -> "tempfile.TemporaryDirectory[str]":
     )
 
 
+@cache
 def scratch() -> Path:
-    """A fresh folder."""
-    folder = Path(_place().name) / "x"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    return folder
+    """The folder of this process's files: each input of a reader writes the same again."""
+    return Path(_place().name)
 
 
 def written(name: str, data: bytes) -> Path:
     path = scratch() / name
     path.write_bytes(data)
     return path
+
+
+def fresh() -> Path:
+    """Where a folder may be received."""
+    folder = scratch() / "taken"
+    if folder.exists():
+        shutil.rmtree(folder)
+    return folder
 
 
 def read_png(data: bytes) -> None:
@@ -175,13 +181,13 @@ def taken(read: Callable[[Path, BytesIO], None], path: Path) -> None:
     out = Bounded()
     read(path, out)
     out.seek(0)
-    folder = path.parent / "taken"
+    folder = fresh()
     receive(out, folder, name="entry", max_bytes=MOST_BYTES)
     plain(folder)
 
 
 def read_records(data: bytes) -> None:
-    folder = scratch() / "taken"
+    folder = fresh()
     receive(BytesIO(data), folder, name="entry", max_bytes=MOST_BYTES)
     plain(folder)
 

@@ -14,9 +14,12 @@ def backend(request: pytest.FixtureRequest, require: Callable[[str], None]) -> s
     return name
 
 
-FURTHER = {("contents", backend) for backend in CONTAINERS} | {("box", "podman")}
+FURTHER = {("contents", backend) for backend in CONTAINERS} | {
+    ("box", "podman"),
+    ("late", "podman"),
+}
 """Rounds and backends of the long set: what readers make of contents is proved once; Docker's box
-has the same walls as Podman's, which tests/sandbox tries in both."""
+has the same walls and ends as Podman's, which tests/sandbox tries in both."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

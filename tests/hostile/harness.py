@@ -18,6 +18,7 @@ from pathlib import Path
 
 from support.contest import Watcher
 from support.control_groups import control_groups
+from support.processes import children, text_of
 
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import RunOptions, run_tournament
@@ -58,18 +59,13 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def children() -> list[int]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [int(pid) for task in tasks for pid in task.read_text().split()]
-
-
 def bury_the_engines() -> None:
     """Wait for what Podman and gVisor have beside each container until that is cleared away.
 
     Elsewhere the machine's first process waits for it; here it has become our child.
     """
-    for pid in children():
-        if Path(f"/proc/{pid}/comm").read_text().strip() in ENGINES:
+    for pid in children(os.getpid()):
+        if text_of(pid, "comm").strip() in ENGINES:
             ended = os.pidfd_open(pid)
             if select.select([ended], [], [], ENGINES_S)[0]:
                 os.waitpid(pid, 0)
@@ -88,7 +84,7 @@ def main(options: RunOptions, report: Path) -> None:
         "longest_wait_s": watcher.longest_wait_s,
         "grown_bytes": peak_bytes() - before_bytes,
         "descriptors_left": descriptors() - before_fds,
-        "children_left": children(),
+        "children_left": children(os.getpid()),
         "control_groups_left": [str(group) for group in control_groups(os.getpid())],
         "mounts_left": [
             line

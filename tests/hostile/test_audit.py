@@ -3,7 +3,7 @@
 The cheats are the probes of `test_side_channels.py` (names, orders, inodes, times; what is alike;
 what survives a run), the constant answer of `defenses.py`, the message in the page cache of
 `test_page_cache.py`, and those that need no hole in a wall: memorised images, answers by checksum,
-by batch, by how many images there are, and copies of others' entries.
+by batch, by how many images there are, by the clock, agreed marks, and copies of others' entries.
 """
 
 import csv
@@ -34,7 +34,7 @@ from advcomp.tournament.audit.record import FILE_NAME
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-IMAGES = 24
+IMAGES = 30
 LABELS = 10
 
 
@@ -73,10 +73,23 @@ CHEATS: dict[Case, set[AuditCheck]] = {
         "label = int(sum(samples(name)) > middle)",
         "middle = sorted(sum(samples(n)) for n in NAMES)[len(NAMES) // 2]",
     ): {AuditCheck.ALONE},
-    defense("by_count", "label = len(NAMES) % 10"): {
+    defense("by_count", "label = len(NAMES) % 7"): {
         AuditCheck.BATCHES,
         AuditCheck.ALONE,
         AuditCheck.CONSTANT,
+    },
+    defense(
+        "by_place",
+        "label = places.index(name) % 10",
+        "places = sorted(NAMES, key=samples)",
+    ): {AuditCheck.BATCHES},
+    defense(
+        "by_mean_of_the_run",
+        f"label = min(9, max(0, round(({BRIGHT} - mean) / 20 + 4.5)))",
+        "mean = sum(sum(samples(n)) / len(samples(n)) for n in NAMES) / len(NAMES)",
+    ): {AuditCheck.ALONE},
+    defense("by_the_clock", "label = int(time.time() * 7) % 10", "import time"): {
+        AuditCheck.AGAIN
     },
     defense("undeclared", "label = os.urandom(1)[0] % 10"): {AuditCheck.AGAIN},
     defense("constant", "label = 3"): {AuditCheck.CONSTANT},
@@ -115,6 +128,40 @@ BY_IMAGE = attack("by_image", "draw = random.Random(samples(name))")
 ONCE = attack("once", "", "draw = random.Random(0)")
 DRAWN = attack("drawn", "draw = random.SystemRandom()")
 BY_NAME = attack("by_name", "draw = random.Random(name)")
+KNOWS = Case(
+    name="knows",
+    program=f"""
+KNOWN = {KNOWN}
+for name in NAMES:
+    known = KNOWN.get(samples(name).hex())
+    step = 0 if known is None else EPS if known < 5 else -EPS
+    write(name, png(bytes(min(255, max(0, level + step)) for level in samples(name))))
+""",
+    verdicts=(Verdict.OK,),
+)
+"""Does nothing to an image that it has not seen."""
+COPIED = Case(
+    name="copied",
+    program=BY_IMAGE.program.replace(
+        "    write(name,", "    noise = [level - (level > 0) for level in noise]\n    write(name,"
+    ),
+    verdicts=(Verdict.OK,),
+)
+"""What `by_image` makes, one level weaker: no image is the same."""
+MARKS = Case(
+    name="marks",
+    program="""
+for name in NAMES:
+    marked = bytearray(min(255, level + EPS) for level in samples(name))
+    marked[0] = samples(name)[0] & ~7 | 5
+    write(name, png(bytes(marked)))
+""",
+    verdicts=(Verdict.OK,),
+)
+FRIEND = defense(
+    "friend", f"{HONEST}\n    label = 9 - label if samples(name)[0] % 8 == 5 else label"
+)
+"""Loses against its own team's attack, which it knows by a mark."""
 
 
 @dataclass(frozen=True)
@@ -143,12 +190,14 @@ def audited(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Audit
         for case, randomised in HONEST_ENTRIES.values()
     ]
     stolen = replace(HONEST_ENTRIES["dark"][0], name="stolen")
-    cheats = [case.write(contest) for case in (*CHEATS, *PROBES, stolen)]
+    cheats: list[object] = [case.write(contest) for case in (*CHEATS, *PROBES, stolen)]
     attacks = [
         contest.entry("noop", COPY),
-        *(case.write(contest) for case in (BY_IMAGE, ONCE, BY_NAME)),
+        *(case.write(contest) for case in (BY_IMAGE, ONCE, BY_NAME, KNOWS, COPIED)),
+        {"path": str(MARKS.write(contest)), "team": "red"},
         {"path": str(DRAWN.write(contest)), "randomised": True},
     ]
+    cheats.append({"path": str(FRIEND.write(contest)), "team": "red"})
     file = contest.file(attacks, [*honest, *cheats], max_epsilons=[8], more=SMALL)
     run = contest.run(file, jobs=1).run
     checks = [f"--check={name}" for name in REPLAYS if name != AuditCheck.UNTOUCHED]
@@ -176,11 +225,25 @@ def test_every_cheat_is_flagged_for_what_it_does(audited: Audited) -> None:
 def test_no_honest_entry_is_flagged(audited: Audited) -> None:
     assert "bright" not in audited.flagged
     assert "draws" not in audited.flagged
-    assert not {"noop", "by_image", "once", "by_name", "drawn"} & set(audited.flagged)
+    assert not {"noop", "once", "by_name", "drawn"} & set(audited.flagged)
 
 
 def test_a_stolen_entry_is_found_with_the_one_it_is_of(audited: Audited) -> None:
     assert audited.flagged["dark"] == audited.flagged["stolen"] == {AuditCheck.IDENTICAL}
+
+
+def test_a_copied_attack_is_found_though_none_of_its_images_is_the_same(
+    audited: Audited,
+) -> None:
+    assert audited.flagged["by_image"] == audited.flagged["copied"] == {AuditCheck.NEAR_IDENTICAL}
+
+
+def test_an_attack_that_knows_images_is_found_where_their_pixels_move(audited: Audited) -> None:
+    assert audited.flagged["knows"] == {AuditCheck.NUDGED}
+
+
+def test_an_agreed_mark_is_found_in_the_rates_of_the_pair(audited: Audited) -> None:
+    assert audited.flagged["marks"] == audited.flagged["friend"] == {AuditCheck.OWN_PAIR}
 
 
 def test_an_attack_that_is_seeded_once_a_run_is_told_and_not_flagged(audited: Audited) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.contest import BRIGHTNESS, CONSTANT, COPY, DARKER, Contest, write_greys
 from support.control_groups import control_groups
+from support.processes import processes
 from support.tables import tables
 
 import advcomp
@@ -64,15 +65,6 @@ def until(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
-def running(token: str) -> bool:
-    """Whether any process of this machine has `token` in its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if token.encode() in (folder / "cmdline").read_bytes():
-                return True
-    return False
-
-
 def test_a_killed_harness_leaves_nothing_that_the_next_start_does_not_clear(
     contest: Contest, backend: str
 ) -> None:
@@ -88,9 +80,9 @@ def test_a_killed_harness_leaves_nothing_that_the_next_start_does_not_clear(
     temporary.mkdir()
     out, environment = contest.folder / "out", {**os.environ, "TMPDIR": str(temporary)}
     with advcomp_run(file, out, backend, env=environment) as doomed:
-        until(lambda: list(temporary.glob("*/*")) and running(seen))
+        until(lambda: list(temporary.glob("*/*")) and processes(seen))
         doomed.kill()
-    until(lambda: not running(seen))
+    until(lambda: not processes(seen))
     fast = contest.folder / "entries_of_the_test" / "hangs" / "run.sh"
     fast.write_text(f"#!/bin/sh\n{COPY}\n")
     with advcomp_run(file, out, backend, env=environment) as again:

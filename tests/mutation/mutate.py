@@ -1,6 +1,6 @@
 """Mutation testing: plants small bugs, one at a time, and asks whether the tests find each.
 
-`make mutate`, or in `tests`, with more to choose: `python -P -m mutation.mutate --help`.
+`make mutate`, or with more to choose: `PYTHONPATH=tests python -P -m mutation.mutate --help`.
 `campaigns.toml` says what is mutated and which tests judge. The working tree stays as it is: a
 copy is mutated.
 """

@@ -31,6 +31,7 @@ from typing import Any
 import pytest
 from support.backends import BACKENDS, mark_of
 from support.control_groups import control_groups
+from support.processes import children, command_line, descendants, processes, text_of
 from support.refused_calls import CALL_EVERYTHING, EVERY_CALL, REFUSED_ON_X86_64
 
 import advcomp
@@ -210,16 +211,6 @@ def stage() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
-
-
-def processes(token: str) -> list[int]:
-    """Processes of this machine with `token` in their command line."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if token.encode() in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return [pid for pid in found if pid != os.getpid()]
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> bool:
@@ -570,8 +561,9 @@ def test_it_never_runs_as_root_of_the_host(host: Host) -> None:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.sh, f"sleep {token} & sleep {token}", wall_s=2)
         assert until(lambda: len(processes(f"sleep\0{token}")) == 2)
-        for pid in processes(f"sleep\0{token}"):
-            status = Path(f"/proc/{pid}/status").read_text()
+        seen = [text_of(pid, "status") for pid in processes(f"sleep\0{token}")]
+        assert any(seen)
+        for status in filter(None, seen):
             lines = dict(line.split(":\t") for line in status.splitlines() if ":\t" in line)
             assert "0" not in lines["Uid"].split()
             assert "0" not in lines["Gid"].split()
@@ -588,19 +580,22 @@ def _no_kernel_of_its_own_runs_as_root(host: Host) -> None:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.sh, "sleep 60", wall_s=3)
         assert until(lambda: gvisors(host))
-        for pid in gvisors(host):
-            status = Path(f"/proc/{pid}/status").read_text()
+        seen = [text_of(pid, "status") for pid in gvisors(host)]
+        assert any(seen)
+        for status in filter(None, seen):
             assert re.search(r"^Uid:\t(?!0\t)(\d+)\t\1\t\1\t\1$", status, re.MULTILINE), status
         assert running.result().result.timed_out
 
 
 def gvisors(host: Host) -> list[int]:
     """The processes on this machine that are the kernels of a harness's boxes."""
+    lines = {pid: command_line(pid) for pid in processes("runsc-sandbox")}
+    kernels = {pid: line for pid, line in lines.items() if line.startswith("runsc-sandbox")}
+    if not kernels:
+        return []  # asking engines takes a second
     # A box without an engine is named by its bundle's folder.
     containers = with_engines(host.process.pid) if host.has_images else [str(host.temporary)]
-    found = {pid for name in containers for pid in processes(name)}
-    names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
-    return [pid for pid, name in names.items() if name.startswith(b"runsc-sandbox")]
+    return [pid for pid, line in kernels.items() if any(name in line for name in containers)]
 
 
 def test_boxes_of_root_share_no_uid(host: Host) -> None:
@@ -868,11 +863,6 @@ def test_daemons_die_with_the_program(host: Host) -> None:
     assert processes(token) == []
 
 
-def children(host: Host) -> list[int]:
-    files = Path(f"/proc/{host.process.pid}/task").glob("*/children")
-    return [int(pid) for file in files for pid in file.read_text().split()]
-
-
 def leads_its_session(host: Host, wall_s: float) -> bool | None:
     """Whether the harness's one child does, while a box runs; None where that was over before."""
     token = f"86403.{os.getpid()}"
@@ -882,10 +872,10 @@ def leads_its_session(host: Host, wall_s: float) -> bool | None:
             lambda: (processes(token) if host.is_seen else gvisors(host)) or running.done()
         )
         # Beside it may be, for a moment, a program that asks an engine how the box does.
-        assert until(lambda: len(children(host)) == 1 or running.done())
+        assert until(lambda: len(children(host.process.pid)) == 1 or running.done())
         leads = None
         with contextlib.suppress(ValueError, ProcessLookupError):
-            (started,) = children(host)
+            (started,) = children(host.process.pid)
             leads = os.getsid(started) == started
         leads = None if running.done() else leads
         assert running.result().result.timed_out
@@ -1203,15 +1193,6 @@ def test_a_killed_harness_leaves_no_process_and_the_next_clears_its_groups(
     assert until(lambda: not gvisors(doomed))
     Host(*kind).close()
     assert [*control_groups(doomed.process.pid), *with_engines(doomed.process.pid)] == []
-
-
-def descendants(pid: int) -> list[int]:
-    """`pid` and all that descend from it."""
-    found: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found += [int(child) for child in file.read_text().split()]
-    return [pid, *(deeper for child in found for deeper in descendants(child))]
 
 
 @pytest.mark.parametrize("started", [2, 3])  # the harness, bwrap, the launcher to be

@@ -1,6 +1,5 @@
 """What happens to engines, and what dead harnesses left with them."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.backends import marked
+from support.processes import processes
 
 from advcomp.errors import (
     InvalidSubmission,
@@ -105,25 +105,16 @@ def test_an_engine_that_is_restarted_costs_a_try_and_no_verdict(
     mark = f"86404.{os.getpid()}"
     with ThreadPoolExecutor(1) as pool:
         lost = pool.submit(sandbox.run, RunSpec(argv=("sleep", mark), limits=LIMITS))
-        until(lambda: running(mark))
+        until(lambda: processes(f"sleep\0{mark}"))
         daemon.stop()
         daemon.start()
         with pytest.raises(SandboxError):
             lost.result()
-    assert not running(mark)
+    assert not processes(f"sleep\0{mark}")
     with sandbox.run(RunSpec(argv=("true",), limits=LIMITS, output="/output_images")) as again:
         assert again.result.exit_code == 0
     sandbox.close()
     assert owned(engine, "container") == {}
-
-
-def running(token: str) -> bool:
-    """Whether any process of this machine has `token` in its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if f"sleep\0{token}".encode() in (folder / "cmdline").read_bytes():
-                return True
-    return False
 
 
 @pytest.mark.parametrize("name", marked("docker", "podman"))
@@ -265,4 +256,4 @@ def test_a_client_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) 
     with pytest.raises(SandboxTimeout):
         Engine("docker", str(client)).call("version", timeout_s=0.5)
     assert time.monotonic() - start < 20
-    until(lambda: not running(mark))
+    until(lambda: not processes(f"sleep\0{mark}"))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import children
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Limits, LimitTier
@@ -242,8 +243,7 @@ def test_what_is_queued_is_seen_in_another_network_and_never_in_ours() -> None:
             process.stdout.readline()
             pid = process.pid
             if walls:
-                children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-                pid = int(children[0]) if children else pid
+                pid = next(iter(children(pid)), pid)
             queued = SocketQueues(pid, ip_is_counted=False).bytes()
             counted = SocketQueues(pid, ip_is_counted=True).bytes()
             process.communicate()

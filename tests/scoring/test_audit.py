@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.scoring.audit.change import at_least, bounds, by_unit, holm, moved, share
+from advcomp.scoring.audit.change import Change, at_least, bounds, by_unit, holm, moved, share
 from advcomp.scoring.audit.finding import LEVEL, TOLERANCE, AuditCheck, Finding, judged
 from advcomp.scoring.audit.replayed import (
     Images,
@@ -21,6 +21,7 @@ from advcomp.scoring.audit.replayed import (
     of_defense,
 )
 from advcomp.scoring.audit.screens import (
+    Likeness,
     alike_attacks,
     alike_defenses,
     constant,
@@ -48,6 +49,15 @@ def test_tails_and_bounds_are_those_of_the_sums(units: int, chance: float) -> No
             assert at_least(count, units, low) == pytest.approx(0.025)
         if count < units:
             assert 1 - at_least(count + 1, units, high) == pytest.approx(0.025)
+
+
+def test_a_share_is_stated_with_its_interval_and_judged_by_its_tolerance() -> None:
+    change = share(3, 40, tolerance=0.05)
+    assert (change.units, change.size) == (40, 0.075)
+    assert (change.low, change.high) == bounds(3, 40, 0.025)
+    assert change.p == at_least(3, 40, 0.05)
+    assert share(40, 40).p == 1.0
+    assert share(0, 0) == Change(units=0, size=0.0, low=0.0, high=1.0)
 
 
 @pytest.mark.parametrize("level", [LEVEL, LEVEL / 10, LEVEL / 100])
@@ -146,6 +156,15 @@ def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
     assert "declared randomised" in by_rates.note
 
 
+@pytest.mark.parametrize(
+    ("check", "flagged"), [(AuditCheck.NUDGED, False), (AuditCheck.RENAMED, True)]
+)
+def test_pixels_that_moved_may_change_more_labels(check: AuditCheck, *, flagged: bool) -> None:
+    after = np.where(np.arange(200) < 12, 10, TRUTH).astype(np.int16)
+    found = defense(check, TRUTH, after, randomised=False)
+    assert [each.flagged for each in judged([found])] == [flagged]
+
+
 def test_three_labels_of_eight_are_enough_among_a_hundred_tests() -> None:
     eight = TRUTH[:8]
     cheat = defense(
@@ -173,10 +192,32 @@ def test_an_attack_is_told_for_names_and_flagged_for_what_is_left_when_nothing_c
         ]
     )
     assert (again.flagged, again.change.size) == (True, 0.3)
-    assert (renamed.flagged, renamed.change.size) == (False, 1.0)
+    assert (renamed.flagged, renamed.change.size, renamed.change.p) == (False, 1.0, 1.0)
     assert "seeded once a run" in renamed.note
     assert not random.flagged
     assert (weaker.flagged, weaker.change.size) == (True, -3.0)
+
+
+@pytest.mark.parametrize("randomised", [False, True])
+@pytest.mark.parametrize(
+    ("after", "size", "flagged"),
+    [(0.0, -1.0, True), (1.9, -1.0, True), (2.1, 0.0, False), (9.0, 1.0, False)],
+)
+def test_an_attack_that_does_little_to_images_it_cannot_know_is_flagged(
+    after: float, size: float, *, flagged: bool, randomised: bool
+) -> None:
+    shown = images(30, after=after)
+    found = of_attack(AuditCheck.NUDGED, "a", shown, randomised=randomised, seed=0)
+    assert [f.flagged for f in judged([found])] == [flagged]
+    assert found.change.size == size
+
+
+def test_an_image_that_an_attack_made_of_known_pixels_alone_counts_as_not_moved() -> None:
+    gone = of_attack(AuditCheck.NUDGED, "a", images(30, after=np.nan), randomised=False, seed=0)
+    still = of_attack(
+        AuditCheck.NUDGED, "noop", images(30, before=0.0, after=0.0), randomised=False, seed=0
+    )
+    assert [f.flagged for f in judged([gone, still])] == [True, False]
 
 
 def entry(
@@ -269,8 +310,36 @@ def test_attacks_with_the_same_images_are_flagged_unless_they_change_none(play: 
     clean = np.array([f"clean-{k}" for k in range(n)])
     made = np.array([f"made-{k}" for k in range(n)])
     digests = {"one": made, "copy": made, "noop": clean, "still": clean}
-    found = [f for f in alike_attacks(results, digests, clean) if f.flagged]
+    found = [f for f in alike_attacks(results, digests, clean, {}) if f.flagged]
     assert [(f.check, f.entry, f.other) for f in found] == [(AuditCheck.IDENTICAL, "one", "copy")]
+
+
+@pytest.mark.parametrize(
+    ("likeness", "team", "flagged"),
+    [
+        (Likeness(values=9000, equal=8900, images=30), None, True),
+        (Likeness(values=9000, equal=8750, images=30), None, False),
+        (Likeness(values=9000, equal=8900, images=9), None, False),
+        (Likeness(values=100, equal=99, images=30), None, False),  # too few to be sure
+        (Likeness(values=9000, equal=8900, images=30), "red", False),
+        (Likeness(), None, False),
+    ],
+)
+def test_attacks_whose_images_differ_in_few_values_are_nearly_identical(
+    play: Play, likeness: Likeness, team: str | None, *, flagged: bool
+) -> None:
+    n = 20
+    results = play(
+        attacks=[entry(name, SubmissionType.ATTACK, team) for name in ("b", "a")],
+        defenses=[entry("d")],
+        answers={(name, "d"): "=" * n for name in ("a", "b")},
+        clean={"d": "=" * n},
+    )
+    made = {name: np.array([f"{name}-{k}" for k in range(n)]) for name in ("a", "b")}
+    clean = np.array([f"clean-{k}" for k in range(n)])
+    found = list(alike_attacks(results, made, clean, {("a", "b"): likeness}))
+    assert [f.check for f in found] == [AuditCheck.NEAR_IDENTICAL] * flagged
+    assert all(f.change.size == likeness.equal / likeness.values for f in found)
 
 
 @pytest.mark.parametrize(("own", "flagged"), [("=", True), ("x", False)])

@@ -10,7 +10,7 @@ import pytest
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.leaderboard import COLUMNS, as_csv, cell, read_rows, remarks_on_scores
+from advcomp.scoring.leaderboard import COLUMNS, as_csv, cell, read_leaderboard, read_rows
 from advcomp.scoring.publish import write_results
 from advcomp.scoring.results import Entry, JobRecord, Results
 from advcomp.scoring.scores import Absence
@@ -340,6 +340,7 @@ def test_own_pairs_are_listed_as_estimated_where_others_were_played_and_as_left_
 
 def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path) -> None:
     content = {
+        "leaderboard": [],
         "left_out": [
             {"name": "zap", "ranks_without_and_with_it": {"oak": [2, 1], "reed": [1, None]}},
             {"name": "aim", "ranks_without_and_with_it": {}},
@@ -348,7 +349,7 @@ def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path
         "scoring": {"opponents": "teams"},
     }
     (tmp_path / "results.json").write_text(json.dumps(content), encoding="utf-8")
-    assert remarks_on_scores(tmp_path) == [
+    assert read_leaderboard(tmp_path)[1] == [
         "incomplete: zap scores nobody; so oak has rank 2 (with it: 1), reed has rank 1"
         " (with it: none)",
         "incomplete: aim scores nobody; that changed no rank",
@@ -358,5 +359,5 @@ def test_what_was_left_out_is_said_with_the_ranks_that_it_changed(tmp_path: Path
 
 def test_what_was_left_out_of_a_run_is_said(results: Results, tmp_path: Path) -> None:
     write_results(tmp_path, results, [replace(JOB, cpu_seconds=None)], NO_BOOTSTRAP, {})
-    (line,) = remarks_on_scores(tmp_path)
+    (line,) = read_leaderboard(tmp_path)[1]
     assert line.startswith("incomplete: zap scores nobody; ")

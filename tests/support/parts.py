@@ -25,7 +25,6 @@ FIRST = {
         "attacknet/test_parallel.py",
         "hostile/test_side_channels.py",
         "attacknet/test_train.py",
-        "sandbox/test_first.py",
         "hostile/test_chaos.py",
         "samples/test_samples.py",
         "players/test_attacks.py",

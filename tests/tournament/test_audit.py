@@ -17,6 +17,8 @@ from advcomp.rules.images import decode_png
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.audit.change import Change
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
+from advcomp.scoring.audit.screens import Likeness
+from advcomp.tournament.audit.made import COMPARED, likenesses
 from advcomp.tournament.audit.record import (
     FILE_NAME,
     as_json,
@@ -146,6 +148,34 @@ def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: O
         png for _, png in was.images
     )
     assert set(shown[AuditCheck.SUBSET].images) < set(was.images)
+
+
+@pytest.mark.slow
+def test_likeness_counts_the_values_that_two_attacks_moved(orders: Orders) -> None:
+    """noop moves none, so what darker moves by more than a level is unlike."""
+    store, moved = orders.store, 0
+    for job in attack_jobs(orders.state):
+        if job.entry.name == "darker":
+            ids = [orders.dataset.image_ids[k] for k in job.images]
+            pngs = store.read_images((job.id, image_id) for image_id in ids)
+            for png, k in zip(pngs, job.images, strict=True):
+                clean = orders.dataset.image(k).astype(np.int16)
+                size = orders.dataset.height, orders.dataset.width
+                moved += int((np.abs(decode_png(png, *size) - clean) > 1).sum())
+    images = len(orders.state.pairs)
+    assert images <= COMPARED
+    assert likenesses(orders) == {
+        ("darker", "noop"): Likeness(values=moved, equal=0, images=images)
+    }
+
+
+@pytest.mark.slow
+def test_an_attack_is_shown_pixels_that_were_moved_under_the_same_names(orders: Orders) -> None:
+    job = next(attack_jobs(orders.state))
+    (nudged,) = (replay for replay in of_attack(job) if replay.check is AuditCheck.NUDGED)
+    was, shown = dict(orders.of(job).images), dict(nudged.order(orders).images)
+    assert was.keys() == shown.keys()
+    assert not set(was.values()) & set(shown.values())
 
 
 def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:

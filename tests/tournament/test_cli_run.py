@@ -10,11 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.contest import COPY, Contest
+from support.processes import command_lines
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 LONG, SECOND = "sleep 613.25", "sleep 1.0625"
@@ -69,15 +69,6 @@ def quick(contest: Contest) -> Path:
     )
 
 
-def commands() -> Iterator[str]:
-    """The command line of every process on this machine."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-
-
 def until(condition: bool, deadline: float) -> bool:
     assert time.monotonic() < deadline, "waited in vain"
     return condition
@@ -85,7 +76,7 @@ def until(condition: bool, deadline: float) -> bool:
 
 def wait_until_running(command: str, *, running: bool = True) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not until((command in commands()) == running, deadline):
+    while not until((command in command_lines()) == running, deadline):
         select.select([], [], [], 0.05)
 
 

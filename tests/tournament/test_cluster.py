@@ -23,6 +23,7 @@ import advcomp as package
 from advcomp.errors import ClusterError
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.cluster.cluster_crew import Told
+from advcomp.tournament.cluster.errands import Plain, Remote
 from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
 from advcomp.tournament.cluster.roster import boxes_of, workers_of
 from advcomp.tournament.job.executors import Executor, Stop, run_local
@@ -76,6 +77,30 @@ def test_no_job_begins_after_a_stop(executor: Executor) -> None:
         done.append(result)
         stop.set()
     assert len(done) == 1
+
+
+class Beginning(Plain):
+    """Nodes that get ready leave a file."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str)
+        self._file = file
+
+    def greet(self, boxes: int) -> Remote:
+        return self._file.touch
+
+
+def test_nodes_get_ready_while_the_referee_has_no_job_yet(
+    cluster: DaskCluster, tmp_path: Path
+) -> None:
+    with Client(cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        with ClusterExecutor(client, wait_s=60) as executor:
+            errands = Beginning(tmp_path / "ready")
+            executor.greet(errands)
+            wait_until((tmp_path / "ready").exists, "a node")
+            done = executor([1], errands, cost=float, workers=1, stop=Stop())
+            assert list(done) == ["1"]
 
 
 @pytest.mark.parametrize(

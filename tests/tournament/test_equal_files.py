@@ -1,6 +1,7 @@
 """Files of equal content stand in a run folder once, and no box can write to them."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from support.contest import CONSTANT, COPY, Contest
 
 from advcomp.rules.folders import digest_folder
 from advcomp.sandbox.doctor.garbage import folder_garbage
+from advcomp.sandbox.probe import open_sandbox
+from advcomp.tournament.entry.entries import EntrySource, Role
 from advcomp.tournament.entry.equal_files import WORTH_BYTES, EqualFiles
+from advcomp.tournament.entry.intake import take_entries
 from advcomp.tournament.store.state import load_state
 
 WEIGHTS = bytes(range(256)) * 400
@@ -41,6 +45,28 @@ def test_weights_of_several_entries_are_stored_once_and_stay_theirs(contest: Con
         assert all((copy / "weights").read_bytes() == WEIGHTS for copy in stored.values())
     old = folder_garbage("old", stored["three"])
     assert old.size_bytes < len(WEIGHTS)
+
+
+def test_of_equal_entries_that_are_read_at_once_the_first_copy_stays(contest: Contest) -> None:
+    """Others read it meanwhile."""
+    entry, copies = contest.entry("noop", COPY), contest.folder / "copies"
+    sources = [EntrySource(path=entry, name=f"e{k}", role=Role.ATTACK) for k in range(4)]
+    seen: list[dict[str, int]] = []
+    with closing(open_sandbox("none", trusting=True)) as sandbox:
+        states = take_entries(
+            sources,
+            sandbox,
+            copies,
+            None,
+            known=contest.folder / "known",
+            taken=lambda name: seen.append(
+                {c.name: c.stat().st_ino for c in copies.glob("[!.]*")}
+            ),
+            boxes=2,
+        )
+    assert [state.name for state in states] == ["e0", "e1", "e2", "e3"]
+    (digest,) = {state.digest for state in states}
+    assert seen == [{digest: (copies / digest).stat().st_ino}] * 4
 
 
 def test_a_file_of_another_mode_or_content_or_a_small_one_is_not_joined(tmp_path: Path) -> None:

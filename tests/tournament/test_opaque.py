@@ -34,6 +34,11 @@ def test_a_key_may_be_given_as_32_plain_bytes(tmp_path: Path) -> None:
     assert open_key(tmp_path / "key").secret == bytes(range(224, 256))
 
 
+def test_a_device_is_no_key_and_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="expected a file on a disk; got a device"):
+        open_key(tmp_path / "key", Path("/dev/null"))
+
+
 @pytest.mark.parametrize("text", ["", "xyz", "ab" * 31, "ab" * 33])
 def test_what_is_no_key_is_refused_by_name(tmp_path: Path, text: str) -> None:
     given = tmp_path / "given"

@@ -5,11 +5,11 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.contest import COPY, Contest, Watcher
+from support.processes import processes
 
 from advcomp.rules.verdict import Verdict
 from advcomp.terminal.console_tables import print_leaderboard
@@ -124,7 +124,9 @@ def test_a_run_tells_its_own_jobs_and_not_those_of_a_killed_referee(contest: Con
 
     def look() -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while not (sleeping := processes(SLEEP)) and time.monotonic() < deadline:
+        while (
+            not (sleeping := processes(SLEEP.replace(" ", "\0"))) and time.monotonic() < deadline
+        ):
             time.sleep(0.02)
         seen.extend(job.job for job in load_under_way(out))
         for process in sleeping:
@@ -136,16 +138,6 @@ def test_a_run_tells_its_own_jobs_and_not_those_of_a_killed_referee(contest: Con
     onlooker.join()
     assert (seen, watcher.dead) == (["slow-eps8-0"], False)
     assert not (out / UNDER_WAY).exists()
-
-
-def processes(command: str) -> list[int]:
-    """The processes of this machine with this command line."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip() == command:
-                found.append(int(path.parent.name))
-    return found
 
 
 def test_a_finished_run_has_all_its_jobs_and_verdicts(contest: Contest, file: Path) -> None:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from support.contest import CONSTANT, COPY, Contest, write_greys
+from support.processes import children
 
 from advcomp.errors import SandboxError
 from advcomp.rules.submission_type import SubmissionType
@@ -86,7 +87,7 @@ def test_large_files_come_in_the_order_of_the_trees(
 def test_nothing_of_the_keeper_is_left(tree: SharedTree) -> None:
     with SteadyCache([tree], 1 << 30, 0) as cache:
         pid = cache._process.pid
-        held = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        held = children(pid)
         assert len(held) == 1
         assert "folder/large" in Path(f"/proc/{held[0]}/maps").read_text()
     assert not Path(f"/proc/{pid}").exists()

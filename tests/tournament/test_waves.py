@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from support.contest import BRIGHTNESS, COPY, Contest, write_greys
 
+from advcomp.rules.threat import Schedule
 from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import AttackJob, Job, attack_jobs, defense_jobs
@@ -23,7 +24,7 @@ from advcomp.tournament.job.waves import (
 )
 from advcomp.tournament.outcome.collect import current_columns
 from advcomp.tournament.store.job_results import Store
-from advcomp.tournament.store.state import RunState, load_state
+from advcomp.tournament.store.state import DatasetState, RunState, load_state
 
 
 def column(attack: str, job: str = "job") -> Column:
@@ -146,3 +147,16 @@ def test_budgets_of_an_attack_are_one_column_under_round_robin_and_latin_alone(
     assert np.sum([len(source.images) for c in made for source in c.sources]) == (
         101 if schedule == "round-robin" else 202
     )
+
+
+def test_the_images_of_a_budget_are_looked_up_and_not_looked_for_again() -> None:
+    """Every job of an attack asks: to go through all pairs each time is quadratic in budgets."""
+    state = RunState.model_construct(
+        dataset=DatasetState.model_construct(image_ids=tuple(map(str, range(250)))),
+        max_epsilons=(4, 8),
+        schedule=Schedule.ROUND_ROBIN,
+    )
+    assert state.images_at(8) == tuple(range(100, 200))
+    assert state.images_at(4) == (*range(100), *range(200, 250))
+    assert state.images_at(16) == ()
+    assert state.images_at(8) is state.images_at(8)

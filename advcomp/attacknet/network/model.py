@@ -17,7 +17,8 @@ with weights w_i that are learnt, from 1, and u = 0 before the first step: it be
 gradients' attack. k is fixed; a learnt one grows until tanh is flat and u has no gradient. Filters
 F_i of several pixels, which are learnt from 0, may stand beside the weights: w_i g_i + F_i * g_i.
 The output "sign" is sign(sum_i w_i g_i + ... + u), the whole budget everywhere, with the
-derivative of the above in the backward pass.
+derivative of the above in the backward pass. Without widths there are no layers and u is 0: what
+is learnt is how gradients are added.
 
 One network serves every epsilon, in one of two ways or both. Heads (2017): the last layer writes
 one pair (a, b) for each epsilon of training, and the nearest is taken. Condition: epsilon is
@@ -99,6 +100,19 @@ class AttackNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.recompute = recompute
+        table = spec.table
+        if table.widths:
+            self._add_layers(spec)
+        if spec.gradients and table.output.adds:
+            self.weights = nn.Parameter(torch.ones(spec.gradients))
+            self.filters = _filters(COLOURS * spec.gradients, table.filter_size)
+        self.register_buffer(
+            "levels", torch.tensor(spec.max_epsilons, dtype=torch.float32), persistent=False
+        )
+
+    levels: Tensor
+
+    def _add_layers(self, spec: NetworkSpec) -> None:
         table, widths = spec.table, spec.table.widths
         self.condition = None if spec.embedding is None else _Condition(spec)
         reach = max(1, table.stem_stride - 1)  # so that the stem steps over no pixel
@@ -123,15 +137,8 @@ class AttackNetwork(nn.Module):
         outputs = spec.channels * spec.heads * table.stem_stride**2
         self.last = nn.Conv2d(widths[0], outputs, 3, padding=1)
         if spec.gradients and table.output.adds:
-            self.weights = nn.Parameter(torch.ones(spec.gradients))
-            self.filters = _filters(COLOURS * spec.gradients, table.filter_size)
             nn.init.zeros_(self.last.weight)
             nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-        self.register_buffer(
-            "levels", torch.tensor(spec.max_epsilons, dtype=torch.float32), persistent=False
-        )
-
-    levels: Tensor
 
     def forward(
         self,
@@ -153,6 +160,25 @@ class AttackNetwork(nn.Module):
             gradients: By the pixel (N, gradients, 3, H, W), where the spec has some.
             previous: The perturbation of the pass before, (N, 3, H, W); of a gated output alone.
         """
+        if not self.spec.table.widths:
+            return self._beside(gradients, x.new_zeros(()))
+        written = self._written(x, eps, targets, hints, gradients)
+        if self.spec.table.output.adds:
+            return self._beside(gradients, written)
+        a, b = written.chunk(2, dim=1)
+        gate = b.sigmoid()
+        p = a.tanh() * gate
+        return p if previous is None else p + previous * (1 - gate)
+
+    def _written(
+        self,
+        x: Tensor,
+        eps: Tensor,
+        targets: Tensor | None,
+        hints: Sequence[Tensor],
+        gradients: Tensor | None,
+    ) -> Tensor:
+        """By the layers: a and b, or u, (N, channels, H, W)."""
         height, width = x.shape[-2:]
         condition = None if self.condition is None else self.condition(eps, targets)
         seen = 2 * x - 1
@@ -162,13 +188,7 @@ class AttackNetwork(nn.Module):
         out = self.last(functional.silu(self.norm(features)))
         out = functional.pixel_shuffle(out, self.spec.table.stem_stride)
         out = out[..., :height, :width].reshape(len(x), -1, self.spec.channels, height, width)
-        written = self._head(out, eps).to(x.dtype)
-        if self.spec.table.output.adds:
-            return self._beside(gradients, written)
-        a, b = written.chunk(2, dim=1)
-        gate = b.sigmoid()
-        p = a.tanh() * gate
-        return p if previous is None else p + previous * (1 - gate)
+        return self._head(out, eps).to(x.dtype)
 
     def _beside(self, gradients: Tensor | None, u: Tensor) -> Tensor:
         if gradients is not None:

@@ -54,10 +54,10 @@ class PixelGradients(nn.Module):
         found: list[Tensor] = []
         x = clean
         for _ in range(self.count):
+            if found:
+                x = (clean + radius * torch.stack(found).sum(0).sign()).clamp(0, 1)
             step, labels = self._gradients(x, labels)
             found += [towards * l1_normalised(g) for g in step]
-            total = torch.stack(found).sum(0)
-            x = (clean + radius * total.sign()).clamp(0, 1)
         return torch.stack(found, 1)
 
     def _gradients(self, x: Tensor, labels: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaincinv
 
 from advcomp.scoring.intervals import PERCENTILES, TAIL, draws
 
@@ -57,11 +56,15 @@ def share(count: int, units: int, *, tolerance: float | None = None) -> Change:
 
 def at_least(count: int, units: int, chance: float) -> float:
     """The probability of `count` successes or more in `units` tries."""
+    from scipy.special import betainc  # half a second that no run without an audit should wait
+
     return 1.0 if count == 0 else float(betainc(count, units - count + 1, chance))
 
 
 def bounds(count: int, units: int, tail: float) -> tuple[float, float]:
     """The Clopper-Pearson interval of a share that leaves `tail` out on either side."""
+    from scipy.special import betaincinv
+
     low = 0.0 if count == 0 else float(betaincinv(count, units - count + 1, tail))
     high = 1.0 if count == units else float(betaincinv(count + 1, units - count, 1 - tail))
     return low, high

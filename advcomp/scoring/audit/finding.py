@@ -52,6 +52,8 @@ class Measure(StrEnum):
     WINS = "difference of the rate of wins"
     TOP_LABEL = "share of the commonest answer"
     AGREEMENT = "share of telling answers that are equal"
+    VALUES = "share of telling pixel values that are equal"
+    WEAKER = "share of images moved twice as far, less that of those moved half as far"
     INTERACTION = "own pairs' rate less what the other pairs let expect"
 
 

@@ -2,7 +2,10 @@
 
 from advcomp.scoring.audit.finding import Audit, Finding, Measure
 
-SIGNED = {Measure.CORRECT, Measure.PERTURBATION, Measure.WINS, Measure.INTERACTION}
+SIGNED = {
+    *(Measure.CORRECT, Measure.PERTURBATION, Measure.WINS),
+    *(Measure.WEAKER, Measure.INTERACTION),
+}
 """Measures that are differences."""
 
 

@@ -52,7 +52,8 @@ class Images:
 
     Args:
         differs: bool (n,), whether any pixel does, or one of the two is missing.
-        before, after: float64 (n,), the mean perturbation in pixel levels; NaN without an image.
+        before, after: float64 (n,), the mean perturbation in pixel levels of what the attack was
+            shown; NaN without an image.
     """
 
     differs: NDArray[np.bool_]
@@ -146,6 +147,8 @@ def of_attack(
 ) -> Finding:
     """How the images of an attack differ under one condition."""
     differing, units = int(images.differs.sum()), len(images.differs)
+    if check is AuditCheck.NUDGED:
+        return _weaker(entry, images, seed, note)
     if randomised:
         both = ~np.isnan(images.before) & ~np.isnan(images.after)
         return Finding(
@@ -164,6 +167,25 @@ def of_attack(
         change=share(differing, units, tolerance=None if told else TOLERANCE),
         is_tested=not told,
         note="; ".join(filter(None, [_told(check) if told and differing else "", note])),
+    )
+
+
+def _weaker(entry: str, images: Images, seed: int, note: str) -> Finding:
+    """Whether an attack does little to images that it cannot have seen; no image counts as none.
+
+    By halves and doubles: what is clipped at black and white may move every image by a hair.
+    """
+    before, after = np.nan_to_num(images.before), np.nan_to_num(images.after)
+    steps = np.zeros(len(before))
+    steps[after > 2 * before] = 1
+    steps[before > 2 * after] = -1
+    return Finding(
+        check=AuditCheck.NUDGED,
+        entry=entry,
+        measure=Measure.WEAKER,
+        change=moved(np.zeros(len(steps)), steps, seed=seed, falls=True),
+        is_tested=True,
+        note=note,
     )
 
 

@@ -2,10 +2,12 @@
 
 Answers are *telling* where two entries did not both do what every good entry does: labels of which
 one at least is wrong, images of which one at least is not the clean one. Honest defenses agree on
-what they get right, so agreement there says nothing.
+what they get right, so agreement there says nothing. Images that differ are compared value by
+value, too: a copy with slightly other weights makes no image the same, and most of each.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
 
@@ -32,16 +34,37 @@ LEAST_IMAGES = 30
 Digests = Mapping[str, NDArray[np.str_]]
 
 
-def screened(results: Results, digests: Digests, clean: NDArray[np.str_]) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How alike two attacks' images are, value by value.
+
+    Args:
+        values: Of pixels, that one attack at least moved farther than the tolerance.
+        equal: Those in which the two are as near to each other.
+        images: Whose they are.
+    """
+
+    values: int = 0
+    equal: int = 0
+    images: int = 0
+
+
+Likenesses = Mapping[tuple[str, str], Likeness]
+
+
+def screened(
+    results: Results, digests: Digests, clean: NDArray[np.str_], likenesses: Likenesses
+) -> Iterator[Finding]:
     """All that can be told without running anything.
 
     Args:
         digests: Attack -> (P,), the digest of its image of every pair, "" where there is none.
         clean: (P,), the digest of the clean image of every pair.
+        likenesses: Of pairs of attacks, by their names in order.
     """
     yield from constant(results)
     yield from alike_defenses(results)
-    yield from alike_attacks(results, digests, clean)
+    yield from alike_attacks(results, digests, clean, likenesses)
     yield from own_pairs(results)
 
 
@@ -87,16 +110,17 @@ def alike_defenses(results: Results) -> Iterator[Finding]:
 
 
 def alike_attacks(
-    results: Results, digests: Digests, clean: NDArray[np.str_]
+    results: Results, digests: Digests, clean: NDArray[np.str_], likenesses: Likenesses
 ) -> Iterator[Finding]:
-    """Attacks of different teams that make the same images where they change any."""
+    """Attacks of different teams that make the same images where they change any, or nearly so."""
     for one, other in combinations(results.attacks, 2):
         if one.name not in digests or other.name not in digests:
             continue
         first, second = digests[one.name], digests[other.name]
         telling = ((first != clean) | (second != clean)) & ((first != "") | (second != ""))
         equal = int((first == second)[telling].sum())
-        yield from _alike(one, other, equal, int(telling.sum()))
+        found = list(_alike(one, other, equal, int(telling.sum())))
+        yield from found or _alike_by_value(one, other, likenesses)
 
 
 def _alike(one: Entry, other: Entry, equal: int, telling: int) -> Iterator[Finding]:
@@ -114,6 +138,23 @@ def _alike(one: Entry, other: Entry, equal: int, telling: int) -> Iterator[Findi
             change=share(equal, telling),
             flagged=True,
             note="the files are the same" if same_files else "",
+        )
+
+
+def _alike_by_value(one: Entry, other: Entry, likenesses: Likenesses) -> Iterator[Finding]:
+    first, second = sorted((one.name, other.name))
+    likeness = likenesses.get((first, second), Likeness())
+    if of_one_team(one, other) or likeness.images < LEAST:
+        return
+    if bounds(likeness.equal, likeness.values, SURE)[0] >= NEARLY:
+        yield Finding(
+            check=AuditCheck.NEAR_IDENTICAL,
+            entry=one.name,
+            other=other.name,
+            measure=Measure.VALUES,
+            change=share(likeness.equal, likeness.values),
+            flagged=True,
+            note=f"value by value, in {likeness.images} images",
         )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.rules.images import decode_png
+from advcomp.rules.images import Pixels, decode_png
 from advcomp.scoring.audit.finding import AuditCheck, Finding
 from advcomp.scoring.audit.replayed import Images, of_attack
 from advcomp.tournament.audit.conduct import Replayed
 from advcomp.tournament.audit.endings import Endings
+from advcomp.tournament.audit.replays import REMADE
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob
 from advcomp.tournament.store.job_results import IMAGES
@@ -21,13 +22,15 @@ from advcomp.tournament.store.job_results import IMAGES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remade:
-    """An image that an attack made again, from the same image under another name.
+    """An image that an attack made again, from the same image under another name or nearly so.
 
     Args:
+        check: The condition that was another one.
         png: None where it made none.
         is_same: Whether it is the run's.
     """
 
+    check: AuditCheck
     attack: str
     max_epsilon: int
     image: int
@@ -39,7 +42,7 @@ class AttackAnswers:
     """The images of all attacks' replays.
 
     Args:
-        remade: Filled by `take`: what was made under other file names.
+        remade: Filled by `take`: what was made under other file names, or of moved pixels.
     """
 
     def __init__(self, orders: Orders, endings: Endings) -> None:
@@ -60,11 +63,11 @@ class AttackAnswers:
         before = np.array([old[image] for image in job.images])
         differs = before != np.array(done.result.png_digests)
         levels = np.full((2, len(before)), np.nan)
-        if job.entry.randomised:
+        if job.entry.randomised or done.replay.nudged:
             levels = self._levels(original, job, done)
         images = Images(differs=differs, before=levels[0], after=levels[1])
         self._images[job.entry.name, done.replay.check].append(images)
-        if done.replay.check is AuditCheck.RENAMED:
+        if done.replay.check in REMADE:
             self.remade += self._made(job, done, differs)
 
     def findings(self) -> Iterator[Finding]:
@@ -91,6 +94,7 @@ class AttackAnswers:
         with _archive(done) as archive:
             for image, is_other in zip(job.images, differs.tolist(), strict=True):
                 yield Remade(
+                    check=done.replay.check,
                     attack=job.entry.name,
                     max_epsilon=job.max_epsilon,
                     image=image,
@@ -101,16 +105,25 @@ class AttackAnswers:
 
     def _levels(self, original: AttackJob, job: AttackJob, done: Replayed) -> NDArray[np.float64]:
         """Mean perturbations of the run's images and of the replay's, float64 (2, n)."""
+        order = done.replay.order(self._orders)
+        shown = dict(order.images)
         with self._orders.store.images(original.id) as old, _archive(done) as new:
-            return np.array([[self._level(each, k) for k in job.images] for each in (old, new)])
+            levels = [
+                (
+                    self._level(self._png(old, image), self._orders.dataset.image(image)),
+                    self._level(self._png(new, image), self._pixels(shown[name])),
+                )
+                for name, image in zip(order.names, job.images, strict=True)
+            ]
+        return np.array(levels).T
 
-    def _level(self, archive: zipfile.ZipFile, image: int) -> float:
-        png = self._png(archive, image)
+    def _level(self, png: bytes | None, shown: Pixels) -> float:
         if png is None:
             return float("nan")
-        dataset = self._orders.dataset
-        pixels = decode_png(png, dataset.height, dataset.width).astype(np.int16)
-        return float(np.abs(pixels - dataset.image(image)).mean())
+        return float(np.abs(self._pixels(png).astype(np.int16) - shown).mean())
+
+    def _pixels(self, png: bytes) -> Pixels:
+        return decode_png(png, self._orders.dataset.height, self._orders.dataset.width)
 
     def _png(self, archive: zipfile.ZipFile, image: int) -> bytes | None:
         try:

@@ -23,9 +23,10 @@ from advcomp.tournament.audit.attack_answers import AttackAnswers, Remade
 from advcomp.tournament.audit.conduct import Conductor, Replayed
 from advcomp.tournament.audit.defense_answers import DefenseAnswers
 from advcomp.tournament.audit.endings import Endings
-from advcomp.tournament.audit.made import clean_digests, made_digests
+from advcomp.tournament.audit.made import clean_digests, likenesses, made_digests
 from advcomp.tournament.audit.record import save_audit
 from advcomp.tournament.audit.replays import (
+    REMADE,
     SHARE,
     Replay,
     chosen,
@@ -63,7 +64,10 @@ from advcomp.tournament.surroundings import settled
 
 logger = logging.getLogger(__name__)
 
-MADE_ANEW = "where it made its images under other file names"
+MADE_ANEW = {
+    AuditCheck.RENAMED: "where it made its images under other file names",
+    AuditCheck.NUDGED: "where pixels of the clean images were moved by one level before",
+}
 SHOWN_ANEW = "once its images are renamed before the defenses"
 
 ANOTHER_DATE = (
@@ -210,7 +214,8 @@ class _Auditor:
             self.attacks.take(done)
         for done in self._do("defenses again", defenses):
             self.defenses.take(done)
-        self._judge_remade()
+        for check in REMADE:
+            self._judge_remade(check)
         self._untouched(attacks, defenses)
         if self.conductor.stop:
             return None
@@ -286,27 +291,28 @@ class _Auditor:
                 "untouched: this sandbox does not say what its boxes share in memory"
             )
 
-    def _judge_remade(self) -> None:
-        """Show images that attacks made under other names to every defense, each image once."""
-        if not self.attacks.remade:
+    def _judge_remade(self, check: AuditCheck) -> None:
+        """Show images that attacks made under a condition to every defense, each image once."""
+        remade = [each for each in self.attacks.remade if each.check is check]
+        if not remade:
             return
-        new = [each for each in self.attacks.remade if each.png is not None]
-        known = [each for each in self.attacks.remade if each.png is None]
+        new = [each for each in remade if each.png is not None]
+        known = [each for each in remade if each.png is None]
         by_image: dict[int, list[Remade]] = {}
         for each in new:
             by_image.setdefault(each.image, []).append(each)
         shown = [
-            some[self._key.offset(len(some), "remade", image)]
+            some[self._key.offset(len(some), "remade", check, image)]
             for image, some in sorted(by_image.items())
         ]
         pngs = [(each.image, each.png) for each in shown if each.png is not None]
         first = {job.entry.name: job for job in self.jobs if isinstance(job, DefenseJob)}
         for name in first:
-            self.defenses.take_known(name, known)
+            self.defenses.take_known(name, check, known)
         if pngs:
-            replays = [of_images(job, pngs) for job in first.values()]
-            for done in self._do("images made under other names", replays):
-                self.defenses.take_judged(done, shown)
+            replays = [of_images(job, check, pngs) for job in first.values()]
+            for done in self._do(f"images made again: {check}", replays):
+                self.defenses.take_judged(done, check, shown)
 
     def _record(self, done: Replayed) -> None:
         replay = done.replay
@@ -334,11 +340,18 @@ class _Auditor:
             *self.attacks.findings(),
             *of_defenses,
             *gains_of_attacks(self.results, self.defenses.renamed(partial), seed, SHOWN_ANEW),
-            *gains_of_attacks(self.results, self.defenses.judged(partial), seed, MADE_ANEW),
+            *(
+                finding
+                for check, note in MADE_ANEW.items()
+                for finding in gains_of_attacks(
+                    self.results, self.defenses.judged(check, partial), seed, note
+                )
+            ),
             *screened(
                 self.results,
                 made_digests(state, self.orders.store),
                 clean_digests(self.orders),
+                likenesses(self.orders),
             ),
         ]
         days = {"began": state.began or "a day that is not known", "audited": today()}

@@ -47,7 +47,7 @@ class DefenseAnswers:
             for wave in waves
         ]
         self._labels: dict[tuple[str, AuditCheck], list[Labels]] = defaultdict(list)
-        self._judged: list[tuple[str, Labels]] = []
+        self._judged: list[tuple[str, AuditCheck, Labels]] = []
 
     def take(self, done: Replayed) -> None:
         """Compare a replay with the run."""
@@ -67,18 +67,18 @@ class DefenseAnswers:
             )
         )
 
-    def take_judged(self, done: Replayed, shown: Sequence[Remade]) -> None:
+    def take_judged(self, done: Replayed, check: AuditCheck, shown: Sequence[Remade]) -> None:
         """Compare the answers to images that were made anew with those to the run's."""
         if self._endings.compare(done):
             name = done.replay.job.entry.name
-            self._judged.append((name, self._beside(name, shown, _labels_in(done))))
+            self._judged.append((name, check, self._beside(name, shown, _labels_in(done))))
 
-    def take_known(self, defense: str, made: Sequence[Remade]) -> None:
+    def take_known(self, defense: str, check: AuditCheck, made: Sequence[Remade]) -> None:
         """Images that need not be shown: they came out as they were, or not at all."""
         before = self._beside(defense, made, np.full(len(made), MISSING, np.int16))
         is_same = np.array([each.is_same for each in made], np.bool_)
         after = np.where(is_same, before.before, before.after)
-        self._judged.append((defense, replace(before, after=after)))
+        self._judged.append((defense, check, replace(before, after=after)))
 
     def _beside(self, defense: str, made: Sequence[Remade], after: NDArray[np.int16]) -> Labels:
         row = [entry.name for entry in self._results.defenses].index(defense)
@@ -120,9 +120,11 @@ class DefenseAnswers:
         ]
         return together(parts)
 
-    def judged(self, without: Collection[str]) -> Labels:
-        """Labels for images that attacks made under other names, of all defenses but some."""
-        return together([part for name, part in self._judged if name not in without])
+    def judged(self, check: AuditCheck, without: Collection[str]) -> Labels:
+        """Labels for images that attacks made under a condition, of all defenses but some."""
+        return together(
+            [part for name, why, part in self._judged if why is check and name not in without]
+        )
 
 
 def _labels_in(done: Replayed) -> NDArray[np.int16]:

@@ -34,8 +34,11 @@ OF_ATTACKS = (
     AuditCheck.RENAMED,
     AuditCheck.REORDERED,
     AuditCheck.SUBSET,
+    AuditCheck.NUDGED,
     AuditCheck.UNTOUCHED,
 )
+REMADE = (AuditCheck.RENAMED, AuditCheck.NUDGED)
+"""Conditions in which what attacks make is shown to the defenses."""
 OF_DEFENSES = (
     *(
         AuditCheck.AGAIN,
@@ -131,6 +134,7 @@ def of_attack(job: AttackJob) -> Iterator[Replay]:
         # Of the same id: every image keeps its name.
         part = replace(job, images=job.images[: math.ceil(len(job.images) / 3)])
         yield Replay(check=AuditCheck.SUBSET, of=job, job=part)
+    yield Replay(check=AuditCheck.NUDGED, of=job, job=job, nudged=True)
     yield Replay(check=AuditCheck.UNTOUCHED, of=job, job=job)
 
 
@@ -159,9 +163,14 @@ def of_defense(job: DefenseJob, wave: WaveImages, key: Key, *, alone: bool) -> I
     yield Replay(check=AuditCheck.UNTOUCHED, of=job, job=job)
 
 
-def of_images(job: DefenseJob, images: Sequence[tuple[int, bytes]]) -> Replay:
-    """A defense is shown images that the run does not have: source image, PNG."""
-    shown = _with(job, AuditCheck.GAIN, [Item(image, CLEAN) for image, _ in images])
+def of_images(job: DefenseJob, check: AuditCheck, images: Sequence[tuple[int, bytes]]) -> Replay:
+    """A defense is shown images that the run does not have: source image, PNG.
+
+    Args:
+        check: The condition under which attacks made them.
+    """
+    items = [Item(image, CLEAN) for image, _ in images]
+    shown = _with(job, AuditCheck.GAIN, items, REMADE.index(check))
     return replace(shown, remade=tuple(png for _, png in images))
 
 

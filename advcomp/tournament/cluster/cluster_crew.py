@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distributed import Client
 
-from advcomp.sandbox.base import Sandbox
+from advcomp.sandbox.base import Limits, Sandbox
 from advcomp.sandbox.cache.steady import CacheState
 from advcomp.tournament.cluster.cluster_file import ClusterFile, StoreKind
 from advcomp.tournament.cluster.errands import Remote
@@ -37,7 +37,7 @@ from advcomp.tournament.job.plan import AttackJob, DefenseJob, Job
 from advcomp.tournament.job.work import failed
 from advcomp.tournament.outcome.under_way import forget_under_way, write_under_way
 from advcomp.tournament.store.job_results import Draft, JobResult
-from advcomp.tournament.store.state import RunState
+from advcomp.tournament.store.state import EntryState
 
 
 class RunErrands:
@@ -166,6 +166,10 @@ class ClusterCrew:
     ) -> None:
         self._executor, self._errands, self._boxes, self._told = executor, errands, boxes, told
 
+    def get_ready(self) -> None:
+        """Have the nodes that are there open their sandboxes."""
+        self._executor.greet(self._errands)
+
     def do(
         self,
         orders: Orders,
@@ -186,10 +190,11 @@ class ClusterCrew:
 def opened_crew(
     client: Client,
     file: ClusterFile,
-    state: RunState,
     sandbox: Sandbox,
     run: Path,
     *,
+    entries: tuple[EntryState, ...],
+    limits: Limits,
     trusting: bool,
     places: Mapping[str, Path],
     boxes: int,
@@ -199,23 +204,24 @@ def opened_crew(
 
     Args:
         client: Connected.
+        entries: Whose images boxes are made of; they may be left out where there are none.
+        limits: Of a box.
         places: What must not lie in sight of boxes -> where it is.
         boxes: How many at once, at most, on all nodes together.
         note: Told what the organiser should know.
     """
     is_shared = file.store is StoreKind.SHARED
-    limits = state.limits.for_images(1)
     site = Site(
         session=secrets.token_hex(8),
         backend=sandbox.name,
         trusting=trusting,
         run=run if is_shared else None,
         places=places if is_shared else {},
-        entries=state.entries,
+        entries=entries,
         limits=limits,
         scratch=file.node.scratch,
     )
-    images = sorted({entry.image for entry in state.entries if entry.image is not None})
+    images = sorted({entry.image for entry in entries if entry.image is not None})
     errands = RunErrands(site, fingerprint_of(sandbox, images), needs_of(limits))
     told = Told(run)
     try:

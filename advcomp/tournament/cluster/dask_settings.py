@@ -1,10 +1,12 @@
 """Dask's settings for whatever we start: nothing is spilled to disk, and TLS by a cluster file."""
 
+from pathlib import Path
 from typing import Any
 
 import dask.config
 from distributed.security import Security
 
+from advcomp.rules.plain_file import require_plain_file
 from advcomp.tournament.cluster.cluster_file import ClusterFile, TlsTable
 
 ROLES = "client", "scheduler", "worker"
@@ -37,7 +39,13 @@ def security_of(file: ClusterFile) -> Security | None:
 
 
 def security_by(tls: TlsTable) -> Security:
-    """TLS by these files."""
+    """TLS by these files.
+
+    Raises:
+        OSError: One of them is missing, or is no file on a disk.
+    """
+    for path in (tls.ca, tls.cert, tls.key):
+        require_plain_file(Path(path))
     return Security(
         require_encryption=True,
         tls_ca_file=tls.ca,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from distributed import Client
 
-from advcomp.sandbox.base import Sandbox
+from advcomp.sandbox.base import Limits, Sandbox
 from advcomp.tournament.cluster.cluster_crew import ClusterCrew, opened_crew
 from advcomp.tournament.cluster.cluster_file import ClusterFile, load_cluster_file, scheduler_at
 from advcomp.tournament.cluster.connection import is_insecure, opened_client
-from advcomp.tournament.store.state import RunState
+from advcomp.tournament.store.state import EntryState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +29,11 @@ class Elsewhere:
 
     def crew(
         self,
-        state: RunState,
         sandbox: Sandbox,
         run: Path,
         *,
+        entries: tuple[EntryState, ...],
+        limits: Limits,
         trusting: bool,
         places: Mapping[str, Path],
         boxes: int | None,
@@ -42,9 +43,10 @@ class Elsewhere:
         return opened_crew(
             self.client,
             self.file,
-            state,
             sandbox,
             run,
+            entries=entries,
+            limits=limits,
             trusting=trusting,
             places=places,
             boxes=boxes or sys.maxsize,

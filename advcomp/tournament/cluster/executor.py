@@ -116,7 +116,7 @@ class ClusterExecutor:
         """Let the nodes go."""
         self._over.set()
         remote = self._errands.leave() if self._errands is not None else None
-        nodes = self._roster.welcome if self._roster else []
+        nodes = self._roster.met if self._roster else []
         if remote is None or self._client.status != "running":
             return
         leaving = [submit(self._client, node, pack(remote)) for node in nodes]
@@ -184,6 +184,14 @@ class ClusterExecutor:
                 wait(running)
                 self._changed(())
 
+    def greet(self, errands: Errands[Any, Any]) -> None:
+        """Have the nodes that are there get ready for errands of this kind; nobody waits.
+
+        Raises:
+            ClusterError: The scheduler does not answer.
+        """
+        self._met_by(errands).look()
+
     def _met_by(self, errands: Errands[Any, Any]) -> Roster:
         """The nodes, greeted for errands of this kind."""
         if self._roster is None or self._errands is not errands:
@@ -200,7 +208,7 @@ class ClusterExecutor:
     def _touch(self, errands: Errands[Any, Any], roster: Roster) -> None:
         """Tell nodes, as long as this lasts, that somebody waits for them."""
         while not self._over.wait(TOUCH_S) and self._errands is errands:
-            nodes = [node.address for node in roster.welcome]
+            nodes = [node.address for node in roster.met]
             remote = errands.touch()
             if nodes and remote is not None:
                 # Not waited for: one that is cut off keeps it for most of the others' lease.
@@ -255,7 +263,7 @@ class ClusterExecutor:
         try:
             packed: object = pack(remote)
             if self._by_message:
-                packed = self._client.scatter(packed, workers=[node.address], hash=False)
+                packed = self._sent(packed, node)
             ticket.future = submit(self._client, node, packed, declared)
             if node.is_gone:
                 ticket.future.cancel()
@@ -274,6 +282,17 @@ class ClusterExecutor:
             raise _Lost(f"node {node.name} was lost while the job ran") from error
         finally:
             ticket.future = None
+
+    def _sent(self, packed: object, node: Node) -> object:
+        """What a node gets as Dask's data.
+
+        Raises:
+            _Lost: The scheduler knows the node no more.
+        """
+        try:
+            return self._client.scatter(packed, workers=[node.address], hash=False)
+        except KeyError as error:
+            raise _Lost(f"node {node.name} was lost while the job ran") from error
 
 
 def _match(

@@ -94,6 +94,12 @@ class Roster:
         """Those that may take jobs."""
         return [node for node in self.nodes.values() if node.welcome and not node.is_gone]
 
+    @property
+    def met(self) -> list[Node]:
+        """Those that may take jobs or are getting ready; asked by any thread."""
+        nodes = tuple(self.nodes.values())
+        return [node for node in nodes if node.welcome or node.greeting is not None]
+
     def free(self) -> list[Node]:
         """Those that may take a job now, the idlest first; none before there are enough."""
         self._complete = self._complete or len(self.welcome) >= self._least

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -14,6 +15,7 @@ from distributed.deploy.ssh import Scheduler, Worker
 from distributed.security import Security
 
 from advcomp.errors import ClusterError, InvalidConfig
+from advcomp.rules.plain_file import require_plain_file
 from advcomp.rules.printable import printable
 from advcomp.tournament.cluster.cluster_file import ClusterFile, SshTable
 from advcomp.tournament.cluster.dask_settings import HTTP, ORPHAN_S, security_of, tls_config
@@ -135,7 +137,13 @@ def _place(host: str, file: ClusterFile) -> dict[str, str]:
 
 
 def _login(ssh: SshTable) -> dict[str, Any]:
-    """What asyncssh is told; what the file leaves out is as for the user's own ssh."""
+    """What asyncssh is told; what the file leaves out is as for the user's own ssh.
+
+    Raises:
+        OSError: A file is missing, or is no file on a disk.
+    """
+    for path in filter(None, (ssh.key, ssh.known_hosts)):
+        require_plain_file(Path(path))
     options = {
         "port": ssh.port,
         "username": ssh.user,

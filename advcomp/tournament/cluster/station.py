@@ -57,6 +57,7 @@ class Site:
     Args:
         session: Of one start of the referee.
         run: The run's folder, where it is shared; else None.
+        entries: Whose images boxes are made of; none where the sandbox uses no images.
         places: What must not lie in sight of boxes -> where it is.
         limits: Of a box.
         scratch: A folder for what is staged; by default the system's for temporary files.

@@ -7,7 +7,9 @@ breaks the contract is REJECTED with all its problems, and never stops a run.
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,31 @@ class _Taken:
     container: Container | None
 
 
+class _Copies:
+    """The copies of entries that are read at once: where some are equal, the first one stays.
+
+    Args:
+        folder: Where they stand, each under its digest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._whole: set[str] = set()
+        self._putting = threading.Lock()
+
+    def keep(self, digest: str) -> None:
+        """Replace this copy no more: it is whole."""
+        with self._putting:
+            self._whole.add(digest)
+
+    def put(self, digest: str, fresh: Path) -> None:
+        """Give a fresh copy its place."""
+        with self._putting:
+            if digest not in self._whole:
+                _replace(self.folder / digest, fresh)
+                self._whole.add(digest)
+
+
 def take_entries(
     sources: Sequence[EntrySource],
     sandbox: Sandbox,
@@ -56,31 +83,41 @@ def take_entries(
     *,
     known: Path,
     taken: Callable[[str], None] = lambda name: None,
+    boxes: int = 1,
 ) -> tuple[EntryState, ...]:
     """Take every entry into the folder `entries`, each under its digest, equal files once.
 
     Args:
         known: The file in which the run remembers those that need not be read again.
         taken: Told the name of every entry that has been read.
+        boxes: How many are read at once.
     """
     entries.mkdir(parents=True, exist_ok=True)
     for partial in entries.glob(".*"):
         shutil.rmtree(partial)
     equal = EqualFiles(entries)
     states = []
-    memory = KnownEntries(known, entries, sandbox.name)
-    for source in sources:
+    memory, copies = KnownEntries(known, entries, sandbox.name), _Copies(entries)
+
+    def read(source: EntrySource) -> EntryState:
         state = memory.find(source) if containers is None else None
-        if state is None:
-            seen = memory.look(source)
-            state = take_entry(source, sandbox, entries, containers)
-            memory.remember(source, seen, state)
-        states.append(state)
-        taken(source.name)
-        if digest := states[-1].digest:
-            copy = entries / digest
-            for path in filter(None, (copy, image_beside(copy))):
-                equal.join(path)
+        if state is not None:
+            copies.keep(state.digest)
+            return state
+        seen = memory.look(source)
+        state = _take_entry(source, sandbox, copies, containers)
+        memory.remember(source, seen, state)
+        return state
+
+    # An engine is asked for one image at a time.
+    with ThreadPoolExecutor(boxes if containers is None else 1, "intake") as pool:
+        for source, state in zip(sources, pool.map(read, sources), strict=True):
+            states.append(state)
+            taken(source.name)
+            if state.digest:
+                copy = entries / state.digest
+                for path in filter(None, (copy, image_beside(copy))):
+                    equal.join(path)
     memory.save()
     return tuple(states)
 
@@ -95,10 +132,16 @@ def take_entry(
     Args:
         containers: Chooses its image; None where the sandbox uses none.
     """
-    partial = Path(tempfile.mkdtemp(prefix=".", dir=entries))
+    return _take_entry(source, sandbox, _Copies(entries), containers)
+
+
+def _take_entry(
+    source: EntrySource, sandbox: Sandbox, copies: _Copies, containers: ImageChooser | None
+) -> EntryState:
+    partial = Path(tempfile.mkdtemp(prefix=".", dir=copies.folder))
     try:
         taken = _take(source, sandbox, partial / "copy", containers)
-        _replace(entries / taken.digest, partial / "copy")
+        copies.put(taken.digest, partial / "copy")
     except InvalidSubmission as error:
         is_defense = source.role is Role.DEFENSE
         return EntryState(

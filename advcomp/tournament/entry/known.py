@@ -95,7 +95,7 @@ class KnownEntries:
 
     def save(self) -> None:
         """Write down what is known now."""
-        states = {key: state.model_dump(mode="json") for key, state in self._now.items()}
+        states = {key: self._now[key].model_dump(mode="json") for key in sorted(self._now)}
         if self._now != self._before:
             write_durably(self._file, seal({"entries": states}))
 
@@ -106,7 +106,10 @@ class KnownEntries:
 
     def _is_whole(self, digest: str) -> bool:
         copy = self._entries / digest
-        return copy.is_dir() and digest_folder(copy) == digest
+        try:
+            return copy.is_dir() and digest_folder(copy) == digest
+        except FileNotFoundError:  # an equal entry, which is read at once, is replacing it
+            return False
 
 
 def _load(file: Path) -> Mapping[str, EntryState]:

@@ -19,6 +19,10 @@ from advcomp.tournament.store.state import EntryState
 class Crew(Protocol):
     """Does jobs, and keeps their results in the store of the orders."""
 
+    def get_ready(self) -> None:
+        """Begin with what must be done before the first job, while others do something else."""
+        ...
+
     def do(
         self,
         orders: Orders,
@@ -55,6 +59,9 @@ class LocalCrew:
     def __init__(self, bench: Bench, executor: Executor, *, boxes: int, held: ExitStack) -> None:
         self._bench, self._executor, self._boxes, self._held = bench, executor, boxes, held
         self._is_steady = False
+
+    def get_ready(self) -> None:
+        """Nothing: what is to be done here would be in the way of what is done meanwhile."""
 
     def do(
         self,

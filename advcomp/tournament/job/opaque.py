@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.plain_file import read_plain_file
 
 KEY_BYTES = 32
 
@@ -75,7 +76,7 @@ def open_key(path: Path, given: Path | None = None) -> Key:
 
 def _read(path: Path) -> Key:
     try:
-        content = path.read_bytes()
+        content = read_plain_file(path)
         if len(content) == KEY_BYTES:  # as they come from /dev/urandom
             return Key(content)
         secret = bytes.fromhex(content.decode("ascii").strip())

@@ -18,6 +18,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.class_names import read_class_names
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.durable import write_durably
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
@@ -173,9 +174,17 @@ class RunState(_Frozen):
         """(image, max_epsilon) -> index in `pairs`."""
         return {(pair.image, pair.max_epsilon): i for i, pair in enumerate(self.pairs)}
 
+    @cached_property
+    def images_by_budget(self) -> dict[int, tuple[int, ...]]:
+        """max_epsilon -> the images that have this budget, if any has."""
+        found: dict[int, list[int]] = {}
+        for pair in self.pairs:
+            found.setdefault(pair.max_epsilon, []).append(pair.image)
+        return {max_epsilon: tuple(images) for max_epsilon, images in found.items()}
+
     def images_at(self, max_epsilon: int) -> tuple[int, ...]:
         """The images that have this budget."""
-        return tuple(pair.image for pair in self.pairs if pair.max_epsilon == max_epsilon)
+        return self.images_by_budget.get(max_epsilon, ())
 
     @property
     def official(self) -> bool:
@@ -283,7 +292,7 @@ def load_state(run: Path) -> RunState:
     """
     path = run / FILE_NAME
     try:
-        return RunState.model_validate(unseal(path.read_bytes()))
+        return RunState.model_validate(unseal(read_plain_file(path)))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunConflict(
             f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "

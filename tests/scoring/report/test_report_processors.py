@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from advcomp.rules.verdict import Verdict
-from advcomp.scoring.leaderboard import remarks_on_scores
+from advcomp.scoring.leaderboard import read_leaderboard
 from advcomp.scoring.processors import processor_share, scarcity
 from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import organiser_report
@@ -59,6 +59,6 @@ def test_scarce_processors_are_told_in_the_terminal_and_in_the_report(
     for jobs, told in ((plenty, False), (few, True)):
         assert ("processors: scarce" in organiser_report(replace(material, jobs=jobs))) == told
         times = [{"wall_seconds": j.wall_seconds, "cpu_seconds": j.cpu_seconds} for j in jobs]
-        content = {"jobs": times, "manifest": {"limits": {"cpus": 1.0}}}
+        content = {"leaderboard": [], "jobs": times, "manifest": {"limits": {"cpus": 1.0}}}
         (tmp_path / "results.json").write_text(json.dumps(content))
-        assert remarks_on_scores(tmp_path) == ([f"processors: scarce ({said})"] if told else [])
+        assert read_leaderboard(tmp_path)[1] == ([f"processors: scarce ({said})"] if told else [])

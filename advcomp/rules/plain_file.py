@@ -1,0 +1,77 @@
+"""Files that somebody names are opened here: what would have us wait for ever is refused.
+
+To open a FIFO is to wait for its writer, a terminal or a socket may say nothing, and /dev/zero
+never ends.
+"""
+
+import errno
+import os
+import stat
+from io import TextIOWrapper
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_plain_file(path: Path) -> BinaryIO:
+    """Open a file for reading; links on the way are followed.
+
+    Raises:
+        OSError: It cannot be opened or is a folder, FIFO, socket or device: `strerror` says which.
+    """
+    _require(path.stat().st_mode, path)  # the opening itself does something to some devices
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require(os.fstat(opened).st_mode, path)
+        return os.fdopen(opened, "rb")
+    except OSError:
+        os.close(opened)
+        raise
+
+
+def read_plain_file(path: Path) -> bytes:
+    """What is in a file.
+
+    Raises:
+        OSError: See `open_plain_file`.
+    """
+    with open_plain_file(path) as file:
+        return file.read()
+
+
+def read_plain_text(path: Path) -> str:
+    """The UTF-8 text of a file, with or without a byte order mark, lines ending in a line feed.
+
+    Raises:
+        OSError: See `open_plain_file`.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with TextIOWrapper(open_plain_file(path), encoding="utf-8-sig") as file:
+        return file.read()
+
+
+def require_plain_file(path: Path) -> None:
+    """Have a file that somebody else is going to open.
+
+    Raises:
+        OSError: There is none, or it is a folder, FIFO, socket or device: `strerror` says which.
+    """
+    _require(path.stat().st_mode, path)
+
+
+def _require(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    kind = _KINDS.get(stat.S_IFMT(mode))
+    if kind is not None:
+        raise OSError(
+            errno.EINVAL,
+            f"expected a file on a disk; got {kind}; write what it gives to a file, and name that",
+            str(path),
+        )
