@@ -250,7 +250,7 @@ def test_half_a_model_is_refused(starter: Path) -> None:
     (starter / "model.onnx").write_bytes(whole[: len(whole) // 2])
     assert refusal(starter).startswith(
         "model.onnx: expected a model that onnxruntime can run; it may be cut off "
-        f"({len(whole) // 2} bytes) or newer"
+        f"({len(whole) // 2} bytes), newer"
     )
 
 
@@ -345,6 +345,33 @@ def test_a_model_that_gives_something_else_is_refused(starter: Path) -> None:
     put_model(starter, channel_means(2, 3))
     change(starter, label_offset=32765)
     assert "labels up to 32766; got 3 classes and label_offset 32765" in refusal(starter)
+
+
+def test_a_graph_that_stops_while_it_runs_is_refused(starter: Path) -> None:
+    """Its shapes fit, as far as the file tells; the node that fails is named."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 7])
+    put_model(
+        starter,
+        helper.make_node("Constant", [], ["rows_of_seven"], value=shape),
+        helper.make_node("Reshape", ["images", "rows_of_seven"], ["scores"], name="to_rows"),
+    )
+    change(starter, batch_size=1)
+    told = refusal(starter)
+    assert "model.onnx: expected to run on float32 images of [1, 3, 6, 8]; onnxrun" in told
+    assert "to_rows" in told
+    assert "set size and batch_size in model.toml" in told
+
+
+def test_weights_in_a_file_that_is_not_there_are_named(starter: Path) -> None:
+    model = onnx.load_from_string((starter / "model.onnx").read_bytes())
+    weights = next(each for each in model.graph.initializer if each.raw_data)
+    weights.data_location = TensorProto.EXTERNAL
+    weights.ClearField("raw_data")
+    weights.external_data.add(key="location", value="weights.bin")
+    (starter / "model.onnx").write_bytes(model.SerializeToString())
+    told = refusal(starter)
+    assert "or keep its weights in a file that must lie beside it" in told
+    assert "weights.bin" in told
 
 
 def test_a_missing_onnxruntime_is_named(starter: Path) -> None:
