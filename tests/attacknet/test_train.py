@@ -104,6 +104,7 @@ def test_a_run_leaves_checkpoints_losses_pictures_and_files_for_tensorboard(
     (evaluation,) = watcher.evaluations
     assert set(evaluation.rates) == {("v", 16), ("v", 48)}
     assert all(0 <= 12 * rate <= 12 for rate in evaluation.rates.values())
+    assert evaluation.picture is not None
     assert np.asarray(Image.open(evaluation.picture)).shape == (8 * 32, 5 * 32, 3)
     assert list((out / "tensorboard").glob("events.out.*"))
     assert watcher.notes[0].startswith("network: ")
