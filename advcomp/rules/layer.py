@@ -133,10 +133,9 @@ def _uncompressed(layer: IO[bytes]) -> Iterator[bytes]:
     inflate = zlib.decompressobj(_GZIP_WINDOW)
     while head:
         if inflate.eof:
-            head = inflate.unused_data + head
             inflate = zlib.decompressobj(_GZIP_WINDOW)
         yield inflate.decompress(head, _CHUNK)
-        head = inflate.unconsumed_tail or next(packed, b"")
+        head = inflate.unconsumed_tail or inflate.unused_data or next(packed, b"")
     if not inflate.eof:
         raise EOFError("a layer ends early")
 

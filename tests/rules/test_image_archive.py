@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import platform
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -315,6 +316,15 @@ def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_layer_is_refused(tmp_path: Path) -> None:
     cut = gzip.compress(LAYERS[1])[:-20]
     assert "damaged" in refused(tmp_path, docker_archive(config_of([LAYERS[1]]), [cut]))
+
+
+def test_a_layer_of_several_gzip_members_is_read_to_its_end(tmp_path: Path) -> None:
+    """As `pigz` and `estargz` write it."""
+    layer = tar_of({"a/noise": random.Random(0).randbytes(200_000)})
+    parts = (layer[at : at + 70_000] for at in range(0, len(layer), 70_000))
+    members = b"".join(map(gzip.compress, parts))
+    taken = checked(tmp_path, docker_archive(config_of([layer]), [members]))
+    assert (taken / "0000.tar").read_bytes() == layer
 
 
 def test_an_image_is_told_what_of_it_is_not_used() -> None:

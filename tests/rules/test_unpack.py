@@ -719,6 +719,17 @@ def test_packed_folder_arrives_with_the_same_digest(tmp_path: Path, take: Take) 
     assert tree(tmp_path / "again") == tree(folder)
 
 
+def test_a_file_that_is_kept_elsewhere_is_packed_as_one_that_is_not_executable(
+    tmp_path: Path, take: Take
+) -> None:
+    image = tmp_path / "large"
+    image.write_bytes(b"an image")
+    pack_folder(take([META, RUN]), tmp_path / "packed.zip", {"image.tar": image})
+    receive(records_of(tmp_path / "packed.zip"), tmp_path / "again", name="entry")
+    arrived = tmp_path / "again" / "image.tar"
+    assert (arrived.read_bytes(), os.access(arrived, os.X_OK)) == (b"an image", False)
+
+
 def test_digest_covers_names_contents_exec_bits_and_folders(tmp_path: Path) -> None:
     folder = make_folder([Item("a", b"1"), Item("b", b"2")], tmp_path / "in")
     digests = [digest_folder(folder)]
