@@ -156,6 +156,13 @@ def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
     assert "declared randomised" in by_rates.note
 
 
+def test_what_is_significant_alone_may_be_chance_among_others() -> None:
+    found = defense(AuditCheck.AGAIN, TRUTH, TRUTH, randomised=False)
+    one = replace(found, change=replace(found.change, p=0.8 * LEVEL))
+    for others, flagged in (([], True), ([found], False)):
+        assert [f.flagged for f in judged([one, *others])] == [flagged, *[False] * len(others)]
+
+
 @pytest.mark.parametrize(
     ("check", "flagged"), [(AuditCheck.NUDGED, False), (AuditCheck.RENAMED, True)]
 )
@@ -342,12 +349,20 @@ def test_attacks_whose_images_differ_in_few_values_are_nearly_identical(
     assert all(f.change.size == likeness.equal / likeness.values for f in found)
 
 
-@pytest.mark.parametrize(("own", "flagged"), [("=", True), ("x", False)])
+@pytest.mark.parametrize(
+    ("own", "size", "flagged"),
+    [
+        ("=" * 40, -1.0, True),
+        ("=" * 8 + "x" * 32, -0.2, False),  # surely so, and not far
+        ("=" * 29, -1.0, False),  # too few for the test
+        ("x" * 40, 0.0, False),
+    ],
+)
 def test_own_pairs_far_from_what_others_let_expect_are_flagged(
-    play: Play, own: str, flagged: bool
+    play: Play, own: str, size: float, *, flagged: bool
 ) -> None:
-    """The attack wins against everybody, and not against its own team's defense."""
-    n = 40
+    """The attack wins against everybody, and not always against its own team's defense."""
+    n = len(own)
     attacks = [
         entry("mine", SubmissionType.ATTACK, team="red"),
         entry("theirs", SubmissionType.ATTACK),
@@ -356,7 +371,7 @@ def test_own_pairs_far_from_what_others_let_expect_are_flagged(
         attacks=attacks,
         defenses=[entry("friend", team="red"), entry("stranger")],
         answers={
-            ("mine", "friend"): own * n,
+            ("mine", "friend"): own,
             ("mine", "stranger"): "x" * n,
             ("theirs", "friend"): "x" * n,
             ("theirs", "stranger"): "x" * n,
@@ -365,4 +380,5 @@ def test_own_pairs_far_from_what_others_let_expect_are_flagged(
     )
     (found,) = judged(list(own_pairs(results)))
     assert (found.entry, found.other, found.flagged) == ("mine", "friend", flagged)
-    assert found.change.size == (-1.0 if flagged else 0.0)
+    assert found.change.size == pytest.approx(size)
+    assert found.is_tested == (n >= 30)
