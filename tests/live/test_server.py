@@ -132,18 +132,24 @@ def test_nothing_that_an_entry_wrote_can_end_the_state(folder: RunFolder) -> Non
     assert json.loads(state) == snapshot.as_json() | json.loads(json.dumps(snapshot.as_json()))
 
 
-def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
-    async def told() -> list[str]:
+def told(folder: RunFolder, *, whole: bool) -> list[str]:
+    """What a feed tells at first, and when one job has ended and is looked at twice."""
+
+    async def lines() -> list[str]:
         watch = RunWatch(folder.run)
         feed = EventFeed(watch)
-        lines = feed.lines(whole=True)
-        first = [await anext(lines), await anext(lines)]
+        events = feed.lines(whole=whole)
+        first = [await anext(events), await anext(events)]
         folder.attack("noop", 8)
         await feed._take(watch.look())
         await feed._take(watch.look())
-        return [*first, await anext(lines)]
+        return [*first, await anext(events)]
 
-    retry, before, after = asyncio.run(told())
+    return asyncio.run(lines())
+
+
+def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
+    retry, before, after = told(folder, whole=True)
     assert retry.startswith("retry: ")
     states = [json.loads(line.partition("data: ")[2]) for line in (before, after)]
     assert [state["stages"][0]["done"] for state in states] == [0, 1]
@@ -153,16 +159,7 @@ def test_a_change_is_told_to_everybody_once(folder: RunFolder) -> None:
 
 
 def test_the_page_is_told_only_what_has_changed(folder: RunFolder) -> None:
-    async def told() -> list[str]:
-        watch = RunWatch(folder.run)
-        feed = EventFeed(watch)
-        lines = feed.lines(whole=False)
-        first = [await anext(lines), await anext(lines)]
-        folder.attack("noop", 8)
-        await feed._take(watch.look())
-        return [*first, await anext(lines)]
-
-    _, before, after = asyncio.run(told())
+    _, before, after = told(folder, whole=False)
     assert before.startswith("event: state\n")
     assert after.startswith("event: change\n")
     change = json.loads(after.partition("data: ")[2])
