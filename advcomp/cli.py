@@ -4,14 +4,8 @@ Exit codes: 0 done, 1 invalid, 2 usage, 3 finished with failures of the sandbox,
 unavailable, 130 interrupted.
 """
 
-import codecs
-import errno
-import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from advcomp import __version__, plugins
-from advcomp.errors import AdvcompError
+from advcomp.terminal.command_group import CommandGroup
 
 BACKENDS = ("auto", "bubblewrap", "docker", "podman", "gvisor", "none")
 STARTERS = ("attack", "targeted-attack", "defense")
@@ -31,17 +25,7 @@ REPLAYS = (
     *("untouched", "nudged"),
 )
 TABLES = ("parquet", "csv", "arrow")
-INTERRUPTED = 130
 WATCH_PORT = 8017
-
-_REFUSALS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-    *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
-}
-"""What the file system may answer to a path that a user named; anything else is our bug."""
-_ANY_TEXT = "advcomp"
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
-"""What a device may answer to what is written to it."""
 
 
 class _SandboxName(click.Choice[str]):
@@ -94,116 +78,7 @@ PART = click.option(
 )
 
 
-class _Commands(click.Group):
-    """A group that shows a user's mistakes as messages, never as a traceback."""
-
-    def main(self, *args: Any, **more: Any) -> Any:
-        """Run the command line; an output that cannot be written is a message, too."""
-        _fill_standard_streams()
-        _take_any_text()
-        try:
-            try:
-                return super().main(*args, **more)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            _discard_output()
-            sys.exit(1)
-        except OSError as error:
-            if error.errno not in _UNWRITABLE or error.filename is not None:
-                raise
-            _complain(
-                f"cannot write: {error.strerror}; is standard output a full device, or the disk "
-                "full?"
-            )
-            _discard_output()
-            sys.exit(1)
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was named."""
-        try:
-            with _in_turn():
-                _require_working_folder()
-                return super().invoke(ctx)
-        except AdvcompError as error:
-            _complain(*error.problems)
-            ctx.exit(error.exit_code)
-        except OSError as error:
-            if error.errno not in _REFUSALS or error.filename is None:
-                raise
-            _complain(f"{error.filename}: {error.strerror}")
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            _complain("interrupted")
-            ctx.exit(INTERRUPTED)
-
-
-@contextmanager
-def _in_turn() -> Iterator[None]:
-    """Within it, the first of many ranks tells a mistake that all of them find."""
-    try:
-        yield
-    except (AdvcompError, OSError, click.UsageError):
-        from advcomp.training.launch import let_the_first_speak, rank_told
-
-        let_the_first_speak(rank_told())
-        raise
-
-
-def _discard_output() -> None:
-    """Let what is left in the buffer of standard output go nowhere, silently."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _fill_standard_streams() -> None:
-    """Open what whoever started us closed: else the next file that is opened is our output."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - a descriptor
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - a descriptor
-
-
-def _take_any_text() -> None:
-    """Let names of every alphabet, and paths of any bytes, be written in whatever locale."""
-    codecs.register_error(_ANY_TEXT, _written_anyway)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors=_ANY_TEXT)
-
-
-def _written_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
-    """A path's own bytes as they are, and escapes for characters that the encoding lacks."""
-    assert isinstance(error, UnicodeEncodeError)
-    error.end = error.start + 1  # one after the other: they may stand mixed
-    try:
-        return codecs.lookup_error("surrogateescape")(error)
-    except UnicodeError:
-        return codecs.lookup_error("backslashreplace")(error)
-
-
-def _require_working_folder() -> None:
-    """Refuse to start in a folder that was removed: paths could not be told from there.
-
-    Raises:
-        AdvcompError: It is gone.
-    """
-    try:
-        os.getcwd()  # noqa: PTH109 - it need not be a path
-    except FileNotFoundError as error:
-        raise AdvcompError(
-            "the current folder was removed: change to one that exists (cd), then try again"
-        ) from error
-
-
-def _complain(*problems: str) -> None:
-    for problem in problems:
-        click.echo(f"advcomp: {problem}", err=True)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="advcomp", message="%(prog)s %(version)s")
 @click.option("-v", "--verbose", count=True, help="Say on standard error what is done; -vv: all.")
 def main(verbose: int) -> None:

@@ -13,6 +13,9 @@ AdvcompError
     └── SandboxUnavailable    a backend cannot work here             exit code 4
 """
 
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended."""
+
 
 class AdvcompError(Exception):
     """Base of all errors; carries every problem that was found, not only the first.

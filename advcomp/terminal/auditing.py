@@ -4,11 +4,12 @@ import shlex
 import sys
 from dataclasses import replace
 
+from advcomp.errors import INTERRUPTED
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.audit.finding import Audit, AuditCheck
 from advcomp.scoring.audit.finding_wording import flag, measured, p_value, rates
 from advcomp.terminal.console_tables import show, table_of
-from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
+from advcomp.terminal.interrupts import stopping_on_signals
 from advcomp.terminal.run_command import PROVISIONAL, near
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from advcomp.errors import INTERRUPTED
 from advcomp.tournament.job.executors import Stop
-
-INTERRUPTED = 130
-"""Exit code of a run that was stopped."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

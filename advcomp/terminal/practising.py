@@ -4,11 +4,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from advcomp.errors import INTERRUPTED
 from advcomp.rules.entry_point import first_program
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import LeaderboardRow, read_leaderboard, readable
 from advcomp.terminal.console_tables import show, table_of
-from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import exit_code, near, play, print_places
 from advcomp.terminal.text import count
 from advcomp.terminal.validating import INVALID, failure_lines, print_rejected

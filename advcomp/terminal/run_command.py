@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from advcomp.errors import AdvcompError
+from advcomp.errors import INTERRUPTED, AdvcompError
 from advcomp.rules.receive import DISK_IS_FULL
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import UNWALLED
 from advcomp.sandbox.probe import open_sandbox
 from advcomp.scoring.leaderboard import LeaderboardRow, read_leaderboard
 from advcomp.terminal.console_tables import show_leaderboard
-from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
+from advcomp.terminal.interrupts import stopping_on_signals
 from advcomp.terminal.run_events import events_printed
 from advcomp.terminal.run_progress import display_on
 from advcomp.terminal.text import count

@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from advcomp.errors import InvalidConfig
+from advcomp.errors import INTERRUPTED, InvalidConfig
 from advcomp.rules.plain_file import read_plain_text
 from advcomp.terminal.extras import extra_at_hand
-from advcomp.terminal.interrupts import INTERRUPTED
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, one_line, whole
 from advcomp.training.progress import HINT_ALONE, EvaluationReport, StepReport

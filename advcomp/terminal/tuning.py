@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advcomp.errors import InvalidConfig
+from advcomp.errors import INTERRUPTED, InvalidConfig
 from advcomp.rules.lock import turn
 from advcomp.terminal.extras import extra_at_hand
-from advcomp.terminal.interrupts import INTERRUPTED, stopping_on_signals
+from advcomp.terminal.interrupts import stopping_on_signals
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import one_line
 from advcomp.tournament.job.executors import Stop
