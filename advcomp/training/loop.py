@@ -37,6 +37,7 @@ from advcomp.training.checkpoint import (
 )
 from advcomp.training.gradient_buckets import GradientBuckets
 from advcomp.training.loader import batches
+from advcomp.training.optimizer import LeanAdamW
 from advcomp.training.progress import EvaluationReport, StepReport, TrainingObserver
 from advcomp.training.ranks import Ranks
 from advcomp.training.recorder import Recorder
@@ -126,7 +127,7 @@ class TrainingRun(Generic[Batch]):
         module.to(memory_format=plan.layout)
         self._trained = [each for each in module.parameters() if each.requires_grad]
         self._gradients = GradientBuckets(module, ranks)
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = LeanAdamW(
             self._trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True
         )
         self._scaler = torch.amp.GradScaler(

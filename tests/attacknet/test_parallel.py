@@ -83,7 +83,7 @@ def recipe(toy_of_the_module: Toy) -> Path:
         ("[[targets]]\n", '[[targets]]\nfeature_layer = "network.1"\n'),
         ("margin = 1.0\n", "margin = 1.0\nfeature_distance = 0.3\n"),
         ("clip_norm = 1000.0", "clip_norm = 0.5"),
-        ('"float64"', '"float64"\nrecompute = true\nchannels_last = true'),
+        ('"float64"', '"float64"\nchannels_last = true'),
         ('"block_shuffle"', '"block_shuffle"\n[[transforms]]\nname = "scale"'),
     )
 
@@ -126,6 +126,7 @@ def test_a_network_that_is_told_gradients_by_the_pixel_takes_the_same_steps(
         ),
         ("[network]\n", '[network]\noutput = "sign"\nfilter_size = 3\n'),
         ("batch_size = 8", "batch_size = 8\ntargets_per_image = 1"),
+        ('"float64"', '"float64"\nrecompute = true'),
     )
     (alone,) = steps(recipe)
     assert len({loss for loss, _, _ in alone}) == 4
