@@ -23,7 +23,8 @@ from torch import Tensor
 from advcomp.errors import InvalidDataset
 from advcomp.players.batches import MOST, batch_size_for, is_out_of_memory
 from advcomp.players.image.pixels import quantise, to_float
-from advcomp.rules.images import Pixels, decode_png, encode_png, read_size
+from advcomp.rules.images import Pixels, decode_png, encode_png
+from advcomp.rules.png import read_size
 from advcomp.rules.threat import eps_of
 
 Attack = Callable[[Tensor, float], Tensor]

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.errors import InvalidConfig, InvalidDataset, InvalidImage
-from advcomp.rules.images import Pixels, decode_png, encode_png, max_png_bytes, read_size
+from advcomp.rules.images import Pixels, decode_png, encode_png
 from advcomp.rules.images_csv import ImageRow, check_image_id, images_csv_text, read_image_rows
 from advcomp.rules.paths import is_dropping
+from advcomp.rules.png import max_png_bytes, read_size
 
 IMAGES_FOLDER, IMAGES_CSV = "images", "images.csv"
 

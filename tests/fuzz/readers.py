@@ -27,11 +27,12 @@ from advcomp.rules.entry_point import first_program, start_notes
 from advcomp.rules.faults import InvalidPng
 from advcomp.rules.image_archive import check
 from advcomp.rules.image_config import ImageConfig, InspectedImage
-from advcomp.rules.images import decode_png, encode_png, read_size
+from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.images_csv import read_image_rows
 from advcomp.rules.labels import LARGEST_LABEL, MISSING, OUT_OF_RANGE
 from advcomp.rules.layer import ImageChecks, read_layer
 from advcomp.rules.metadata import read_metadata, read_metadata_answer
+from advcomp.rules.png import read_size
 from advcomp.rules.predictions import label_faults, parse_predictions
 from advcomp.rules.receive import receive
 from advcomp.rules.sizes import unpacked_limit

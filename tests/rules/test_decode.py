@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from advcomp.errors import SandboxError
-from advcomp.rules.decode import NOT_REACHED, VALID, find_blobs, pack_blobs, read_answer
+from advcomp.rules.decode import NOT_REACHED, VALID, find_blobs, pack_blobs
+from advcomp.rules.decoded import read_answer
 from advcomp.rules.faults import Fault
 from advcomp.rules.images import encode_png
 
@@ -68,10 +69,10 @@ def test_a_decoder_that_is_killed_leaves_what_it_judged(tmp_path: Path) -> None:
     program = """if True:
         import os, pathlib, sys
         from advcomp.rules import decode
-        whole = decode.decode_png
+        whole = decode.decode_samples
         def fragile(data, height, width):
             return os.kill(os.getpid(), 9) if data == b"kill" else whole(data, height, width)
-        decode.decode_png = fragile
+        decode.decode_samples = fragile
         decode.decode_files(pathlib.Path("packed"), pathlib.Path("out"), 2, 4)
     """
     assert subprocess.run([sys.executable, "-c", program], cwd=tmp_path).returncode == -9
@@ -118,3 +119,9 @@ def test_nothing_counts_after_the_first_byte_that_is_no_judgement() -> None:
         )
         assert decoded.valid.tolist() == [True, False]
         assert decoded.pixels.shape == (2, 2, 4, 3)
+
+
+def test_the_program_starts_without_numpy() -> None:
+    """Which would take longer than most of what it decodes."""
+    code = "import sys, advcomp.rules.decode; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from advcomp.errors import InvalidImage
-from advcomp.rules.images import (
-    check_header,
-    decode_png,
-    encode_png,
-    max_png_bytes,
-    read_size,
-    round_to_uint8,
-)
+from advcomp.rules.images import decode_png, encode_png, round_to_uint8
+from advcomp.rules.png import check_header, max_png_bytes, read_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]

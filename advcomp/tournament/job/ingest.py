@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from advcomp.rules.decode import Decoded, pack_blobs, read_answer
+from advcomp.rules.decode import pack_blobs
+from advcomp.rules.decoded import Decoded, read_answer
 from advcomp.rules.faults import Fault, InvalidPng, Reason
-from advcomp.rules.images import check_header, max_png_bytes
+from advcomp.rules.png import check_header, max_png_bytes
 from advcomp.rules.predictions import label_faults, parse_predictions
 from advcomp.sandbox.base import Limits, OutputFolder, RunSpec, Sandbox
 from advcomp.tournament.job.staging import Staging
