@@ -2,7 +2,8 @@
 
 The file comes from a stranger, so the program that parses it runs in a box and prints one line of
 JSON, `{"metadata": ..., "notes": [...], "problems": [...]}`, of at most 64 KiB. The referee reads
-that line with a model that knows every key, its type and its length (`read_metadata_answer`).
+that line with a model that knows every key, its type and its length (`metadata_answer.py`). The
+box, which starts for every entry, has none: to import it takes longer than all else it does.
 """
 
 import difflib
@@ -12,11 +13,10 @@ import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from typing import Any
 
 from advcomp.errors import InvalidSubmission
 from advcomp.rules.paths import normal_path, path_fault, shown
@@ -26,9 +26,10 @@ FILE_NAME = "metadata.json"
 MAX_ANSWER_BYTES = 1 << 16
 
 _MAX_FILE_BYTES = 1 << 16
-_MAX_SENTENCES = 50
+MAX_SENTENCES = 50
 _SHOWN = 120
-_IMAGE = "[!-~]{1,512}"
+IMAGE_NAME = re.compile("[!-~]{1,512}")
+MAX_ENTRY_POINT = 1024
 _TYPES = ", ".join(SubmissionType)
 _MUST_BE = {
     "type": f"one of {_TYPES}",
@@ -37,75 +38,58 @@ _MUST_BE = {
     "entry_point": "the path of a file in the submission",
 }
 
-_Image = Annotated[str, StringConstraints(pattern=f"^{_IMAGE}$")]
-_Sentence = Annotated[str, StringConstraints(pattern="^[ -~]{1,800}$")]
+
+def _is_text(value: object, longest: int) -> bool:
+    """Whether it is one to so many characters that can be written as UTF-8."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= longest
+        and not re.search("[\ud800-\udfff]", value)
+    )
 
 
-class Metadata(BaseModel):
-    """What a submission says about itself.
-
-    Args:
-        type: Attack, targeted attack or defense.
-        container: Image to run in where containers are used; `container_gpu` where absent.
-        container_gpu: Image for a machine with a GPU; `container` where absent.
-        entry_point: Path of the program from the submission's root, in normal form.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: SubmissionType
-    container: _Image | None = None
-    container_gpu: _Image | None = None
-    entry_point: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+def _is_image(value: object) -> bool:
+    return value is None or (isinstance(value, str) and bool(IMAGE_NAME.fullmatch(value)))
 
 
-class MetadataAnswer(BaseModel):
-    """What the program prints: the metadata, or problems; and notes in any case."""
+_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "type": lambda value: isinstance(value, str) and value in [*SubmissionType],
+    "container": _is_image,
+    "container_gpu": _is_image,
+    "entry_point": lambda value: _is_text(value, MAX_ENTRY_POINT),
+}
+"""Key -> whether a value may stand there."""
+_OPTIONAL = ("container", "container_gpu")
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    metadata: Metadata | None = None
-    notes: Annotated[tuple[_Sentence, ...], Field(max_length=_MAX_SENTENCES + 1)] = ()
-    problems: Annotated[tuple[_Sentence, ...], Field(max_length=_MAX_SENTENCES + 1)] = ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the program prints: the fields, or problems; and notes in any case."""
+
+    metadata: Mapping[str, str | None] | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """As JSON, on one line of ASCII."""
+        return json.dumps(asdict(self))
 
 
-def read_metadata(folder: Path) -> MetadataAnswer:
+def read_metadata(folder: Path) -> Findings:
     """Parse `folder`/metadata.json; all that is wrong becomes a problem, never an exception."""
     try:
         data = _read(folder / FILE_NAME)
         fields, unknown = _known_fields(_parse(data))
     except InvalidSubmission as error:
-        return MetadataAnswer(problems=_capped(error.problems))
+        return Findings(problems=_capped(error.problems))
     except RecursionError:
-        return MetadataAnswer(problems=(f"{FILE_NAME}: is nested too deeply",))
+        return Findings(problems=(f"{FILE_NAME}: is nested too deeply",))
     try:
         metadata = _validate(fields, data, folder)
     except InvalidSubmission as error:
         misspelt = [note for key, note in unknown.items() if _meant(key)]
-        return MetadataAnswer(problems=_capped((*error.problems, *misspelt)))
-    return MetadataAnswer(metadata=metadata, notes=_capped(tuple(unknown.values())))
-
-
-def read_metadata_answer(answer: bytes, name: str) -> tuple[Metadata, tuple[str, ...]]:
-    """The metadata and the notes that the program printed.
-
-    Args:
-        answer: Its standard output.
-        name: What messages call the submission.
-
-    Raises:
-        InvalidSubmission: The problems that it found, or it did not get to the end of its line.
-    """
-    try:
-        if len(answer) > MAX_ANSWER_BYTES:
-            raise ValueError("too long")
-        parsed = MetadataAnswer.model_validate_json(answer)
-    except ValueError as error:
-        raise InvalidSubmission(f"{name}/{FILE_NAME}: cannot be read in a sandbox") from error
-    if parsed.metadata is None or parsed.problems or path_fault(parsed.metadata.entry_point):
-        problems = parsed.problems or (f"{FILE_NAME}: cannot be read in a sandbox",)
-        raise InvalidSubmission(*(f"{name}/{problem}" for problem in problems))
-    return parsed.metadata, tuple(f"{name}/{note}" for note in parsed.notes)
+        return Findings(problems=_capped((*error.problems, *misspelt)))
+    return Findings(metadata=metadata, notes=_capped(tuple(unknown.values())))
 
 
 def _read(path: Path) -> bytes:
@@ -151,7 +135,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The keys that the contract knows, with their values; a note for each other key."""
-    known = {key: value for key, value in parsed.items() if key in Metadata.model_fields}
+    known = {key: value for key, value in parsed.items() if key in _FIELDS}
     unknown = {
         key: f"{FILE_NAME}: {shown(key)} is unknown and ignored{_meant(key)}"
         for key in parsed
@@ -162,28 +146,26 @@ def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str
 
 def _meant(key: str) -> str:
     """The known key that looks like an unknown one, for the end of a message."""
-    close = difflib.get_close_matches(key.lower(), Metadata.model_fields, n=1)
+    close = difflib.get_close_matches(key.lower(), _FIELDS, n=1)
     return f'; the nearest known one is "{close[0]}"' if close else ""
 
 
-def _validate(fields: dict[str, Any], data: bytes, folder: Path) -> Metadata:
+def _validate(fields: dict[str, Any], data: bytes, folder: Path) -> dict[str, str | None]:
     problems = []
-    if "container" not in fields and "container_gpu" not in fields:
+    if not fields.keys() & {*_OPTIONAL}:
         problems.append(_must_be("container", "nothing"))
-    try:
-        metadata = Metadata.model_validate(fields)
-    except ValidationError as error:
-        for fault in error.errors():
-            key = str(fault["loc"][0])
-            got = json.dumps(fields[key]) if key in fields else "nothing"
-            problems.append(_must_be(key, got) + _where(key, data))
+    for key, is_valid in _FIELDS.items():
+        if key not in fields and key not in _OPTIONAL:
+            problems.append(_must_be(key, "nothing"))
+        elif key in fields and not is_valid(fields[key]):
+            problems.append(_must_be(key, json.dumps(fields[key])) + _where(key, data))
     entry_point = fields.get("entry_point")
     if isinstance(entry_point, str) and entry_point:
         where = _where("entry_point", data)
         problems.extend(p + where for p in _entry_point_problems(entry_point, folder))
     if problems:
         raise InvalidSubmission(*problems)
-    return metadata.model_copy(update={"entry_point": normal_path(metadata.entry_point)})
+    return {**fields, "entry_point": normal_path(fields["entry_point"])}
 
 
 def _entry_point_problems(entry_point: str, folder: Path) -> Iterator[str]:
@@ -218,9 +200,9 @@ def _where(key: str, data: bytes) -> str:
 
 
 def _capped(sentences: Sequence[str]) -> tuple[str, ...]:
-    rest = len(sentences) - _MAX_SENTENCES
+    rest = len(sentences) - MAX_SENTENCES
     more = [f"{FILE_NAME}: and {rest} more"] if rest > 0 else []
-    return (*sentences[:_MAX_SENTENCES], *more)
+    return (*sentences[:MAX_SENTENCES], *more)
 
 
 def _ascii(text: str) -> str:
@@ -228,4 +210,4 @@ def _ascii(text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(read_metadata(Path(sys.argv[1])).model_dump_json())
+    print(read_metadata(Path(sys.argv[1])).line())

@@ -11,12 +11,8 @@ from typing import Any
 import pytest
 
 from advcomp.errors import InvalidSubmission
-from advcomp.rules.metadata import (
-    MAX_ANSWER_BYTES,
-    Metadata,
-    read_metadata,
-    read_metadata_answer,
-)
+from advcomp.rules.metadata import MAX_ANSWER_BYTES, read_metadata
+from advcomp.rules.metadata_answer import Metadata, read_metadata_answer
 from advcomp.rules.submission_type import SubmissionType
 
 GOOD: dict[str, Any] = {
@@ -40,7 +36,7 @@ def read(folder: Path, content: object) -> tuple[Metadata, tuple[str, ...]]:
     """Parse on the box's side, then read the answer on the referee's."""
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
     (folder / "metadata.json").write_bytes(data)
-    answer = read_metadata(folder).model_dump_json().encode()
+    answer = read_metadata(folder).line().encode()
     assert len(answer) <= MAX_ANSWER_BYTES
     return read_metadata_answer(answer, "fgsm")
 

@@ -27,7 +27,7 @@ from support.tiny_image import (
 )
 
 from advcomp.errors import InvalidConfig, RunConflict, SandboxTimeout
-from advcomp.rules.metadata import Metadata
+from advcomp.rules.metadata_answer import Metadata
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import ContainerImages
 from advcomp.sandbox.box import process

@@ -15,7 +15,7 @@ from pathlib import Path
 from advcomp.errors import InvalidConfig, InvalidSubmission, RunConflict
 from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.image_config import InspectedImage
-from advcomp.rules.metadata import Metadata
+from advcomp.rules.metadata_answer import Metadata
 from advcomp.rules.paths import shown
 from advcomp.rules.sizes import unpacked_limit
 from advcomp.rules.submission_type import SubmissionType

@@ -18,7 +18,8 @@ from advcomp.rules.entry_point import start_notes
 from advcomp.rules.folders import copy_folder, copy_outline, digest_folder
 from advcomp.rules.image_archive import IMAGE_TAR
 from advcomp.rules.metadata import FILE_NAME as METADATA_FILE
-from advcomp.rules.metadata import MAX_ANSWER_BYTES, Metadata, read_metadata_answer
+from advcomp.rules.metadata import MAX_ANSWER_BYTES
+from advcomp.rules.metadata_answer import Metadata, read_metadata_answer
 from advcomp.rules.sizes import MAX_PACKED_BYTES, unpacked_limit
 from advcomp.rules.submission import heal, is_archive, lay_over
 from advcomp.rules.submission_type import SubmissionType
