@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.security import Security
 from support.command import advcomp
 from support.contest import COPY, SMALL, Contest
 from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wait_until
@@ -23,6 +24,8 @@ import advcomp as package
 from advcomp.errors import ClusterError
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.cluster.cluster_crew import Told
+from advcomp.tournament.cluster.cluster_file import TlsTable
+from advcomp.tournament.cluster.dask_settings import HTTP, security_by
 from advcomp.tournament.cluster.errands import Plain, Remote
 from advcomp.tournament.cluster.executor import ClusterExecutor, Ticket, UnderWay, matched
 from advcomp.tournament.cluster.roster import Node, boxes_of, workers_of
@@ -131,8 +134,8 @@ def test_a_job_goes_elsewhere_whose_node_is_lost_just_before_it_is_sent(tmp_path
             threads_per_worker=1,
             processes=False,
             memory_limit=0,
-            dashboard_address=None,
-            worker_dashboard_address=None,
+            dashboard_address=HTTP,
+            worker_dashboard_address=HTTP,
             local_directory=str(tmp_path),
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -154,6 +157,35 @@ def test_a_job_waits_for_a_node_that_it_has_not_failed_at() -> None:
     assert matched([lost], [one, two], [one, two]) == (lost, two)
     assert matched([lost], [one], [one]) == (lost, one)
     assert matched([lost], [], []) is None
+
+
+def test_who_has_no_certificate_of_a_cluster_cannot_join_it(
+    tls: dict[str, Path], tmp_path: Path
+) -> None:
+    """Neither by another authority's certificate, while it trusts ours, nor without any."""
+    own = security_by(TlsTable.model_construct(**{name: str(tls[name]) for name in tls}))
+    other = Security.temporary()
+    trusting = Security(
+        require_encryption=True,
+        tls_ca_file=own.tls_ca_file,
+        tls_client_cert=other.tls_client_cert,
+        tls_client_key=other.tls_client_key,
+    )
+    with LocalCluster(
+        n_workers=0,
+        processes=False,
+        protocol="tls",
+        security=own,
+        dashboard_address=HTTP,
+        local_directory=str(tmp_path),
+    ) as cluster:
+        address = cluster.scheduler_address
+        with Client(address, security=own, set_as_default=False) as welcome:
+            assert workers_of(welcome) == {}
+        plain = address.replace("tls://", "tcp://")
+        for where, stranger in ((address, trusting), (plain, None)):
+            with pytest.raises(OSError, match=r"closed|Timed out"):
+                Client(where, security=stranger, set_as_default=False, timeout="1s")
 
 
 @pytest.mark.parametrize(
