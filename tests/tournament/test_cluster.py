@@ -163,11 +163,12 @@ def test_who_has_no_certificate_of_a_cluster_cannot_join_it(
     tls: dict[str, Path], tmp_path: Path
 ) -> None:
     """Neither by another authority's certificate, while it trusts ours, nor without any."""
-    own = security_by(TlsTable.model_construct(**{name: str(tls[name]) for name in tls}))
+    ca, cert, key = (str(tls[name]) for name in ("ca", "cert", "key"))
+    own = security_by(TlsTable.model_construct(ca=ca, cert=cert, key=key))
     other = Security.temporary()
     trusting = Security(
         require_encryption=True,
-        tls_ca_file=own.tls_ca_file,
+        tls_ca_file=ca,
         tls_client_cert=other.tls_client_cert,
         tls_client_key=other.tls_client_key,
     )
