@@ -87,10 +87,19 @@ def _times(outlook: Forecast) -> Iterator[str]:
             f"time, with {at_once} at once: unknown until every entry has been measured; "
             f"at most {duration(outlook.at_most_s)}"
         )
-    else:
+    elif outlook.around_s is None:
         yield (
             f"time, with {at_once} at once: about {duration(outlook.expected_s)}, by the medians "
-            f"of what is stored; at most {duration(outlook.at_most_s)}"
+            "of what is stored, and what comes before, between and after jobs; at most "
+            f"{duration(outlook.at_most_s)}"
+        )
+    else:
+        yield (
+            f"time, with {at_once} at once: about "
+            f"{duration(outlook.expected_s + outlook.around_s)}: jobs "
+            f"{duration(outlook.expected_s)}, by the medians of what is stored, and "
+            f"{duration(outlook.around_s)} before, between and after them, as in the last whole "
+            f"run; at most {duration(outlook.at_most_s)} for the jobs"
         )
 
 

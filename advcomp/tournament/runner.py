@@ -245,6 +245,7 @@ def play(
             if containers is None and not (run / FILE_NAME).exists():
                 crew = hired(())  # nothing is stored: there will be something to do
                 crew.get_ready()
+            logger.info("%d entries to read", len(listed.sources))
             observer.reading(len(listed.sources))
             entries = take_entries(
                 listed.sources,

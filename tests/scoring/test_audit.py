@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from math import comb
+from statistics import NormalDist, stdev
 
 import numpy as np
 import pytest
@@ -19,13 +20,16 @@ from advcomp.scoring.audit.replayed import (
     gains_of_attacks,
     of_attack,
     of_defense,
+    together,
 )
 from advcomp.scoring.audit.screens import (
+    FAR,
     Likeness,
     alike_attacks,
     alike_defenses,
     constant,
     own_pairs,
+    won,
 )
 from advcomp.scoring.results import MISSING, Entry, Results
 
@@ -98,6 +102,10 @@ def test_an_average_that_moves_is_stated_with_its_interval() -> None:
     assert (change.units, change.size) == (50, 0.4)
     assert 0.2 < change.low < 0.4 < change.high < 0.6
     assert change.p == pytest.approx(2 * 0.5**20)
+    ramp = np.arange(50) / 7
+    assert (
+        moved(before, ramp, seed=0) == moved(before, ramp, seed=0) != moved(before, ramp, seed=1)
+    )
     assert moved(before, after, seed=0, falls=True).p == 1.0
     still = moved(before, before, seed=0)
     unseen = 1 - 0.025 ** (1 / 50)
@@ -156,6 +164,28 @@ def test_what_differs_is_flagged_by_labels_or_else_by_rates() -> None:
     assert "declared randomised" in by_rates.note
 
 
+def test_answers_to_one_image_are_one_unit_of_a_rate() -> None:
+    several = replace(labels(TRUTH, TRUTH), image=np.arange(200) // 4)
+    found = of_defense(AuditCheck.AGAIN, "d", several, TRUTH, randomised=True, seed=0)
+    assert found.change.units == 50
+
+
+def test_parts_of_several_replays_are_put_together_field_by_field() -> None:
+    parts = [
+        Labels(
+            image=np.array([k]),
+            attack=np.array([k + 1]),
+            before=np.array([k + 2], np.int16),
+            after=np.array([k + 3], np.int16),
+        )
+        for k in (10, 20)
+    ]
+    whole = together(parts)
+    told = [each.tolist() for each in (whole.image, whole.attack, whole.before, whole.after)]
+    assert told == [[10, 20], [11, 21], [12, 22], [13, 23]]
+    assert not len(together([]).image)
+
+
 def test_what_is_significant_alone_may_be_chance_among_others() -> None:
     found = defense(AuditCheck.AGAIN, TRUTH, TRUTH, randomised=False)
     one = replace(found, change=replace(found.change, p=0.8 * LEVEL))
@@ -205,6 +235,19 @@ def test_an_attack_is_told_for_names_and_flagged_for_what_is_left_when_nothing_c
     assert (weaker.flagged, weaker.change.size) == (True, -3.0)
 
 
+def test_images_that_are_missing_before_or_after_are_no_part_of_a_rate() -> None:
+    shown = images(30, after=5.0)
+    shown.before[:3], shown.after[20:] = np.nan, np.nan
+    found = of_attack(AuditCheck.RENAMED, "r", shown, randomised=True, seed=0)
+    assert (found.change.units, found.change.size) == (17, 1.0)
+
+
+def test_fewer_images_beside_are_told_of_a_randomised_attack_and_not_tested() -> None:
+    for check, tested in ((AuditCheck.SUBSET, False), (AuditCheck.REORDERED, True)):
+        found = of_attack(check, "r", images(30, after=1.0), randomised=True, seed=0)
+        assert found.is_tested == tested
+
+
 @pytest.mark.parametrize("randomised", [False, True])
 @pytest.mark.parametrize(
     ("after", "size", "flagged"),
@@ -225,6 +268,8 @@ def test_an_image_that_an_attack_made_of_known_pixels_alone_counts_as_not_moved(
         AuditCheck.NUDGED, "noop", images(30, before=0.0, after=0.0), randomised=False, seed=0
     )
     assert [f.flagged for f in judged([gone, still])] == [True, False]
+    found = of_attack(AuditCheck.NUDGED, "a", images(30, before=np.nan), randomised=False, seed=0)
+    assert found.change.size == 1.0
 
 
 def entry(
@@ -253,6 +298,29 @@ def test_gain_that_vanishes_under_other_names_is_flagged(play: Play) -> None:
     won = gain_of_defense("d", labels(other, right), results.labels, 0)
     assert [finding.flagged for finding in judged([lost, won])] == [True, False]
     assert lost.change.size == -1.0
+
+
+def test_answers_to_clean_images_are_no_attacks(play: Play) -> None:
+    results = play(
+        attacks=[entry(name, SubmissionType.ATTACK) for name in ("a", "b")],
+        defenses=[entry("d")],
+        answers={("a", "d"): "x" * 9, ("b", "d"): "x" * 9},
+        clean={"d": "=" * 9},
+    )
+    wrong = np.full(9, 3, np.int16)
+    both = together([labels(wrong, wrong, -1), labels(wrong, wrong, 0)])
+    assert [f.entry for f in gains_of_attacks(results, both, 0, "so")] == ["a"]
+
+
+def test_a_win_is_a_wrong_label_or_the_target_and_never_a_missing_one(play: Play) -> None:
+    kinds = (SubmissionType.ATTACK, SubmissionType.TARGETED_ATTACK)
+    results = play(
+        attacks=[entry(kind.value, kind) for kind in kinds],
+        defenses=[entry("d")],
+        answers={(kind.value, "d"): "=xt." for kind in kinds},
+        clean={"d": "===="},
+    )
+    assert won(results).tolist() == [[[0, 1, 1, 0], [0, 0, 1, 0]]]
 
 
 def test_a_missing_image_is_no_win(play: Play) -> None:
@@ -284,6 +352,46 @@ def test_the_same_answer_for_all_is_flagged_where_the_truth_varies(play: Play) -
     assert (found.entry, found.flagged, found.change.size) == ("c", True, 1.0)
     (found,) = constant(results)
     assert not found.flagged  # there is one label, and it may be right to say so
+
+
+def test_one_answer_is_no_news_where_few_were_given_or_none(play: Play) -> None:
+    given = {"ten": "x" * 10, "nine": "x" * 9 + ".", "none": "." * 10}
+    results = contest(play, given, dict.fromkeys(given, "." * 10))
+    found = constant(replace(results, labels=np.arange(10, dtype=np.int16)))
+    assert [(f.entry, f.flagged, f.change.units) for f in found] == [
+        ("ten", True, 10),
+        ("nine", False, 9),
+    ]
+
+
+def test_what_is_missing_on_both_sides_is_no_likeness(play: Play) -> None:
+    """Two that timed out have nothing in common; nor have two without images."""
+    names, n = ("a", "b"), 400
+    results = play(
+        attacks=[entry(name, SubmissionType.ATTACK) for name in names],
+        defenses=[entry("one"), entry("other")],
+        answers=dict.fromkeys(product(names, ("one", "other")), "." * n),
+        clean={"one": "." * n, "other": "." * n},
+    )
+    assert not list(alike_defenses(results))
+    none = dict.fromkeys(names, np.full(n, "", "U64"))
+    clean = np.array([f"clean-{k}" for k in range(n)])
+    assert not list(alike_attacks(results, none, clean, {}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("x" * 10, "x" * 10, [AuditCheck.IDENTICAL]),
+        ("x" * 9 + "=", "x" * 9 + "=", []),  # nine telling answers
+        ("x" * 100, "x" * 99 + "t", []),  # 99 %, and too few to be sure of 98
+    ],
+)
+def test_few_telling_answers_are_no_likeness(
+    play: Play, one: str, other: str, found: list[AuditCheck]
+) -> None:
+    results = contest(play, {"one": one, "other": other})
+    assert [finding.check for finding in alike_defenses(results)] == found
 
 
 def test_copies_are_flagged_and_agreement_where_both_are_right_is_not(play: Play) -> None:
@@ -382,3 +490,31 @@ def test_own_pairs_far_from_what_others_let_expect_are_flagged(
     assert (found.entry, found.other, found.flagged) == ("mine", "friend", flagged)
     assert found.change.size == pytest.approx(size)
     assert found.is_tested == (n >= 30)
+
+
+def test_what_an_own_pair_is_expected_to_come_to_is_added_up_from_the_others(play: Play) -> None:
+    """Expected 0.75 + 0.5 - 0.25, less a rate that is sure by the error of its mean alone."""
+    n = 40
+    results = play(
+        attacks=[
+            entry("mine", SubmissionType.ATTACK, team="red"),
+            entry("theirs", SubmissionType.ATTACK),
+        ],
+        defenses=[entry("friend", team="red"), entry("stranger")],
+        answers={
+            ("mine", "friend"): "=" * 16 + "x" * 24,
+            ("mine", "stranger"): "x" * 30 + "=" * 10,
+            ("theirs", "friend"): "x" * 20 + "=" * 20,
+            ("theirs", "stranger"): "x" * 10 + "=" * 30,
+        },
+        clean={"friend": "=" * n, "stranger": "=" * n},
+    )
+    (found,) = own_pairs(results)
+    assert found.change.size == pytest.approx(0.6 - 1.0)
+    own, alone, weak, others = (
+        [float(k in range(*wins)) for k in range(n)]
+        for wins in ((16, 40), (0, 30), (0, 20), (0, 10))
+    )
+    residual = [o - (a + w - r) for o, a, w, r in zip(own, alone, weak, others, strict=True)]
+    error = stdev(residual) / n**0.5
+    assert found.change.p == pytest.approx(2 * NormalDist().cdf((FAR - 0.4) / error))

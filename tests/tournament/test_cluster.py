@@ -6,7 +6,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,8 @@ from typing import Self
 
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.security import Security
 from support.command import advcomp
 from support.contest import COPY, SMALL, Contest
 from support.dask_cluster import DaskCluster, dask_cluster, outcome, referee, wait_until
@@ -23,9 +24,11 @@ import advcomp as package
 from advcomp.errors import ClusterError
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.tournament.cluster.cluster_crew import Told
+from advcomp.tournament.cluster.cluster_file import TlsTable
+from advcomp.tournament.cluster.dask_settings import HTTP, security_by
 from advcomp.tournament.cluster.errands import Plain, Remote
-from advcomp.tournament.cluster.executor import ClusterExecutor, UnderWay
-from advcomp.tournament.cluster.roster import boxes_of, workers_of
+from advcomp.tournament.cluster.executor import ClusterExecutor, Ticket, UnderWay, matched
+from advcomp.tournament.cluster.roster import Node, boxes_of, workers_of
 from advcomp.tournament.job.executors import Executor, Stop, run_local
 from advcomp.tournament.job.plan import AttackJob
 from advcomp.tournament.outcome.under_way import FILE_NAME, load_under_way
@@ -101,6 +104,89 @@ def test_nodes_get_ready_while_the_referee_has_no_job_yet(
             wait_until((tmp_path / "ready").exists, "a node")
             done = executor([1], errands, cost=float, workers=1, stop=Stop())
             assert list(done) == ["1"]
+
+
+class Departing(Plain):
+    """The only node goes when its job is ready to be sent, and another has come."""
+
+    needs: Mapping[str, float] = {}
+
+    def __init__(self, cluster: LocalCluster, client: Client) -> None:
+        super().__init__(str)
+        self.orders = 0
+        self._cluster, self._client = cluster, client
+
+    def order(self, job: object) -> Remote:
+        self.orders += 1
+        if self.orders == 1:
+            (node,) = workers_of(self._client)
+            self._cluster.scale(2)
+            self._client.wait_for_workers(2, timeout=60)
+            self._client.retire_workers([node])
+        return super().order(job)
+
+
+def test_a_job_goes_elsewhere_whose_node_is_lost_just_before_it_is_sent(tmp_path: Path) -> None:
+    """It counts as one loss: nothing is sent again to a node that is known to be gone."""
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            processes=False,
+            memory_limit=0,
+            dashboard_address=HTTP,
+            worker_dashboard_address=HTTP,
+            local_directory=str(tmp_path),
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        ClusterExecutor(client, wait_s=60, allowed_failures=2, by_message=True) as executor,
+    ):
+        errands = Departing(cluster, client)
+        assert list(executor([1], errands, cost=float, workers=2, stop=Stop())) == ["1"]
+    assert errands.orders == 2
+
+
+def test_a_job_waits_for_a_node_that_it_has_not_failed_at() -> None:
+    one, two = (
+        Node(address=name, name=name, resources={}, boxes=1, welcome=True)
+        for name in ("one", "two")
+    )
+    lost, fresh = Ticket(job=1, failed_on={"one"}), Ticket(job=2)
+    assert matched([lost, fresh], [one], [one, two]) == (fresh, one)
+    assert matched([lost], [one], [one, two]) is None
+    assert matched([lost], [one, two], [one, two]) == (lost, two)
+    assert matched([lost], [one], [one]) == (lost, one)
+    assert matched([lost], [], []) is None
+
+
+def test_who_has_no_certificate_of_a_cluster_cannot_join_it(
+    tls: dict[str, Path], tmp_path: Path
+) -> None:
+    """Neither by another authority's certificate, while it trusts ours, nor without any."""
+    ca, cert, key = (str(tls[name]) for name in ("ca", "cert", "key"))
+    own = security_by(TlsTable.model_construct(ca=ca, cert=cert, key=key))
+    other = Security.temporary()
+    trusting = Security(
+        require_encryption=True,
+        tls_ca_file=ca,
+        tls_client_cert=other.tls_client_cert,
+        tls_client_key=other.tls_client_key,
+    )
+    with LocalCluster(
+        n_workers=0,
+        processes=False,
+        protocol="tls",
+        security=own,
+        dashboard_address=HTTP,
+        local_directory=str(tmp_path),
+    ) as cluster:
+        address = cluster.scheduler_address
+        with Client(address, security=own, set_as_default=False) as welcome:
+            assert workers_of(welcome) == {}
+        plain = address.replace("tls://", "tcp://")
+        for where, stranger in ((address, trusting), (plain, None)):
+            with pytest.raises(OSError, match=r"closed|Timed out"):
+                Client(where, security=stranger, set_as_default=False, timeout="1s")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,10 @@ def test_time_is_unknown_until_measured_then_from_the_medians(
     assert planned(contest, one).expected_s is None
     contest.run(one)
     two = contest.file(attacks, defenses[:1])
-    after = {row.entry: row for row in planned(contest, two).rows}
+    foreseen = planned(contest, two)
+    assert foreseen.around_s is not None
+    assert foreseen.around_s > 0
+    after = {row.entry: row for row in foreseen.rows}
     assert after["copy"].expected_s is None
     expected = after["three"].expected_s
     assert expected is not None

@@ -61,7 +61,7 @@ class UnderWay:
 
 
 @dataclass(eq=False)
-class _Ticket(Generic[Job]):
+class Ticket(Generic[Job]):
     """A job that is not done yet, and what became of it so far."""
 
     job: Job
@@ -136,9 +136,9 @@ class ClusterExecutor:
         """Run jobs on the cluster; see `Executor`."""
         given = work if isinstance(work, Errands) else Plain(cast(Any, work))
         errands = cast(Errands[Job, Result], given)
-        queue = [_Ticket(job) for job in sorted(jobs, key=cost, reverse=True)]
+        queue = [Ticket(job) for job in sorted(jobs, key=cost, reverse=True)]
         roster = self._met_by(errands)
-        running: dict[Thread[Result], tuple[_Ticket[Job], Node, float]] = {}
+        running: dict[Thread[Result], tuple[Ticket[Job], Node, float]] = {}
         with ThreadPoolExecutor(min(workers, MOST_AT_ONCE), "job") as pool:
             try:
                 while running or (queue and not stop):
@@ -147,7 +147,7 @@ class ClusterExecutor:
                         if node in gone and ticket.future is not None:
                             ticket.future.cancel()
                     while queue and not stop and len(running) < min(workers, MOST_AT_ONCE):
-                        pair = _match(queue, roster.free())
+                        pair = matched(queue, roster.free(), roster.welcome)
                         if pair is None:
                             break
                         ticket, node = pair
@@ -172,6 +172,7 @@ class ClusterExecutor:
                             logger.warning("%s", error)
                             ticket.failures.append(str(error))
                             ticket.failed_on.add(node.address)
+                            roster.look_at_once()
                             if len(ticket.failures) < self._allowed:
                                 queue.insert(0, ticket)
                                 continue
@@ -218,7 +219,7 @@ class ClusterExecutor:
         with suppress(Exception):  # the main thread finds out what is wrong
             self._client.run(call, pack(remote), workers=list(nodes), on_error="ignore")
 
-    def _tell(self, running: Mapping[Thread[Any], tuple[_Ticket[Any], Node, float]]) -> None:
+    def _tell(self, running: Mapping[Thread[Any], tuple[Ticket[Any], Node, float]]) -> None:
         now = time.monotonic()
         self._changed(
             [
@@ -227,7 +228,7 @@ class ClusterExecutor:
             ]
         )
 
-    def _carry(self, errands: Errands[Job, Result], ticket: _Ticket[Job], node: Node) -> Result:
+    def _carry(self, errands: Errands[Job, Result], ticket: Ticket[Job], node: Node) -> Result:
         """Have a node do a job, and keep the result."""
         try:
             self._give(errands, ticket, node)
@@ -240,7 +241,7 @@ class ClusterExecutor:
         node.failures = 0
         return errands.keep(ticket.job, done)
 
-    def _give(self, errands: Errands[Job, Result], ticket: _Ticket[Job], node: Node) -> None:
+    def _give(self, errands: Errands[Job, Result], ticket: Ticket[Job], node: Node) -> None:
         """Give a node what it must have before a job; others wait meanwhile."""
         bundle = errands.bundle(ticket.job)
         if bundle is None or bundle[0] in node.given:
@@ -251,7 +252,7 @@ class ClusterExecutor:
                 node.given.add(bundle[0])
 
     def _done_by(
-        self, node: Node, ticket: _Ticket[Job], remote: Remote, needs: Mapping[str, float]
+        self, node: Node, ticket: Ticket[Job], remote: Remote, needs: Mapping[str, float]
     ) -> object:
         """What a node makes of something.
 
@@ -295,14 +296,16 @@ class ClusterExecutor:
             raise _Lost(f"node {node.name} was lost while the job ran") from error
 
 
-def _match(
-    queue: Sequence[_Ticket[Job]], nodes: Sequence[Node]
-) -> tuple[_Ticket[Job], Node] | None:
-    """The first job that a free node has not failed at, and that node; or what is left."""
-    for ticket in queue:
-        for node in nodes:
-            if node.address not in ticket.failed_on:
+def matched(
+    queue: Sequence[Ticket[Job]], free: Sequence[Node], welcome: Sequence[Node]
+) -> tuple[Ticket[Job], Node] | None:
+    """The first job for which a node is free that it has not failed at, and that node.
+
+    A job waits while such a node is busy; one that all nodes failed at may go to any.
+    """
+    for ticket in queue if free else ():
+        untried = [node for node in welcome if node.address not in ticket.failed_on]
+        for node in free:
+            if node in untried or not untried:
                 return ticket, node
-        if nodes:
-            return ticket, nodes[0]
     return None

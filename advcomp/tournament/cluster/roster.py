@@ -1,6 +1,7 @@
 """Which nodes there are, which of them may take jobs, and how many each may take at once."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +116,10 @@ class Roster:
         gone = self.look()
         self._require_hope()
         return gone
+
+    def look_at_once(self) -> None:
+        """Have the next look wait for nothing: a node may be gone, and take no job any more."""
+        self._looked = -math.inf
 
     def look(self) -> list[Node]:
         """Look who has come, who has answered, and who is gone; those that are gone since.

@@ -21,6 +21,7 @@ from advcomp.tournament.entry.entries import EntrySource, Role, load_entries
 from advcomp.tournament.job.plan import AttackJob, by_entry, images_of
 from advcomp.tournament.machine import cores
 from advcomp.tournament.opening import default_jobs, folder_of, refuse_another
+from advcomp.tournament.outcome.around import around
 from advcomp.tournament.outcome.outlook import Outlook
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.job_results import Store
@@ -93,6 +94,7 @@ class Forecast:
         intake: Sandboxes that read the entries.
         at_most_s: Wall time where every job takes all that it may.
         expected_s: Wall time from what was measured; None where an entry never ran.
+        around_s: What comes on top while no job is at work; None where no run has shown it.
         notes: What globs left out.
         scarce: What is to be said where the runs so far got too little of a processor.
     """
@@ -105,6 +107,7 @@ class Forecast:
     intake: int
     at_most_s: float
     expected_s: float | None
+    around_s: float | None
     disk: Disk
     notes: tuple[str, ...]
     scarce: str | None = None
@@ -132,6 +135,7 @@ def forecast(
     run = folder_of(tournament, out)
     state = _state(tournament, dataset, listed.sources, run)
     outlook = Outlook(run, state, Store(run))
+    aside = around(run)
     return Forecast(
         run=run,
         known=(run / FILE_NAME).exists(),
@@ -141,6 +145,7 @@ def forecast(
         intake=sum(2 if is_archive(source.path) else 1 for source in listed.sources),
         at_most_s=outlook.wall_s(outlook.limit_s, workers),
         expected_s=outlook.expected_wall_s(workers),
+        around_s=None if aside is None else aside.of(len(outlook.missing)),
         disk=_disk(outlook, run, listed.sources, workers),
         notes=listed.notes,
         scarce=scarcity(outlook.stored, state.limits.cpus),

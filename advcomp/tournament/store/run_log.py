@@ -8,12 +8,15 @@ pixel; and what a submission printed goes to its own log.
 import io
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.printable import printable
 
 FILE_NAME = "referee.log"
@@ -70,3 +73,14 @@ def referee_log(run: Path) -> Iterator[None]:
         PACKAGE.removeHandler(handler)
         PACKAGE.setLevel(before)
         handler.close()
+
+
+def logged(run: Path, name: str) -> Iterator[tuple[float, str]]:
+    """When (seconds since 1970) and what a logger told in the log that is written now, if any."""
+    try:
+        text = read_plain_file(run / FILE_NAME).decode(errors="replace")
+    except OSError:
+        return
+    line = re.compile(rf"^(\S+Z) INFO \S+ {re.escape(name)}: (.*)$", re.MULTILINE)
+    for told, message in line.findall(text):
+        yield datetime.fromisoformat(told).timestamp(), message
