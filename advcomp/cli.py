@@ -36,7 +36,9 @@ WATCH_PORT = 8017
 
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-    *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EINVAL, errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.ETXTBSY),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTEMPTY),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
 _ANY_TEXT = "advcomp"

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.scoring.processors import scarcity
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def read_leaderboard(folder: Path) -> tuple[tuple[LeaderboardRow, ...], list[str
     That is which entries score nobody and what that changed, own pairs left out, and whether
     processors were scarce.
     """
-    content = json.loads((folder / "results.json").read_bytes())
+    content = json.loads(read_plain_file(folder / "results.json"))
     rows = tuple(LeaderboardRow(**row) for row in content["leaderboard"])
     return rows, _remarks(content)
 

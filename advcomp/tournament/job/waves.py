@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from advcomp.errors import RunConflict
 from advcomp.rules.durable import write_durably
-from advcomp.rules.plain_file import read_plain_file
+from advcomp.rules.plain_file import read_plain_file, told
 from advcomp.rules.threat import Schedule
 from advcomp.tournament.job.defense_views import DefenseView, Shard
 from advcomp.tournament.store.job_results import JobResult, Store
@@ -161,6 +161,6 @@ def load_waves(run: Path) -> tuple[Wave, ...]:
         return _WAVES.validate_python(unseal(read_plain_file(path))["waves"])
     except (OSError, ValueError) as error:
         raise RunConflict(
-            f"{path}: expected the waves of a run of this version; got {error}; "
+            f"{path}: expected the waves of a run of this version; got {told(error)}; "
             "remove the file, and `advcomp run` plans them anew"
         ) from error

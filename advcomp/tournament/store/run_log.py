@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from advcomp.rules.plain_file import write_plain_file
 from advcomp.rules.printable import printable
 
 FILE_NAME = "referee.log"
@@ -27,7 +28,7 @@ class _PrivateFile(RotatingFileHandler):
     """Makes every file for its owner alone."""
 
     def _open(self) -> io.TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = write_plain_file(Path(self.baseFilename), os.O_APPEND, 0o600)
         file = os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
         assert isinstance(file, io.TextIOWrapper)
         return file
