@@ -133,7 +133,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
-            _complain(f"{error.filename}: {error.strerror}")
+            _complain(f"{error.filename2 or error.filename}: {error.strerror}")
             ctx.exit(1)
         except KeyboardInterrupt:
             _complain("interrupted")

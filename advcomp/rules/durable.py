@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from advcomp.rules.plain_file import require_plain_file
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Replace the file at `path` with `content`, on disk when this returns."""
@@ -13,6 +15,19 @@ def write_durably(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     sync_folder(path.parent)
+
+
+def write_named_file(path: Path, content: bytes) -> None:
+    """Write durably what somebody named; links are followed, and folders on the way are made.
+
+    Raises:
+        OSError: It is a folder, or a FIFO, socket or device, which a file would take the place of.
+    """
+    if path.exists():
+        require_plain_file(path, "name a file")
+    place = Path(os.path.realpath(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(place, content)
 
 
 def sync_folder(folder: Path) -> None:

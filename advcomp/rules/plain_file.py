@@ -74,7 +74,7 @@ def write_plain_file(path: Path, flags: int = 0, mode: int = 0o666) -> int:
         OSError: See `open_plain_file`.
     """
     if path.exists():
-        _require(path.stat().st_mode, path, "remove it")
+        require_plain_file(path, "remove it")
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | flags, mode)
 
 
@@ -85,18 +85,23 @@ def told(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def require_plain_file(path: Path) -> None:
-    """Have a file that somebody else is going to open.
+_TO_READ = "write what it gives to a file, and name that"
+
+
+def require_plain_file(path: Path, remedy: str = _TO_READ) -> None:
+    """Have a file that somebody else is going to open, or replace.
+
+    Args:
+        path: Of the file.
+        remedy: What to do about anything else, for the end of a message.
 
     Raises:
         OSError: There is none, or it is a folder, FIFO, socket or device: `strerror` says which.
     """
-    _require(path.stat().st_mode, path)
+    _require(path.stat().st_mode, path, remedy)
 
 
-def _require(
-    mode: int, path: Path, remedy: str = "write what it gives to a file, and name that"
-) -> None:
+def _require(mode: int, path: Path, remedy: str = _TO_READ) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = _KINDS.get(stat.S_IFMT(mode))

@@ -107,6 +107,33 @@ def test_the_lock_and_the_log_must_be_files(tmp_path: Path, put: Callable[[Path]
             pass
 
 
+def test_what_is_named_for_a_page_is_followed_or_refused_and_never_replaced(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    out = tmp_path / "out"
+    put(out)
+    before = out.lstat()
+    result = advcomp("watch", folder.run, "--out", out)
+    assert result.exit_code == 1
+    assert result.output.startswith(f"advcomp: {out}: expected a file on a disk; got a ")
+    assert out.lstat() == before
+    link = tmp_path / "link"
+    link.symlink_to("page.html")
+    assert advcomp("watch", folder.run, "--out", link).exit_code == 0
+    assert link.is_symlink()
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_a_folder_in_place_of_a_file_that_is_written_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.play()
+    (folder.run / FINISHED).mkdir()
+    result = advcomp("score", folder.run)
+    assert result.exit_code == 1
+    assert result.output == f"advcomp: {folder.run / FINISHED}: Is a directory\n"
+
+
 def test_commands_say_which_file_it_is(tmp_path: Path, put: Callable[[Path], None]) -> None:
     folder = RunFolder(tmp_path / "run")
     put(folder.run / "lock")
