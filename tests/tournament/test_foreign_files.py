@@ -134,6 +134,23 @@ def test_a_folder_in_place_of_a_file_that_is_written_is_named(tmp_path: Path) ->
     assert result.output == f"advcomp: {folder.run / FINISHED}: Is a directory\n"
 
 
+DAMAGED = (b"", b"\xff{", b"[1]", b'{"leaderboard": [{"place": 1}]}', b"[" * 100_000)
+
+
+@pytest.mark.parametrize("name", ["results/results.json", "run.json", "waves.json", "audit.json"])
+def test_a_damaged_file_is_named_in_a_line(tmp_path: Path, name: str) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.play()
+    command = {"audit.json": "report", "waves.json": "score"}.get(name, "leaderboard")
+    for content in DAMAGED:
+        (folder.run / name).write_bytes(content)
+        result = advcomp(command, folder.run)
+        assert result.exit_code == 1
+        (said,) = result.output.splitlines()
+        assert said.startswith(f"advcomp: {folder.run / name}: expected ")
+        assert "; got " in said
+
+
 def test_commands_say_which_file_it_is(tmp_path: Path, put: Callable[[Path], None]) -> None:
     folder = RunFolder(tmp_path / "run")
     put(folder.run / "lock")

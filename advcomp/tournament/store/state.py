@@ -18,7 +18,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.class_names import read_class_names
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.durable import write_durably
-from advcomp.rules.plain_file import read_plain_file, told
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
 from advcomp.sandbox.base import LimitTier, Sandbox
@@ -33,7 +33,7 @@ from advcomp.tournament.config import (
 )
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.machine import machine_facts
-from advcomp.tournament.store.sealed import seal, unseal
+from advcomp.tournament.store.sealed import fault_of, seal, unseal
 
 FILE_NAME = "run.json"
 KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
@@ -300,6 +300,6 @@ def load_state(run: Path) -> RunState:
         ) from error
     except (OSError, ValueError) as error:
         raise RunConflict(
-            f"{path}: expected the state of a run of this version; got {told(error)}; "
+            f"{path}: expected the state of a run of this version; got {fault_of(error)}; "
             "move the folder away and run again"
         ) from error
