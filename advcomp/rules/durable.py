@@ -1,15 +1,28 @@
 """Write files so that a crash leaves the old content or the new, never a part."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from advcomp.rules.plain_file import require_plain_file
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What goes wrong with writing a file carries its name: a disk that is full tells none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Replace the file at `path` with `content`, on disk when this returns."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with naming(path), partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
