@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advcomp.errors import InvalidConfig
 from advcomp.rules.labels import LARGEST_LABEL
-from advcomp.rules.plain_file import open_plain_file
+from advcomp.rules.plain_file import open_plain_file, told
 
 MOST_CHARACTERS = 100
 
@@ -22,7 +22,7 @@ def read_class_names(file: Path) -> dict[int, str]:
             rows = list(csv.reader(lines))
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidConfig(
-            f"{file}: expected a CSV of lines label,name such as 2,goldfish; {error}"
+            f"{file}: expected a CSV of lines label,name such as 2,goldfish; {told(error)}"
         ) from error
     names: dict[int, str] = {}
     problems = []
@@ -43,7 +43,9 @@ def _wrong(row: list[str], names: dict[int, str]) -> str:
     if len(row) != 2:
         return f"got {len(row)} columns; quote a name that has a comma"
     label, name = (cell.strip() for cell in row)
-    if not (label.isascii() and label.isdecimal() and int(label) <= LARGEST_LABEL):
+    if not (
+        label.isascii() and label.isdecimal() and len(label) < 9 and int(label) <= LARGEST_LABEL
+    ):
         return f'"{label}" is no label from 0 to {LARGEST_LABEL}'
     if int(label) in names:
         return f"label {label} stands twice"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.errors import InvalidConfig, InvalidDataset, InvalidImage
+from advcomp.rules.durable import naming
 from advcomp.rules.images import Pixels, decode_png, encode_png
 from advcomp.rules.images_csv import ImageRow, check_image_id, images_csv_text, read_image_rows
 from advcomp.rules.paths import is_dropping
@@ -288,9 +289,12 @@ def _write_rows(folder: Path, images: Iterable[LabelledImage]) -> None:
         problem = check_image_id(row.image_id)
         if problem is not None:
             raise InvalidDataset(problem)
-        (folder / IMAGES_FOLDER / f"{row.image_id}{_PNG}").write_bytes(encode_png(row.image))
+        image = folder / IMAGES_FOLDER / f"{row.image_id}{_PNG}"
+        with naming(image):
+            image.write_bytes(encode_png(row.image))
         rows.append((row.image_id, row.label, row.target_class))
-    (folder / IMAGES_CSV).write_text(images_csv_text(rows), encoding="utf-8", newline="")
+    with naming(folder / IMAGES_CSV):
+        (folder / IMAGES_CSV).write_text(images_csv_text(rows), encoding="utf-8", newline="")
 
 
 def _put(draft: Path, folder: Path) -> None:

@@ -40,6 +40,12 @@ def read_image_rows(csv_file: Path, problems: list[str]) -> list[ImageRow]:
     except OSError as error:
         problems.append(f"{csv_file}: cannot be read: {error.strerror}")
         return []
+    if b"\0" in data:
+        problems.append(
+            f"{csv_file}: expected UTF-8 text; got bytes that no text has: is it compressed, a "
+            "spreadsheet's own format, or UTF-16? Save it as CSV in UTF-8"
+        )
+        return []
     problems.extend(f"{csv_file}:{fault}" for fault in _encoding_faults(data))
     faults: list[str] = []
     rows = list(_parse(data.decode("utf-8-sig", errors="replace"), faults))
@@ -115,11 +121,27 @@ def _header_faults(header: list[str]) -> Iterator[str]:
         times = header.count(column)
         if times > 1:
             yield f'the header has the column "{column}" {times} times; keep one'
-        elif not times and column in _REQUIRED:
-            yield (
-                f'the header must have the column "{column}"; '
-                f'got "{",".join(header)[: 4 * _SHOWN]}"'
-            )
+    missing = [column for column in _REQUIRED if column not in header]
+    if missing:
+        line = ",".join(header)
+        wanted = " and ".join(f'"{column}"' for column in missing)
+        yield (
+            f"the header must have the column{'s' * (len(missing) > 1)} {wanted}; "
+            f'got "{line[: 4 * _SHOWN]}"; {_remedy(missing, header)}'
+        )
+
+
+def _remedy(missing: list[str], header: list[str]) -> str:
+    """What makes a header of one that lacks columns."""
+    if len(header) == 1:
+        for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+            if separator in header[0]:
+                return f"separate cells with commas, not with {name}"
+    written = {re.sub("[^a-z]", "", cell.lower()): cell for cell in header}
+    alike = {column: written.get(column.lower()) for column in missing}
+    if all(alike.values()):
+        return "; ".join(f'write "{column}" for "{cell}"' for column, cell in alike.items())
+    return f'begin the file with a line "{",".join(_COLUMNS[:2])}"'
 
 
 def _parse_row(
@@ -132,6 +154,7 @@ def _parse_row(
     labels = {column: _label(named[column]) for column in _COLUMNS[1:] if column in named}
     faults = [
         f'"{column}" must be an integer 0..{LARGEST_LABEL}; got "{named[column][:_SHOWN]}"'
+        f"{_whole(named[column])}"
         for column, label in labels.items()
         if label is None
     ]
@@ -144,6 +167,13 @@ def _parse_row(
         return [id_fault, *faults], None
     row = ImageRow(line=line, image_id=image_id, label=label or 0, target_class=target_class)
     return faults, row
+
+
+def _whole(cell: str) -> str:
+    """The integer that a cell such as `3.0` means, for the end of a message."""
+    whole, _, zeros = cell.strip().partition(".")
+    meant = whole if not zeros.strip("0") and _label(whole) is not None else None
+    return f'; write "{meant}"' if meant else ""
 
 
 def _label(cell: str) -> int | None:

@@ -103,12 +103,28 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise InvalidSubmission(
             f"{FILE_NAME}: is missing; it must stand at the submission's root"
+            f"{_elsewhere(path.parent)}"
         ) from error
     except OSError as error:
         raise InvalidSubmission(f"{FILE_NAME}: cannot be read: {error.strerror}") from error
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidSubmission(f"{FILE_NAME}: must have at most {_MAX_FILE_BYTES:,} bytes")
     return data
+
+
+def _elsewhere(folder: Path) -> str:
+    """What stands there that may have been meant, for the end of a message."""
+    found = sorted(p.relative_to(folder) for p in folder.glob("*") if p.is_file())
+    for path in found:
+        if path.name.lower() == FILE_NAME:
+            return f"; rename {shown(str(path))}"
+    below = min((p.relative_to(folder) for p in folder.glob(f"*/**/{FILE_NAME}")), default=None)
+    if below is not None:
+        return f"; {shown(str(below))} is there: submit its folder alone"
+    for path in found:
+        if path.name.endswith((".zip", ".tar", ".tar.gz")):
+            return f"; {shown(path.name)} is there: submit that archive, in no other"
+    return ""
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -123,6 +139,8 @@ def _parse(data: bytes) -> dict[str, Any]:
         parsed = json.loads(data.decode("utf-8-sig"), object_pairs_hook=without_duplicates)
     except UnicodeDecodeError as error:
         raise InvalidSubmission(f"{FILE_NAME}: must be UTF-8; {error.reason}") from error
+    except json.JSONDecodeError as error:
+        raise InvalidSubmission(f"{FILE_NAME}: must be JSON; {_no_json(error)}") from error
     except ValueError as error:
         raise InvalidSubmission(f"{FILE_NAME}: must be JSON; {_ascii(str(error))}") from error
     if twice:
@@ -131,6 +149,16 @@ def _parse(data: bytes) -> dict[str, Any]:
         got = shown(json.dumps(parsed))
         raise InvalidSubmission(f"{FILE_NAME}: must be a JSON object; got {got}")
     return parsed
+
+
+def _no_json(error: json.JSONDecodeError) -> str:
+    if not error.doc.strip():
+        return "got an empty file"
+    line = error.doc.split("\n")[error.lineno - 1]
+    return (
+        f"got {shown(line)} in line {error.lineno}: {_ascii(error.msg)}, column {error.colno}; "
+        "JSON has no comments, no comma behind the last item, and no single quotes"
+    )
 
 
 def _known_fields(parsed: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -1,4 +1,6 @@
-"""Files that somebody names are opened here: what would have us wait for ever is refused.
+"""Files that somebody names, or may have put in place of ours, are opened here.
+
+What would have us wait for ever is refused.
 
 To open a FIFO is to wait for its writer, a terminal or a socket may say nothing, and /dev/zero
 never ends.
@@ -17,6 +19,15 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+class _NotPlain(OSError):
+    """A FIFO, socket or device where a file was expected."""
+
+    def __init__(self, kind: str, path: Path, remedy: str) -> None:
+        said = f"expected a file on a disk; got {kind}; {remedy}"
+        super().__init__(errno.EINVAL, said, str(path))
+        self.kind = kind
 
 
 def open_plain_file(path: Path) -> BinaryIO:
@@ -56,22 +67,43 @@ def read_plain_text(path: Path) -> str:
         return file.read()
 
 
-def require_plain_file(path: Path) -> None:
-    """Have a file that somebody else is going to open.
+def write_plain_file(path: Path, flags: int = 0, mode: int = 0o666) -> int:
+    """Open a file for reading and writing, made where there is none; returns its descriptor.
+
+    Raises:
+        OSError: See `open_plain_file`.
+    """
+    if path.exists():
+        require_plain_file(path, "remove it")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | flags, mode)
+
+
+def told(error: Exception) -> str:
+    """What an error says is there, without the number and the path that an OSError carries."""
+    if isinstance(error, _NotPlain):
+        return error.kind
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+_TO_READ = "write what it gives to a file, and name that"
+
+
+def require_plain_file(path: Path, remedy: str = _TO_READ) -> None:
+    """Have a file that somebody else is going to open, or replace.
+
+    Args:
+        path: Of the file.
+        remedy: What to do about anything else, for the end of a message.
 
     Raises:
         OSError: There is none, or it is a folder, FIFO, socket or device: `strerror` says which.
     """
-    _require(path.stat().st_mode, path)
+    _require(path.stat().st_mode, path, remedy)
 
 
-def _require(mode: int, path: Path) -> None:
+def _require(mode: int, path: Path, remedy: str = _TO_READ) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is not None:
-        raise OSError(
-            errno.EINVAL,
-            f"expected a file on a disk; got {kind}; write what it gives to a file, and name that",
-            str(path),
-        )
+        raise _NotPlain(kind, path, remedy)

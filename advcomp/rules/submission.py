@@ -12,8 +12,11 @@ from advcomp.rules.folders import walk_copy
 from advcomp.rules.paths import normal_path, parents, path_fault, shown
 
 ARCHIVE_EXTENSIONS = (".zip", ".tar", ".tar.gz")
-REPACKABLE = (".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".zst", ".7z", ".rar", ".gz")
-"""Ends of archives that are not taken, as their authors name them."""
+REPACKABLE = (
+    *(".tgz", ".xz", ".txz", ".bz2", ".tbz2", ".tbz", ".zst", ".tzst", ".7z", ".rar", ".gz"),
+    *(".lz", ".lz4", ".lzma", ".z", ".br", ".zipx", ".whl", ".cab", ".iso"),
+)
+"""Ends of archives that are not taken, in lower case."""
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What the name of an entry must match."""
 NAME_RULE = (
@@ -49,8 +52,10 @@ def _kind(path: Path) -> str:
         return "nothing there"
     if not path.is_file():
         return "something else"
+    if path.name.lower().endswith(ARCHIVE_EXTENSIONS):
+        return f"a file named {path.name}; rename it to {path.name.lower()}"
     suffixes = "".join(path.suffixes[-2:])
-    if suffixes.endswith(REPACKABLE):
+    if suffixes.lower().endswith(REPACKABLE):
         return f"a {suffixes}; unpack it, and pack its folder as .tar.gz: tar -czf NAME.tar.gz DIR"
     return f"a file named {path.name}"
 

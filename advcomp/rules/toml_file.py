@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -76,13 +76,31 @@ def parse_toml(text: str, path: Path, model: type[AnyTable]) -> AnyTable:
 def _parsed(path: Path, text: str) -> dict[str, object]:
     """What TOML says, which may still be of the wrong kind."""
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
+        nul = _nul_in(values)
     except RecursionError:
         raise InvalidConfig(
             f"{path}: expected TOML; got tables or arrays nested too deeply"
         ) from None
     except ValueError as error:  # numbers of thousands of digits, too, are no TOMLDecodeError
         raise InvalidConfig(f"{path}: expected TOML; {error}") from None
+    if nul is not None:
+        raise InvalidConfig(
+            f"{path}: expected text without NUL characters (\\u0000); got {json.dumps(nul)}"
+        )
+    return values
+
+
+def _nul_in(value: object) -> str | None:
+    """A string or key with a NUL, which no path and no name can have; None without one."""
+    if isinstance(value, str):
+        return value if "\0" in value else None
+    parts: Iterable[object] = ()
+    if isinstance(value, dict):
+        parts = (*value, *value.values())
+    elif isinstance(value, list):
+        parts = value
+    return next(filter(None, map(_nul_in, parts)), None)
 
 
 def where(path: Path, key: Key) -> str:

@@ -39,6 +39,8 @@ _LONG_HEADERS_BYTES = MAX_MEMBERS * 512
 """Ample for names of any length, and for what else tar programs note of a file."""
 
 _BLOCK = 512
+_CHUNK = 1 << 16
+_GZIP = b"\x1f\x8b"
 _STARTS = (
     (b"\xfd7zXZ", "an .xz file, whatever its name; pack it as .tar.gz"),
     (b"BZh", "a .bz2 file, whatever its name; pack it as .tar.gz"),
@@ -46,6 +48,8 @@ _STARTS = (
     (b"7z\xbc\xaf", "a .7z file, whatever its name; pack it as .zip"),
     (b"Rar!", "a .rar file, whatever its name; pack it as .zip"),
     (b"version https://git-lfs", "a pointer of Git LFS; fetch the file itself: git lfs pull"),
+    (_GZIP, "a .gz file; pack the folder once, as .tar.gz"),
+    (bytes(_BLOCK), "an empty .tar"),
     (b"<", "a page of HTML or XML; the download went wrong"),
 )
 """What is taken for an archive, by its first bytes."""
@@ -117,17 +121,32 @@ def _open(file: BinaryIO, limit: int) -> Archive:
     file.seek(0)
     if head.startswith(b"PK"):
         return _Zip(file, limit)
-    if head.startswith(b"\x1f\x8b"):
-        return TarArchive(_BoundedGzip(file, limit + _HEADERS_BYTES), limit)
-    if len(head) == _BLOCK and (head[257:262] == b"ustar" or _is_old_tar(head)):
+    if head.startswith(_GZIP):
+        unzipped = _BoundedGzip(file, limit + _HEADERS_BYTES)
+        head = unzipped.read(_BLOCK)
+        unzipped.seek(0)
+        if _is_tar(head):
+            return TarArchive(unzipped, limit)
+        raise InvalidSubmission(
+            f"expected a .zip, .tar or .tar.gz archive, got a .gz of {_kind_of(head)}"
+        )
+    if _is_tar(head):
         return TarArchive(file, limit)
-    got = next((kind for start, kind in _STARTS if head.startswith(start)), "something else")
-    raise InvalidSubmission(
-        f"expected a .zip, .tar or .tar.gz archive, got {got if head else 'an empty file'}"
-    )
+    raise InvalidSubmission(f"expected a .zip, .tar or .tar.gz archive, got {_kind_of(head)}")
 
 
-def _is_old_tar(head: bytes) -> bool:
+def _kind_of(head: bytes) -> str:
+    """What begins so, and what to do with it."""
+    if not head:
+        return "an empty file"
+    return next((kind for start, kind in _STARTS if head.startswith(start)), "something else")
+
+
+def _is_tar(head: bytes) -> bool:
+    if len(head) < _BLOCK:
+        return False
+    if head[257:262] == b"ustar":
+        return True
     try:
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -241,9 +260,12 @@ def _zip_faults(info: zipfile.ZipInfo) -> Iterator[str]:
     if not info.filename:
         yield "has no name"
     if info.flag_bits & 0x41:
-        yield "is encrypted"
+        yield "is encrypted; pack it again, without a password"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        yield "is compressed by another method than deflate"
+        yield (
+            "is compressed by another method than deflate; pack it again, e.g. with: python3 -m "
+            "zipfile -c NAME.zip FOLDER"
+        )
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         yield "is a device, FIFO or socket"
     if kind == stat.S_IFLNK and info.file_size >= _MAX_TARGET:
@@ -316,6 +338,9 @@ class TarArchive:
         self._file.seek(self._tar.offset)
         if self._file.read(_BLOCK) != bytes(_BLOCK):
             raise InvalidSubmission("the archive is damaged: it has no end")
+        if isinstance(self._file, gzip.GzipFile):
+            while self._file.read(_CHUNK):  # the checksum stands behind all content
+                pass
 
 
 def _tar_faults(info: tarfile.TarInfo) -> Iterator[str]:

@@ -9,6 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from advcomp.errors import RunConflict
+from advcomp.rules.plain_file import read_plain_file, told
 from advcomp.scoring.processors import scarcity
 
 if TYPE_CHECKING:
@@ -123,10 +125,20 @@ def read_leaderboard(folder: Path) -> tuple[tuple[LeaderboardRow, ...], list[str
 
     That is which entries score nobody and what that changed, own pairs left out, and whether
     processors were scarce.
+
+    Raises:
+        RunConflict: The file is damaged, or of another version of advcomp.
     """
-    content = json.loads((folder / "results.json").read_bytes())
-    rows = tuple(LeaderboardRow(**row) for row in content["leaderboard"])
-    return rows, _remarks(content)
+    path = folder / "results.json"
+    try:
+        content = json.loads(read_plain_file(path))
+        rows = tuple(LeaderboardRow(**row) for row in content["leaderboard"])
+        return rows, _remarks(content)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise RunConflict(
+            f"{path}: expected the results of a run of this version; got {told(error)}; "
+            f"`advcomp score {folder.parent}` makes them again"
+        ) from error
 
 
 def _remarks(content: Mapping[str, Any]) -> list[str]:

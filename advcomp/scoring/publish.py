@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from advcomp.rules.durable import naming
 from advcomp.scoring.results import JobRecord, Results
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
 from advcomp.scoring.tables import tables
@@ -34,5 +35,6 @@ def write_results(
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    with naming(path):
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
     unfinished.replace(path)

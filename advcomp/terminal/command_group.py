@@ -15,7 +15,9 @@ from advcomp.errors import INTERRUPTED, AdvcompError
 
 _REFUSALS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR),
-    *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EINVAL, errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.ETXTBSY),
+    *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTEMPTY),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
 _ANY_TEXT = "advcomp"
@@ -60,7 +62,7 @@ class CommandGroup(click.Group):
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
-            _complain(f"{error.filename}: {error.strerror}")
+            _complain(f"{error.filename2 or error.filename}: {error.strerror}")
             ctx.exit(1)
         except KeyboardInterrupt:
             _complain("interrupted")

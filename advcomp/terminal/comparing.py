@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from advcomp.rules.durable import write_durably
+from advcomp.rules.durable import write_named_file
 from advcomp.scoring.comparison import Comparison, comparison_json
 from advcomp.scoring.report.comparison_page import comparison_page
 from advcomp.scoring.report.wording import content, gap, rate, setting
@@ -20,8 +20,7 @@ def compare_in_terminal(runs: Sequence[Path], page: Path | None, *, json: bool) 
     """
     comparison = compare_runs(runs)
     if page is not None:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(page, comparison_page(comparison).encode())
+        write_named_file(page, comparison_page(comparison).encode())
         print(f"page: {near(page)}")
     elif json:
         print(comparison_json(comparison), end="")

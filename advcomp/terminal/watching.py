@@ -11,7 +11,7 @@ from advcomp.live.access import access_to
 from advcomp.live.following import RunWatch, looks
 from advcomp.live.live_page import page
 from advcomp.live.snapshot import Phase, RunningJob, RunSnapshot, Standing
-from advcomp.rules.durable import write_durably
+from advcomp.rules.durable import write_named_file
 from advcomp.rules.printable import printable
 from advcomp.terminal.console_tables import table_of
 from advcomp.terminal.extras import extra_at_hand
@@ -52,8 +52,7 @@ def write_page(run: Path, out: Path) -> None:
         RunConflict: The folder is no run.
     """
     html = page(RunWatch(run).look())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(out, html.encode())
+    write_named_file(out, html.encode())
     print(f"page: {near(out)}")
 
 

@@ -256,7 +256,9 @@ class ScoringTable(Table):
     opponents: Opponents = Field(
         default=Opponents.TEAMS, strict=False, description=one_of(Opponents)
     )
-    bootstrap: int = Field(default=1000, ge=1, description="an integer, at least 1")
+    bootstrap: int = Field(
+        default=1000, ge=1, le=1_000_000, description="an integer, 1 to 1,000,000"
+    )
 
 
 class AuditTable(Table):

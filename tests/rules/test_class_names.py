@@ -16,7 +16,9 @@ def test_names_are_read_by_label(tmp_path: Path) -> None:
 
 def test_all_wrong_lines_are_told(tmp_path: Path) -> None:
     file = tmp_path / "classes.csv"
-    file.write_text("label,name\n1,tench\n1,goldfish\n2,shark, white\n4,\n32767,x\n")
+    file.write_text(
+        "label,name\n1,tench\n1,goldfish\n2,shark, white\n4,\n32767,x\n" + "9" * 5000 + ",y\n"
+    )
     with pytest.raises(InvalidConfig) as caught:
         read_class_names(file)
     told = [problem.removeprefix(f"{file}:") for problem in caught.value.problems]
@@ -27,6 +29,7 @@ def test_all_wrong_lines_are_told(tmp_path: Path) -> None:
         f"4: {expected}; got 3 columns; quote a name that has a comma",
         f"5: {expected}; a name has 1 to 100 characters; got 0",
         f'6: {expected}; "32767" is no label from 0 to 32766',
+        f'7: {expected}; "{"9" * 5000}" is no label from 0 to 32766',
     ]
-    with pytest.raises(InvalidConfig, match=r"nowhere\.csv: expected a CSV"):
+    with pytest.raises(InvalidConfig, match=r"nowhere\.csv: expected a CSV.*; No such file"):
         read_class_names(tmp_path / "nowhere.csv")

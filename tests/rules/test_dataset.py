@@ -1,5 +1,6 @@
 """Datasets: all that is wrong is told at once, and what was checked cannot change unnoticed."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -86,20 +87,33 @@ def test_line_ends_bom_and_empty_lines_mean_nothing(folder: Path, mark: str, end
 
 HEADER = "ImageId,TrueLabel,TargetClass\n"
 REST = "b-2,1,2\nc.3,1,2\n"
+NO_COLUMNS = 'images.csv:1: the header must have the columns "ImageId" and "TrueLabel";'
+NO_HEADER = 'begin the file with a line "ImageId,TrueLabel"'
+NO_TEXT = (
+    "images.csv: expected UTF-8 text; got bytes that no text has: is it compressed, a "
+    "spreadsheet's own format, or UTF-16? Save it as CSV in UTF-8"
+)
 
 
 @pytest.mark.parametrize(
     ("csv_text", "expected"),
     [
-        ("", ['images.csv:1: the header must have the column "ImageId"; got ""',
-              'images.csv:1: the header must have the column "TrueLabel"; got ""',
+        ("", [f'{NO_COLUMNS} got ""; {NO_HEADER}',
               "images.csv:1: must be followed by at least one image; got none"]),
         (HEADER, ["images.csv:1: must be followed by at least one image; got none"]),
         ("a,1,2\n" + REST, [
-            'images.csv:1: the header must have the column "ImageId"; got "a,1,2"',
-            'images.csv:1: the header must have the column "TrueLabel"; got "a,1,2"']),
+            f'{NO_COLUMNS} got "a,1,2"; {NO_HEADER}']),
+        ("ImageId;TrueLabel\na;1\n", [
+            f'{NO_COLUMNS} got "ImageId;TrueLabel"; separate cells with commas, not with '
+            "semicolons"]),
+        ("image_id, TrueLabel\na,1\n", [
+            f'{NO_COLUMNS} got "image_id, TrueLabel"; write "ImageId" for "image_id"; '
+            'write "TrueLabel" for " TrueLabel"']),
+        (GOOD.encode("utf-16"), [NO_TEXT]),
+        (gzip.compress(GOOD.encode(), mtime=0), [NO_TEXT]),
         ("ImageId,Label\na,1\n", [
-            'images.csv:1: the header must have the column "TrueLabel"; got "ImageId,Label"']),
+            'images.csv:1: the header must have the column "TrueLabel"; got "ImageId,Label"; '
+            f"{NO_HEADER}"]),
         ("ImageId,TrueLabel,TrueLabel\na,1,1\n", [
             'images.csv:1: the header has the column "TrueLabel" 2 times; keep one']),
         (HEADER + "a,1\n" + REST, [
@@ -112,7 +126,7 @@ REST = "b-2,1,2\nc.3,1,2\n"
             'images.csv:2: "TrueLabel" must be an integer 0..32766; got "32767"',
             'images.csv:2: "TargetClass" must be an integer 0..32766; got "-1"']),
         (HEADER + "a,1.0,\n" + REST, [
-            'images.csv:2: "TrueLabel" must be an integer 0..32766; got "1.0"',
+            'images.csv:2: "TrueLabel" must be an integer 0..32766; got "1.0"; write "1"',
             'images.csv:2: "TargetClass" must be an integer 0..32766; got ""']),
         (HEADER + "a,5,5\n" + REST, [
             'images.csv:2: "TargetClass" must differ from "TrueLabel"; both are 5']),
@@ -130,7 +144,8 @@ REST = "b-2,1,2\nc.3,1,2\n"
         (HEADER + 'a,1,2\n"b"-2,1,2\n' + REST, [
             "images.csv:3: cannot be read as CSV: ',' expected after '\"'"]),
     ],
-    ids=["empty", "header only", "no header", "no label column", "column twice", "cells missing",
+    ids=["empty", "header only", "no header", "semicolons", "other names",
+         "utf-16", "compressed", "no label column", "column twice", "cells missing",
          "cells too many", "labels out of range", "labels not integers", "target is label",
          "duplicate", "image missing", "line missing", "unsafe id", "not utf-8", "bad quotes"],
 )  # fmt: skip

@@ -47,6 +47,24 @@ def problems(folder: Path, content: object) -> list[str]:
     return [problem.removeprefix("fgsm/metadata.json: ") for problem in caught.value.problems]
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("MetaData.JSON", '; rename "MetaData.JSON"'),
+        ("sub/metadata.json", '; "sub/metadata.json" is there: submit its folder alone'),
+        ("a/b/metadata.json", '; "a/b/metadata.json" is there: submit its folder alone'),
+        ("fgsm.tar.gz", '; "fgsm.tar.gz" is there: submit that archive, in no other'),
+        ("other.json", ""),
+    ],
+)
+def test_metadata_that_stands_elsewhere_is_found(folder: Path, name: str, remedy: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).touch()
+    assert read_metadata(folder).problems == (
+        f"metadata.json: is missing; it must stand at the submission's root{remedy}",
+    )
+
+
 def test_metadata_of_2017_is_read(folder: Path) -> None:
     metadata, notes = read(folder, GOOD)
     assert metadata == Metadata(**GOOD)
@@ -172,7 +190,8 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "must be JSON"),
+        (b"", "must be JSON; got an empty file"),
+        (b'{\n// mine\n"type": "attack"}', 'must be JSON; got "// mine" in line 2: Expecting'),
         (b"{", "must be JSON"),
         (b'{"type": "attack",}', "must be JSON"),
         (b"[]", 'must be a JSON object; got "[]"'),
@@ -187,8 +206,8 @@ def test_everything_wrong_is_told_at_once(folder: Path) -> None:
         (b'{"a": ' + b"1" * 5000 + b"}", "must be JSON"),
         (b" " * 65_537, "must have at most 65,536 bytes"),
     ],
-    ids=["empty", "cut", "comma", "list", "null", "string", "bytes", "utf-16", "deep list",
-         "deep object", "duplicate", "deep duplicate", "long number", "long"],
+    ids=["empty", "comment", "cut", "comma", "list", "null", "string", "bytes", "utf-16",
+         "deep list", "deep object", "duplicate", "deep duplicate", "long number", "long"],
 )  # fmt: skip
 def test_what_is_no_metadata_is_refused(folder: Path, data: bytes, problem: str) -> None:
     (told,) = problems(folder, data)

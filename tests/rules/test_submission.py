@@ -19,7 +19,8 @@ def test_name_is_the_base_name_without_archive_extension(path: str, name: str) -
 
 
 def test_only_folders_and_archives_are_submissions(tmp_path: Path) -> None:
-    for name in ("a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.py", "a.tar.xz", "a.tar.bz2"):
+    for name in ("a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.py", "a.tar.xz", "a.tar.bz2",
+                 "a.tar.lz4", "a.ZIP", "a.Tar.GZ"):  # fmt: skip
         (tmp_path / name).touch()
     (tmp_path / "folder.zip").mkdir()
     assert not is_archive(tmp_path)
@@ -29,6 +30,9 @@ def test_only_folders_and_archives_are_submissions(tmp_path: Path) -> None:
         ("a.tgz", r"a \.tgz; unpack it, and pack its folder as \.tar\.gz"),
         ("a.tar.xz", r"a \.tar\.xz; unpack it"),
         ("a.tar.bz2", r"a \.tar\.bz2; unpack it"),
+        ("a.tar.lz4", r"a \.tar\.lz4; unpack it"),
+        ("a.ZIP", r"a file named a\.ZIP; rename it to a\.zip"),
+        ("a.Tar.GZ", r"a file named a\.Tar\.GZ; rename it to a\.tar\.gz"),
         ("a.py", r"a file named a\.py"),
         ("b", "nothing"),
     ):

@@ -5,6 +5,7 @@ What the unpacker writes always goes through the referee's receiver.
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -460,6 +461,33 @@ def test_truncated_archives_are_refused(pack: Pack, take_archive: TakeArchive, k
     archive.write_bytes(archive.read_bytes()[:kept])
     with pytest.raises(InvalidSubmission, match=r"damaged|expected a \.zip"):
         take_archive(archive)
+
+
+@pytest.mark.parametrize("damage", [slice(-6, -5), slice(-8, None)], ids=["checksum", "end"])
+def test_damage_behind_the_last_file_of_a_gzip_is_found(
+    tmp_path: Path, take_archive: TakeArchive, damage: slice
+) -> None:
+    """All files can be read, but nothing says that they are what was packed."""
+    archive = make_tar([META, RUN], tmp_path / "entry.tar.gz")
+    data = bytearray(archive.read_bytes())
+    data[damage] = b"!" if damage.stop else b""
+    archive.write_bytes(data)
+    with pytest.raises(InvalidSubmission, match="the archive is damaged"):
+        take_archive(archive)
+
+
+@pytest.mark.parametrize(
+    ("packed", "got"),
+    [(gzip.compress(b"x" * 2000), "a .gz file; pack the folder once"), (b"", "an empty file"),
+     (b"x" * 2000, "something else"), (b"7z\xbc\xaf" + bytes(600), "a .7z file")],
+    ids=["gzip", "empty", "text", "7z"],
+)  # fmt: skip
+def test_a_gzip_of_no_tar_says_what_it_holds(
+    tmp_path: Path, take_archive: TakeArchive, packed: bytes, got: str
+) -> None:
+    (tmp_path / "entry.tar.gz").write_bytes(gzip.compress(packed))
+    with pytest.raises(InvalidSubmission, match=re.escape(f"got a .gz of {got}")):
+        take_archive(tmp_path / "entry.tar.gz")
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"PK", b"\x1f\x8b", b"x" * 2000, bytes(2000)])

@@ -279,7 +279,12 @@ INSIDE = (
         ("defense", 'view = "latn"', "view: expected one of latin, pooled, per-attack; got"),
         ("defense", 'views = "latin"', 'views: unknown key; the nearest known one is "view"'),
         ("scoring", 'absence = "no"', "absence: expected one of paper, eval-infra, dev-toolkit;"),
-        ("scoring", "bootstrap = 0", "bootstrap: expected an integer, at least 1; got 0"),
+        ("scoring", "bootstrap = 0", "bootstrap: expected an integer, 1 to 1,000,000; got 0"),
+        (
+            "scoring",
+            "bootstrap = 10_000_000",
+            "bootstrap: expected an integer, 1 to 1,000,000; got 10000000",
+        ),
         ("scoring", "bootstraps = 1", 'bootstraps: unknown key; the nearest known one is "boots'),
         ("logs", 'show = "all"', 'show: expected one of smoke, tail, full; got "all"'),
         ("logs", 'shown = "all"', 'shown: unknown key; the nearest known one is "show"'),
@@ -305,6 +310,10 @@ def test_a_wrong_value_or_key_is_named_with_its_line(
             ['t.toml:1: nam: unknown key; the nearest known one is "name"'],
         ),
         (SMALLEST + "[limit]\ncpus = 1", ["t.toml:4: limit: unknown key; the nearest known one"]),
+        (
+            SMALLEST + 'csv = "a\\u0000b"\n',
+            ['t.toml: expected text without NUL characters (\\u0000); got "a\\u0000b"'],
+        ),
         ("limits = 3\n" + SMALLEST, ["t.toml:1: limits: expected a table; got 3"]),
         (
             SMALLEST.replace("digits", "digit"),

@@ -35,7 +35,7 @@ def test_a_key_may_be_given_as_32_plain_bytes(tmp_path: Path) -> None:
 
 
 def test_a_device_is_no_key_and_is_not_waited_for(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="expected a file on a disk; got a device"):
+    with pytest.raises(InvalidConfig, match="digits; got a device"):
         open_key(tmp_path / "key", Path("/dev/null"))
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from support.command import advcomp
 from support.contest import COPY, Contest
+from support.run_folder import RunFolder
 
 from advcomp.errors import AdvcompError
 from advcomp.sandbox import trusted
+from advcomp.tournament.store.state import save_state
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 DIGITS = """\
@@ -38,6 +40,18 @@ def test_an_output_that_is_full_is_a_message(arguments: list[str]) -> None:
     assert ran.returncode == 1
     (said,) = ran.stderr.splitlines()
     assert said.startswith("advcomp: cannot write: No space left on device; is standard output")
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    for name in ("page.html", "run.json"):
+        (tmp_path / f".{name}.partial").symlink_to("/dev/full")
+    result = advcomp("watch", folder.run, "--out", tmp_path / "page.html")
+    assert result.exit_code == 1
+    assert result.output == f"advcomp: {tmp_path / 'page.html'}: No space left on device\n"
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_state(tmp_path, folder.state)
+    assert caught.value.filename == str(tmp_path / "run.json")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.durable import write_durably
 from advcomp.rules.plain_file import read_plain_file
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Finding
+from advcomp.tournament.store.sealed import fault_of
 from advcomp.tournament.store.state import EntryState, RunState
 
 FILE_NAME = "audit.json"
@@ -42,8 +43,8 @@ def load_audit(run: Path, state: RunState) -> Audit | None:
         audit = _AUDIT.validate_json(read_plain_file(path))
     except (OSError, ValueError) as error:
         raise RunConflict(
-            f"{path}: expected an audit of this version; got {error}; remove the file, or "
-            f"make it again with `advcomp audit {run}`"
+            f"{path}: expected an audit of this version; got {fault_of(error)}; remove the file, "
+            f"or make it again with `advcomp audit {run}`"
         ) from error
     if audit.key_digest != state.key_digest:
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from advcomp.errors import InvalidConfig
+from advcomp.rules.durable import naming
 from advcomp.rules.submission_type import SubmissionType
 
 SUFFIX = ".jinja"
@@ -78,7 +79,8 @@ def write_starter(starter: Starter, folder: Path, template: Template = Template.
     for path, content in starter_files(starter, template).items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        with naming(file):
+            file.write_bytes(content)
         file.chmod(0o755 if path.endswith(SCRIPT) else 0o644)
 
 

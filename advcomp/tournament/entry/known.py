@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from advcomp.rules.durable import write_durably
 from advcomp.rules.folders import digest_folder
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.tournament.entry.entries import EntrySource
 from advcomp.tournament.machine import package_digest
 from advcomp.tournament.store.sealed import seal, unseal
@@ -114,7 +115,7 @@ class KnownEntries:
 
 def _load(file: Path) -> Mapping[str, EntryState]:
     try:
-        return _STATES.validate_python(unseal(file.read_bytes())["entries"])
+        return _STATES.validate_python(unseal(read_plain_file(file))["entries"])
     except (OSError, ValueError, LookupError, ValidationError):
         return {}
 

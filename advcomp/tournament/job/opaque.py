@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.rules.plain_file import read_plain_file
+from advcomp.rules.plain_file import read_plain_file, told
 
 KEY_BYTES = 32
 
@@ -83,7 +83,7 @@ def _read(path: Path) -> Key:
     except (OSError, ValueError) as error:
         raise InvalidConfig(
             f"{path}: expected a key file of {KEY_BYTES} bytes or {2 * KEY_BYTES} hexadecimal "
-            f"digits; got {error}"
+            f"digits; got {told(error)}"
         ) from error
     if len(secret) != KEY_BYTES:
         raise InvalidConfig(

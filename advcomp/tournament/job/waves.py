@@ -20,7 +20,7 @@ from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.threat import Schedule
 from advcomp.tournament.job.defense_views import DefenseView, Shard
 from advcomp.tournament.store.job_results import JobResult, Store
-from advcomp.tournament.store.sealed import seal, unseal
+from advcomp.tournament.store.sealed import fault_of, seal, unseal
 from advcomp.tournament.store.state import RunState
 
 FILE_NAME = "waves.json"
@@ -161,6 +161,6 @@ def load_waves(run: Path) -> tuple[Wave, ...]:
         return _WAVES.validate_python(unseal(read_plain_file(path))["waves"])
     except (OSError, ValueError) as error:
         raise RunConflict(
-            f"{path}: expected the waves of a run of this version; got {error}; "
+            f"{path}: expected the waves of a run of this version; got {fault_of(error)}; "
             "remove the file, and `advcomp run` plans them anew"
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from advcomp.errors import InvalidImage
-from advcomp.rules.durable import write_durably
+from advcomp.rules.durable import write_named_file
 from advcomp.rules.images import Pixels, decode_png
 from advcomp.rules.verdict import Verdict
 from advcomp.sandbox.base import LimitTier
@@ -182,5 +182,4 @@ def _decode(state: RunState, png: bytes) -> Pixels:
 
 
 def _write(path: Path, html: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, html.encode())
+    write_named_file(path, html.encode())

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from advcomp.rules.plain_file import open_plain_file
+
 FILE_NAME = "under_way.json"
 
 HERE = ""
@@ -32,7 +34,7 @@ class JobUnderWay:
 def load_under_way(run: Path) -> Sequence[JobUnderWay]:
     """The jobs of a run that are being done now."""
     try:
-        with (run / FILE_NAME).open("rb") as file:
+        with open_plain_file(run / FILE_NAME) as file:
             told, written = json.load(file), os.fstat(file.fileno()).st_mtime
         return [
             JobUnderWay(job=each["job"], node=each["node"], since=written - each["seconds"])

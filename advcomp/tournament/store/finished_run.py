@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from advcomp.rules.durable import write_durably
+from advcomp.rules.plain_file import read_plain_file
 from advcomp.tournament.audit.record import FILE_NAME as AUDIT
 from advcomp.tournament.job.waves import FILE_NAME as WAVES
 from advcomp.tournament.store.sealed import seal, unseal
@@ -29,7 +30,7 @@ def note_finished(run: Path, state: RunState, jobs: tuple[int, int]) -> None:
 def found_finished(run: Path, state: RunState) -> tuple[int, int] | None:
     """The numbers of jobs, if the results would come out the same again; else None."""
     try:
-        body = unseal((run / FILE_NAME).read_bytes())
+        body = unseal(read_plain_file(run / FILE_NAME))
         if body["made_from"] != _digest(run, state):
             return None
         return int(body["attacks"]), int(body["defenses"])
@@ -41,7 +42,7 @@ def _digest(run: Path, state: RunState) -> str:
     digest = hashlib.sha256(state.model_dump_json().encode())
     for name in (WAVES, AUDIT):
         path = run / name
-        digest.update(path.read_bytes() if path.exists() else b"none")
+        digest.update(read_plain_file(path) if path.exists() else b"none")
     for folder in (RESULTS, JOBS):
         for line in sorted(_listing(run / folder, "")):
             digest.update(line.encode())

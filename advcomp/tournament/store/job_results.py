@@ -33,6 +33,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.durable import sync_folder
 from advcomp.rules.faults import Fault
 from advcomp.rules.lock import locked as locked
+from advcomp.rules.plain_file import open_plain_file, read_plain_file, require_plain_file
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.store.sealed import seal, unseal
 
@@ -149,7 +150,7 @@ class Store:
     def _drafted(self, draft: "Draft") -> JobResult | None:
         """A draft's result; None as long as anything of it is not to be seen."""
         try:
-            record = (self._jobs / draft.folder / RESULT).read_bytes()
+            record = read_plain_file(self._jobs / draft.folder / RESULT)
         except OSError:
             return None
         if hashlib.sha256(record).hexdigest() != draft.digest:
@@ -181,9 +182,9 @@ class Store:
     def _read(self, job_id: str, *, entirely: bool = False) -> JobResult | None:
         folder = self._jobs / job_id
         try:
-            record = unseal((folder / RESULT).read_bytes())
+            record = unseal(read_plain_file(folder / RESULT))
             for name, digest in record["files"].items():
-                with (folder / name).open("rb") as file:
+                with open_plain_file(folder / name) as file:
                     if not (entirely or name == LABELS) and _is_large(file):
                         continue
                     if hashlib.sha256(file.read()).hexdigest() != digest:
@@ -203,7 +204,9 @@ class Store:
 
     def drop(self, folder: str) -> None:
         """Have a folder among the jobs' be no result any more; what replaces it removes it."""
-        (self._jobs / folder / RESULT).unlink(missing_ok=True)
+        record = self._jobs / folder / RESULT
+        if not record.is_dir():  # which is no result
+            record.unlink(missing_ok=True)
 
     def damaged(self, folder: str) -> RunConflict:
         """What is said where the images of an attack's job are not what was written."""
@@ -231,7 +234,7 @@ class Store:
 
     def labels(self, job_id: str) -> NDArray[np.int16]:
         """The labels of a defense's job, int16, in the order of its shard."""
-        content = (self._jobs / job_id / LABELS).read_bytes()
+        content = read_plain_file(self._jobs / job_id / LABELS)
         before = _before_labels((len(content) - len(_before_labels(0))) // LABEL_BYTES)
         if not content.startswith(before):  # np.save has changed since it was written
             array: NDArray[np.int16] = np.load(io.BytesIO(content), allow_pickle=False)
@@ -240,7 +243,9 @@ class Store:
 
     def images(self, folder: str) -> zipfile.ZipFile:
         """The archive of an attack's job, one `<ImageId>.png` for each valid image."""
-        return zipfile.ZipFile(self._jobs / folder / IMAGES)
+        path = self._jobs / folder / IMAGES
+        require_plain_file(path)
+        return zipfile.ZipFile(path)
 
     def read_images(self, items: Iterable[tuple[str, str]]) -> Iterator[bytes]:
         """The canonical PNG of every (folder of an attack's job, ImageId), in this order.
@@ -254,7 +259,7 @@ class Store:
         for folder, image_id in items:
             try:
                 start, length = self._places_in(folder).of(image_id)
-                with (self._jobs / folder / IMAGES).open("rb") as archive:
+                with open_plain_file(self._jobs / folder / IMAGES) as archive:
                     archive.seek(start)
                     png = archive.read(length)
             except (zipfile.BadZipFile, FileNotFoundError) as error:
@@ -270,7 +275,7 @@ class Store:
     def log(self, job_id: str) -> bytes:
         """What the submission printed, raw: escape before showing."""
         path = self._jobs / job_id / LOG
-        return path.read_bytes() if path.exists() else b""
+        return read_plain_file(path) if path.exists() else b""
 
     def ended_ns(self, job_id: str) -> int:
         """When a result was written, by its file: nanoseconds since 1970."""
@@ -281,9 +286,11 @@ class Store:
         self._checked.pop(job_id, None)
         self._places.pop(job_id, None)
         folder = self._jobs / job_id
-        if folder.exists():
-            (folder / RESULT).unlink(missing_ok=True)
+        if folder.is_dir() and not folder.is_symlink():
+            self.drop(job_id)
             shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)
 
     def take_out(self, job_id: str) -> None:
         """Set an attack's result aside: waves that hold its images go on using them."""

@@ -16,7 +16,7 @@ from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from advcomp.rules.plain_file import read_plain_file
+from advcomp.rules.plain_file import read_plain_file, write_plain_file
 from advcomp.rules.printable import printable
 
 FILE_NAME = "referee.log"
@@ -30,7 +30,7 @@ class _PrivateFile(RotatingFileHandler):
     """Makes every file for its owner alone."""
 
     def _open(self) -> io.TextIOWrapper:
-        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = write_plain_file(Path(self.baseFilename), os.O_APPEND, 0o600)
         file = os.fdopen(descriptor, "a", encoding=self.encoding, errors=self.errors)
         assert isinstance(file, io.TextIOWrapper)
         return file

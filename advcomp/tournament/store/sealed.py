@@ -5,6 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from advcomp.rules.plain_file import told
+
 _SEAL = "sha256"
 
 
@@ -19,10 +23,22 @@ def unseal(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is damaged.
     """
-    body = json.loads(content)
+    try:
+        body = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(body, dict) or body.pop(_SEAL, None) != _checksum(body):
         raise ValueError("its checksum is wrong: it is damaged, or was changed by hand")
     return body
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a stored file, by the first fault that was found, in one line."""
+    if not isinstance(error, ValidationError):
+        return told(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def _checksum(body: Mapping[str, object]) -> str:

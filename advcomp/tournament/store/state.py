@@ -33,7 +33,7 @@ from advcomp.tournament.config import (
 )
 from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.machine import machine_facts
-from advcomp.tournament.store.sealed import seal, unseal
+from advcomp.tournament.store.sealed import fault_of, seal, unseal
 
 FILE_NAME = "run.json"
 KEY_FILE, ENTRIES, RESULTS = "key", "entries", "results"
@@ -300,6 +300,6 @@ def load_state(run: Path) -> RunState:
         ) from error
     except (OSError, ValueError) as error:
         raise RunConflict(
-            f"{path}: expected the state of a run of this version; got {error}; "
+            f"{path}: expected the state of a run of this version; got {fault_of(error)}; "
             "move the folder away and run again"
         ) from error
