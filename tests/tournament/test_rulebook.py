@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advcomp.cli import main
-from advcomp.rules import images, sizes
+from advcomp.rules import png, sizes
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS
 from advcomp.scoring.results import JobRecord
@@ -103,4 +103,4 @@ def test_the_numbers_are_those_of_the_program() -> None:
     assert (validate.SMOKE_IMAGES, work.TRIES) == (10, 3)
     assert f"{validate.HEIGHT} x {validate.WIDTH} and budget {validate.MAX_EPSILON}" in PROSE
     assert ingest.csv_cap(7) == (1 << 20) + 1024 * 7
-    assert images.max_png_bytes(5, 7) == 2 * 5 * (3 * 7 + 1) + (8 << 20)
+    assert png.max_png_bytes(5, 7) == 2 * 5 * (3 * 7 + 1) + (8 << 20)
