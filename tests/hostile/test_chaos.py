@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.contest import BRIGHTNESS, CONSTANT, COPY, DARKER, Contest, write_greys
 from support.control_groups import control_groups
+from support.engines import gvisors_of
 from support.processes import processes
 from support.tables import tables
 
@@ -70,8 +71,11 @@ def test_a_killed_harness_leaves_nothing_that_the_next_start_does_not_clear(
 ) -> None:
     """C1: the box dies with its harness; staged images and control groups go at the next start."""
     token = f"86403.{os.getpid()}"
-    # Of a program under gVisor this machine sees gVisor.
-    seen = "runsc-sandbox" if backend == "gvisor" else f"sleep\0{token}"
+
+    def running(harness: int) -> list[int]:
+        """Of a program under gVisor this machine sees gVisor."""
+        return gvisors_of(harness) if backend == "gvisor" else processes(f"sleep\0{token}")
+
     program = f"[ -e /code/mark ] || setsid sleep {token} & sleep {token}"
     file = contest.file(
         [contest.entry("hangs", program)], [contest.entry("c", CONSTANT, "defense")]
@@ -80,9 +84,9 @@ def test_a_killed_harness_leaves_nothing_that_the_next_start_does_not_clear(
     temporary.mkdir()
     out, environment = contest.folder / "out", {**os.environ, "TMPDIR": str(temporary)}
     with advcomp_run(file, out, backend, env=environment) as doomed:
-        until(lambda: list(temporary.glob("*/*")) and processes(seen))
+        until(lambda: list(temporary.glob("*/*")) and running(doomed.pid))
         doomed.kill()
-    until(lambda: not processes(seen))
+    until(lambda: not running(doomed.pid))
     fast = contest.folder / "entries_of_the_test" / "hangs" / "run.sh"
     fast.write_text(f"#!/bin/sh\n{COPY}\n")
     with advcomp_run(file, out, backend, env=environment) as again:

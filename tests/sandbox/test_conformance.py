@@ -31,13 +31,12 @@ from typing import Any
 import pytest
 from support.backends import BACKENDS, mark_of
 from support.control_groups import control_groups
-from support.processes import children, command_line, descendants, processes, text_of
+from support.engines import gvisors_of, kernels, with_engines
+from support.processes import children, descendants, processes, text_of
 from support.refused_calls import CALL_EVERYTHING, EVERY_CALL, REFUSED_ON_X86_64
 
 import advcomp
 from advcomp.sandbox.base import Limits, LimitTier, RunResult, RunSpec
-from advcomp.sandbox.engine.client import open_engine
-from advcomp.sandbox.engine.orphans import owned
 from advcomp.sandbox.limits.seccomp import NEWEST_CALL
 
 pytestmark = pytest.mark.slow
@@ -221,18 +220,6 @@ def until(condition: Callable[[], object], seconds: float = 60) -> bool:
             return False
         time.sleep(0.01)
     return True
-
-
-def with_engines(harness: int) -> list[str]:
-    """Containers and volumes of a harness, going by their labels."""
-    engines = [open_engine(name) for name in ("docker", "podman") if shutil.which(name)]
-    return [
-        name
-        for engine in engines
-        for kind in ("container", "volume")
-        for name, owner in owned(engine, kind).items()
-        if owner.split("-")[1] == str(harness)
-    ]
 
 
 # What it sees.
@@ -579,23 +566,27 @@ def _no_kernel_of_its_own_runs_as_root(host: Host) -> None:
     """What runs a program under gVisor is gVisor."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(host.sh, "sleep 60", wall_s=3)
-        assert until(lambda: gvisors(host))
-        seen = [text_of(pid, "status") for pid in gvisors(host)]
-        assert any(seen)
-        for status in filter(None, seen):
+        seen: list[str] = []
+        while not seen and not running.done():
+            seen = statuses(host)
+        assert seen
+        for status in seen:
             assert re.search(r"^Uid:\t(?!0\t)(\d+)\t\1\t\1\t\1$", status, re.MULTILINE), status
         assert running.result().result.timed_out
 
 
+def statuses(host: Host) -> list[str]:
+    """What this machine says of each of them that still is."""
+    return [found for pid in gvisors(host) if (found := text_of(pid, "status"))]
+
+
 def gvisors(host: Host) -> list[int]:
     """The processes on this machine that are the kernels of a harness's boxes."""
-    lines = {pid: command_line(pid) for pid in processes("runsc-sandbox")}
-    kernels = {pid: line for pid, line in lines.items() if line.startswith("runsc-sandbox")}
-    if not kernels:
-        return []  # asking engines takes a second
-    # A box without an engine is named by its bundle's folder.
-    containers = with_engines(host.process.pid) if host.has_images else [str(host.temporary)]
-    return [pid for pid, line in kernels.items() if any(name in line for name in containers)]
+    if host.has_images:
+        return gvisors_of(host.process.pid)
+    return kernels(
+        [str(host.temporary)]
+    )  # a box without an engine is named by its bundle's folder
 
 
 def test_boxes_of_root_share_no_uid(host: Host) -> None:

@@ -1,12 +1,13 @@
 """Folders that boxes read: private copies under names that say nothing, with equal times.
 
-Each run of advcomp has one staging folder, made by `mkdtemp`; its path is written into the run
-folder before it is used, so that the next start can remove what a killed run left. The staging
-folder names the run in turn: what does not is not ours to remove, whatever a run folder says.
-It is marked with its harness, too: `advcomp gc` finds those whose run folder is gone.
+Each run of advcomp has one staging folder; its path is written into the run folder before it is
+made, so that the next start can remove what a killed run left. The staging folder names the run
+in turn: what does not is not ours to remove, whatever a run folder says. It is marked with its
+harness, too: `advcomp gc` finds those whose run folder is gone.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -44,10 +45,11 @@ def staging_for(run: Path) -> Iterator[Staging]:
     """The staging folder of a run; removes what an earlier, killed one left."""
     note = run / FILE_NAME
     _remove_stale(note)
-    root = Path(tempfile.mkdtemp())
-    mark(root)
-    (root / _OWNER).write_bytes(os.fsencode(note))
+    root = Path(tempfile.gettempdir(), f"tmp{secrets.token_hex(8)}")
     write_durably(note, os.fsencode(root))
+    root.mkdir(0o700)
+    (root / _OWNER).write_bytes(os.fsencode(note))
+    mark(root)
     try:
         yield Staging(root)
     finally:
