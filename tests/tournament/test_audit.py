@@ -13,7 +13,7 @@ from support.contest import BRIGHTNESS, COPY, IMAGES, SMALL, Contest
 
 from advcomp.cli import REPLAYS
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.rules.images import decode_png
+from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.audit.change import Change
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
@@ -28,14 +28,17 @@ from advcomp.tournament.audit.record import (
 )
 from advcomp.tournament.audit.replays import (
     ALONE,
+    NUDGED_PIXELS,
     OF_ATTACKS,
     OF_DEFENSES,
+    Nudged,
     chosen,
     of_attack,
     of_defense,
 )
 from advcomp.tournament.config import AuditTable, load_tournament
 from advcomp.tournament.entry.entries import load_entries
+from advcomp.tournament.job.defense_views import CLEAN
 from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, attack_jobs, defense_jobs
@@ -113,6 +116,14 @@ def test_a_mixed_shard_shows_every_image_once_and_other_columns(
     (mixed,) = items[AuditCheck.MIXED]
     assert sorted(item.image for item in mixed) == sorted(item.image for item in shard.items)
     assert set(mixed) != set(shard.items)
+    drawn = {
+        item.column
+        for number in range(8)
+        for replay in of_defense(shard, orders.waves[0], Key(bytes([number] * 32)), alone=False)
+        if replay.check is AuditCheck.MIXED and isinstance(replay.job, DefenseJob)
+        for item in replay.job.items
+    }
+    assert drawn == {CLEAN, *range(len(orders.waves[0].exists))}
     first, second = items[AuditCheck.BATCHES]
     assert {*first, *second} == set(shard.items)
     assert 0 < len(first) < len(second) < len(shard.items)
@@ -135,6 +146,16 @@ def test_clean_images_are_moved_by_one_level_in_a_few_pixels(
         assert set(np.abs(moved).ravel().tolist()) == {0, 1}
         assert 1 <= np.abs(moved).any(axis=2).sum() <= 4
     assert list(order.images) == list(order.images)
+
+
+@pytest.mark.parametrize(("level", "moved"), [(255, 254), (254, 255), (0, 1)])
+def test_white_and_black_are_moved_by_one_level_too(level: int, moved: int) -> None:
+    png = encode_png(np.full((9, 9, 3), level, np.uint8))
+    ((name, shown),) = Nudged([("a", png)], 9, 9, seed=0)
+    pixels = decode_png(shown, 9, 9)
+    assert name == "a"
+    assert set(pixels.ravel().tolist()) == {level, moved}
+    assert (pixels == moved).all(axis=2).sum() == NUDGED_PIXELS
 
 
 @pytest.mark.slow
