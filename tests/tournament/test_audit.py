@@ -15,6 +15,7 @@ from advcomp.cli import REPLAYS
 from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.verdict import Verdict
 from advcomp.scoring.audit.change import Change
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
 from advcomp.scoring.audit.screens import Likeness
@@ -36,16 +37,17 @@ from advcomp.tournament.audit.replays import (
     of_attack,
     of_defense,
 )
+from advcomp.tournament.audit.stored import StoredLabels
 from advcomp.tournament.config import AuditTable, load_tournament
 from advcomp.tournament.entry.entries import load_entries
-from advcomp.tournament.job.defense_views import CLEAN
+from advcomp.tournament.job.defense_views import CLEAN, Item, Shard
 from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, attack_jobs, defense_jobs
-from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.job.waves import Column, Wave, WaveImages, load_waves
 from advcomp.tournament.runner import rescore
 from advcomp.tournament.source import open_dataset
-from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.job_results import LABELS, JobResult, Store, dump_labels
 from advcomp.tournament.store.state import ENTRIES, EntryState, RunState, load_state, save_state
 
 
@@ -172,6 +174,18 @@ def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: O
 
 
 @pytest.mark.slow
+def test_targets_are_turned_with_the_images(orders: Orders) -> None:
+    job = next(attack_jobs(orders.state))
+    targeted = job.entry.model_copy(update={"type": SubmissionType.TARGETED_ATTACK})
+    told = replace(job, entry=targeted)
+    (back,) = (replay for replay in of_attack(told) if replay.check is AuditCheck.REORDERED)
+    was, shown = orders.of(told).target_classes, back.order(orders).target_classes
+    assert was is not None
+    assert shown is not None
+    assert shown.splitlines() == was.splitlines()[::-1] != was.splitlines()
+
+
+@pytest.mark.slow
 def test_likeness_counts_the_values_that_two_attacks_moved(orders: Orders) -> None:
     """noop moves none, so what darker moves by more than a level is unlike."""
     store, moved = orders.store, 0
@@ -197,6 +211,39 @@ def test_an_attack_is_shown_pixels_that_were_moved_under_the_same_names(orders: 
     was, shown = dict(orders.of(job).images), dict(nudged.order(orders).images)
     assert was.keys() == shown.keys()
     assert not set(was.values()) & set(shown.values())
+
+
+def test_labels_are_found_by_what_was_shown(tmp_path: Path) -> None:
+    """Clean ones of the first wave in every later one; none of a run that failed for our fault."""
+    entry = EntryState(name="d", type=SubmissionType.DEFENSE, source="")
+    first, second = [Item(0, CLEAN), Item(1, 0), Item(1, CLEAN)], [Item(2, CLEAN), Item(2, 0)]
+    jobs = [
+        DefenseJob(id=f"{n}d", name="d", entry=entry, wave=0, shard=n, items=Shard.of(items))
+        for n, items in enumerate((first, second))
+    ]
+    store = Store(tmp_path)
+    for job, verdict, labels in zip(
+        jobs, (Verdict.OK, Verdict.INFRA), ([5, 6, 7], [8, 9]), strict=True
+    ):
+        result = JobResult(
+            job="d",
+            submission="d",
+            stage="defense",
+            max_epsilon=None,
+            shard=job.shard,
+            images=len(labels),
+            valid=len(labels),
+            verdict=verdict,
+        )
+        store.save(job.id, result, {LABELS: dump_labels(np.array(labels, np.int16))})
+    waves = [Wave(columns=(Column(attack="a", max_epsilon=8, sources=()),))] * 2
+    stored = StoredLabels(store, jobs, waves, 3)
+    for wave, items, told in (
+        (0, [*first, *second], ([5, 6, 7], [True] * 3 + [False] * 2)),
+        (1, [*first, *second], ([5, 7], [True, False, True, False, False])),
+    ):
+        labels, known = stored.of(wave, items)
+        assert (labels[known].tolist(), known.tolist()) == told
 
 
 def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
