@@ -19,6 +19,11 @@ from advcomp.rules.verdict import Verdict
 from advcomp.scoring.audit.change import Change
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
 from advcomp.scoring.audit.screens import Likeness
+from advcomp.scoring.results import MISSING
+from advcomp.tournament.audit.attack_answers import Remade
+from advcomp.tournament.audit.conduct import Replayed
+from advcomp.tournament.audit.defense_answers import DefenseAnswers
+from advcomp.tournament.audit.endings import Endings
 from advcomp.tournament.audit.made import COMPARED, likenesses
 from advcomp.tournament.audit.record import (
     FILE_NAME,
@@ -33,6 +38,7 @@ from advcomp.tournament.audit.replays import (
     OF_ATTACKS,
     OF_DEFENSES,
     Nudged,
+    Replay,
     chosen,
     of_attack,
     of_defense,
@@ -45,6 +51,7 @@ from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, attack_jobs, defense_jobs
 from advcomp.tournament.job.waves import Column, Wave, WaveImages, load_waves
+from advcomp.tournament.outcome.collect import collect_finished
 from advcomp.tournament.runner import rescore
 from advcomp.tournament.source import open_dataset
 from advcomp.tournament.store.job_results import LABELS, JobResult, Store, dump_labels
@@ -244,6 +251,59 @@ def test_labels_are_found_by_what_was_shown(tmp_path: Path) -> None:
     ):
         labels, known = stored.of(wave, items)
         assert (labels[known].tolist(), known.tolist()) == told
+
+
+@pytest.mark.slow
+def test_images_that_came_out_as_they_were_or_not_at_all_are_not_shown(
+    orders: Orders, played: tuple[Path, Path]
+) -> None:
+    """The run's labels are known of the first; of the second there is none."""
+    state, collected = collect_finished(played[1], refuse=False)
+    results, check = collected.results, AuditCheck.RENAMED
+    answers = DefenseAnswers(state, results, load_waves(played[1]), {}, Endings())
+    budget = state.pairs[0].max_epsilon
+    made = [
+        Remade(
+            check=check,
+            attack="darker",
+            max_epsilon=budget,
+            image=k,
+            png=None,
+            is_same=k == 0,
+        )
+        for k in (0, 1)
+    ]
+    answers.take_known("brightness", check, made)
+    found = answers.judged(check, ())
+    number = [attack.name for attack in results.attacks].index("darker")
+    pairs = [state.pair_index[k, budget] for k in (0, 1)]
+    labels = results.predictions[0, number, pairs].tolist()
+    assert (found.image.tolist(), found.attack.tolist()) == ([0, 1], [number, number])
+    assert MISSING not in labels
+    assert (found.before.tolist(), found.after.tolist()) == (labels, [labels[0], MISSING])
+    assert not len(answers.judged(check, ("brightness",)).image)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_replays_that_met_a_limit_are_told_and_not_compared(verdict: Verdict) -> None:
+    job, endings = attack(2), Endings()
+    result = JobResult(
+        job=job.name,
+        submission="a",
+        stage="attack",
+        max_epsilon=8,
+        shard=0,
+        images=2,
+        valid=0,
+        verdict=verdict,
+    )
+    replay = Replay(check=AuditCheck.AGAIN, of=job, job=job)
+    compared = endings.compare(Replayed(replay=replay, result=result, files={}))
+    answers = {Verdict.OK, Verdict.PARTIAL, Verdict.BAD_OUTPUT, Verdict.CRASHED, Verdict.REJECTED}
+    assert compared == (verdict in answers)
+    told = "" if compared else f"replays that are not compared: 1 {verdict}"
+    assert endings.note("a", AuditCheck.AGAIN) == told
+    assert list(endings.lines()) == ([] if compared else [f"a, again: {told}"])
 
 
 def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
