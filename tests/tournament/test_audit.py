@@ -13,11 +13,17 @@ from support.contest import BRIGHTNESS, COPY, IMAGES, SMALL, Contest
 
 from advcomp.cli import REPLAYS
 from advcomp.errors import InvalidConfig, RunConflict
-from advcomp.rules.images import decode_png
+from advcomp.rules.images import decode_png, encode_png
 from advcomp.rules.submission_type import SubmissionType
+from advcomp.rules.verdict import Verdict
 from advcomp.scoring.audit.change import Change
 from advcomp.scoring.audit.finding import Audit, AuditCheck, Audited, Finding, Measure
 from advcomp.scoring.audit.screens import Likeness
+from advcomp.scoring.results import MISSING
+from advcomp.tournament.audit.attack_answers import Remade
+from advcomp.tournament.audit.conduct import Replayed
+from advcomp.tournament.audit.defense_answers import DefenseAnswers
+from advcomp.tournament.audit.endings import Endings
 from advcomp.tournament.audit.made import COMPARED, likenesses
 from advcomp.tournament.audit.record import (
     FILE_NAME,
@@ -28,21 +34,27 @@ from advcomp.tournament.audit.record import (
 )
 from advcomp.tournament.audit.replays import (
     ALONE,
+    NUDGED_PIXELS,
     OF_ATTACKS,
     OF_DEFENSES,
+    Nudged,
+    Replay,
     chosen,
     of_attack,
     of_defense,
 )
+from advcomp.tournament.audit.stored import StoredLabels
 from advcomp.tournament.config import AuditTable, load_tournament
 from advcomp.tournament.entry.entries import load_entries
+from advcomp.tournament.job.defense_views import CLEAN, Item, Shard
 from advcomp.tournament.job.opaque import Key, open_key
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import AttackJob, DefenseJob, attack_jobs, defense_jobs
-from advcomp.tournament.job.waves import WaveImages, load_waves
+from advcomp.tournament.job.waves import Column, Wave, WaveImages, load_waves
+from advcomp.tournament.outcome.collect import collect_finished
 from advcomp.tournament.runner import rescore
 from advcomp.tournament.source import open_dataset
-from advcomp.tournament.store.job_results import Store
+from advcomp.tournament.store.job_results import LABELS, JobResult, Store, dump_labels
 from advcomp.tournament.store.state import ENTRIES, EntryState, RunState, load_state, save_state
 
 
@@ -113,6 +125,14 @@ def test_a_mixed_shard_shows_every_image_once_and_other_columns(
     (mixed,) = items[AuditCheck.MIXED]
     assert sorted(item.image for item in mixed) == sorted(item.image for item in shard.items)
     assert set(mixed) != set(shard.items)
+    drawn = {
+        item.column
+        for number in range(8)
+        for replay in of_defense(shard, orders.waves[0], Key(bytes([number] * 32)), alone=False)
+        if replay.check is AuditCheck.MIXED and isinstance(replay.job, DefenseJob)
+        for item in replay.job.items
+    }
+    assert drawn == {CLEAN, *range(len(orders.waves[0].exists))}
     first, second = items[AuditCheck.BATCHES]
     assert {*first, *second} == set(shard.items)
     assert 0 < len(first) < len(second) < len(shard.items)
@@ -137,6 +157,16 @@ def test_clean_images_are_moved_by_one_level_in_a_few_pixels(
     assert list(order.images) == list(order.images)
 
 
+@pytest.mark.parametrize(("level", "moved"), [(255, 254), (254, 255), (0, 1)])
+def test_white_and_black_are_moved_by_one_level_too(level: int, moved: int) -> None:
+    png = encode_png(np.full((9, 9, 3), level, np.uint8))
+    ((name, shown),) = Nudged([("a", png)], 9, 9, seed=0)
+    pixels = decode_png(shown, 9, 9)
+    assert name == "a"
+    assert set(pixels.ravel().tolist()) == {level, moved}
+    assert (pixels == moved).all(axis=2).sum() == NUDGED_PIXELS
+
+
 @pytest.mark.slow
 def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: Orders) -> None:
     job = next(attack_jobs(orders.state))
@@ -148,6 +178,18 @@ def test_an_attack_gets_other_names_the_opposite_order_or_fewer_images(orders: O
         png for _, png in was.images
     )
     assert set(shown[AuditCheck.SUBSET].images) < set(was.images)
+
+
+@pytest.mark.slow
+def test_targets_are_turned_with_the_images(orders: Orders) -> None:
+    job = next(attack_jobs(orders.state))
+    targeted = job.entry.model_copy(update={"type": SubmissionType.TARGETED_ATTACK})
+    told = replace(job, entry=targeted)
+    (back,) = (replay for replay in of_attack(told) if replay.check is AuditCheck.REORDERED)
+    was, shown = orders.of(told).target_classes, back.order(orders).target_classes
+    assert was is not None
+    assert shown is not None
+    assert shown.splitlines() == was.splitlines()[::-1] != was.splitlines()
 
 
 @pytest.mark.slow
@@ -176,6 +218,92 @@ def test_an_attack_is_shown_pixels_that_were_moved_under_the_same_names(orders: 
     was, shown = dict(orders.of(job).images), dict(nudged.order(orders).images)
     assert was.keys() == shown.keys()
     assert not set(was.values()) & set(shown.values())
+
+
+def test_labels_are_found_by_what_was_shown(tmp_path: Path) -> None:
+    """Clean ones of the first wave in every later one; none of a run that failed for our fault."""
+    entry = EntryState(name="d", type=SubmissionType.DEFENSE, source="")
+    first, second = [Item(0, CLEAN), Item(1, 0), Item(1, CLEAN)], [Item(2, CLEAN), Item(2, 0)]
+    jobs = [
+        DefenseJob(id=f"{n}d", name="d", entry=entry, wave=0, shard=n, items=Shard.of(items))
+        for n, items in enumerate((first, second))
+    ]
+    store = Store(tmp_path)
+    for job, verdict, labels in zip(
+        jobs, (Verdict.OK, Verdict.INFRA), ([5, 6, 7], [8, 9]), strict=True
+    ):
+        result = JobResult(
+            job="d",
+            submission="d",
+            stage="defense",
+            max_epsilon=None,
+            shard=job.shard,
+            images=len(labels),
+            valid=len(labels),
+            verdict=verdict,
+        )
+        store.save(job.id, result, {LABELS: dump_labels(np.array(labels, np.int16))})
+    waves = [Wave(columns=(Column(attack="a", max_epsilon=8, sources=()),))] * 2
+    stored = StoredLabels(store, jobs, waves, 3)
+    for wave, items, told in (
+        (0, [*first, *second], ([5, 6, 7], [True] * 3 + [False] * 2)),
+        (1, [*first, *second], ([5, 7], [True, False, True, False, False])),
+    ):
+        labels, known = stored.of(wave, items)
+        assert (labels[known].tolist(), known.tolist()) == told
+
+
+@pytest.mark.slow
+def test_images_that_came_out_as_they_were_or_not_at_all_are_not_shown(
+    orders: Orders, played: tuple[Path, Path]
+) -> None:
+    """The run's labels are known of the first; of the second there is none."""
+    state, collected = collect_finished(played[1], refuse=False)
+    results, check = collected.results, AuditCheck.RENAMED
+    answers = DefenseAnswers(state, results, load_waves(played[1]), {}, Endings())
+    budget = state.pairs[0].max_epsilon
+    made = [
+        Remade(
+            check=check,
+            attack="darker",
+            max_epsilon=budget,
+            image=k,
+            png=None,
+            is_same=k == 0,
+        )
+        for k in (0, 1)
+    ]
+    answers.take_known("brightness", check, made)
+    found = answers.judged(check, ())
+    number = [attack.name for attack in results.attacks].index("darker")
+    pairs = [state.pair_index[k, budget] for k in (0, 1)]
+    labels = results.predictions[0, number, pairs].tolist()
+    assert (found.image.tolist(), found.attack.tolist()) == ([0, 1], [number, number])
+    assert MISSING not in labels
+    assert (found.before.tolist(), found.after.tolist()) == (labels, [labels[0], MISSING])
+    assert not len(answers.judged(check, ("brightness",)).image)
+
+
+@pytest.mark.parametrize("verdict", Verdict)
+def test_replays_that_met_a_limit_are_told_and_not_compared(verdict: Verdict) -> None:
+    job, endings = attack(2), Endings()
+    result = JobResult(
+        job=job.name,
+        submission="a",
+        stage="attack",
+        max_epsilon=8,
+        shard=0,
+        images=2,
+        valid=0,
+        verdict=verdict,
+    )
+    replay = Replay(check=AuditCheck.AGAIN, of=job, job=job)
+    compared = endings.compare(Replayed(replay=replay, result=result, files={}))
+    answers = {Verdict.OK, Verdict.PARTIAL, Verdict.BAD_OUTPUT, Verdict.CRASHED, Verdict.REJECTED}
+    assert compared == (verdict in answers)
+    told = "" if compared else f"replays that are not compared: 1 {verdict}"
+    assert endings.note("a", AuditCheck.AGAIN) == told
+    assert list(endings.lines()) == ([] if compared else [f"a, again: {told}"])
 
 
 def test_a_share_of_the_jobs_is_chosen_by_the_key() -> None:
