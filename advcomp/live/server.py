@@ -1,6 +1,7 @@
 """The page of a run, served: what stands in its folder, and a line of events for each change."""
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -204,6 +205,11 @@ def listening(access: Access, port: int) -> socket.socket:
             found.bind(place)
             opened.pop_all()
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise InvalidConfig(
+                f"--bind {access.address}: expected an address of this machine; got: "
+                f"{error.strerror or error}; name another, or 0.0.0.0 for all"
+            ) from error
         raise InvalidConfig(
             f"--port {port}: expected one that is free at {access.address}; got: "
             f"{error.strerror or error}; name another, or 0 for any"

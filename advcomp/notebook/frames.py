@@ -255,5 +255,5 @@ def _pairs_at(results: Results, max_epsilon: int | None) -> NDArray[np.intp]:
     found = np.flatnonzero(results.pair_max_epsilon == max_epsilon)
     if found.size == 0:
         known = ", ".join(map(str, sorted(set(results.pair_max_epsilon.tolist()))))
-        raise InvalidConfig(f"max_epsilon: expected one of {known}; got {max_epsilon}")
+        raise InvalidConfig(f"max_epsilon: expected one of {known}; got {max_epsilon!r}")
     return found

@@ -21,12 +21,10 @@ from advcomp.tournament.outcome.status import remarks, results_of
 
 
 def show(table: RenderableType) -> None:
-    """Print a table; where no terminal sets a width, as wide as it has to be."""
+    """Print a table as wide as a terminal, or as it has to be for its words to be whole."""
     console = Console()
-    if not console.is_terminal:
-        console.width = console.measure(
-            table, options=console.options.update(width=10_000)
-        ).maximum
+    wanted = console.measure(table, options=console.options.update(width=10_000))
+    console.width = max(console.width, wanted.minimum) if console.is_terminal else wanted.maximum
     console.print(table)
 
 

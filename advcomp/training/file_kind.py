@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from advcomp.errors import InvalidConfig
-from advcomp.rules.plain_file import open_plain_file
+from advcomp.rules.plain_file import open_plain_file, told
 from advcomp.rules.printable import printable
 from advcomp.rules.unpack import DAMAGE
 
@@ -64,7 +64,7 @@ def kind_of(path: Path, wanted: str, remedy: str = "") -> FileKind:
             head = file.read(_HEAD_BYTES)
         strange = _strange(path, head)
     except OSError as error:
-        raise InvalidConfig(f"{path}: expected {wanted}: {error.strerror or error}") from error
+        raise InvalidConfig(f"{path}: expected {wanted}: {told(error)}") from error
     if strange:
         what, usual = strange
         raise InvalidConfig(f"{path}: expected {wanted}; got {what}; {remedy or usual}")
@@ -118,6 +118,8 @@ def _strange_zip(path: Path) -> tuple[str, str] | None:
     except DAMAGE:
         return f"a zip archive that is cut off or damaged ({path.stat().st_size} bytes)", _AGAIN
     inner = {name.partition("/")[2] for name in names}
+    if names and all(name.endswith(".npy") for name in names):
+        return "NumPy arrays (.npz), as JAX and Flax write them", _CONVERT
     if "data.pkl" not in inner:
         held = printable(", ".join(names[:3]).encode()) or "nothing"
         return f"a zip archive without a PyTorch checkpoint, which holds {held}", _UNPACK

@@ -211,3 +211,9 @@ def test_the_page_is_written_as_a_file_and_events_as_lines(folder: RunFolder) ->
     assert "contest: finished" in shown
     assert "attack jobs 4 of 4, defense jobs 10 of 10" in shown
     assert shown == advcomp("watch", folder.run).output
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "name with spaces"])
+def test_an_address_that_is_not_this_machines_is_named(address: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"^--bind {address}: expected an address of this"):
+        listening(access_to(address, "token"), 0)

@@ -372,7 +372,9 @@ def test_a_file_that_states_nonsense_is_refused_by_the_key(
     assert problem.startswith(f"{path}: {key}: expected")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module."]
+)
 def test_names_are_known_behind_what_wrappers_put_before_them(prefix: str, tmp_path: Path) -> None:
     saved = Classifier("conv_net", 10).eval()
     tensors = {prefix + name: tensor for name, tensor in saved.network.state_dict().items()}

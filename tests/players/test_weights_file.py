@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -33,6 +34,13 @@ def zipped() -> bytes:
     return file.getvalue()
 
 
+def arrays() -> bytes:
+    """As Google publishes Big Transfer and vision transformers."""
+    file = io.BytesIO()
+    np.savez(file, kernel=np.zeros(3))
+    return file.getvalue()
+
+
 def tarred() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -49,6 +57,7 @@ STRANGE: dict[str, tuple[bytes, str]] = {
     "answer": (b'{"message": "Not Found"}', 'a text file, which begins with "{"message"'),
     "gzip": (gzip.compress(SAFE), "got a gzip archive; unpack it"),
     "zip": (zipped(), "a zip archive without a PyTorch checkpoint, which holds model/notes.txt"),
+    "npz": (arrays(), r"got NumPy arrays \(\.npz\).*; convert it to safetensors"),
     "half a zip": (pytorch()[:2000], r"zip archive that is cut off or damaged \(2000 bytes\)"),
     "tar": (tarred(), "got a tar archive; unpack it"),
     "half a safetensors": (SAFE[:200], f"cut off, 200 of {len(SAFE)} bytes; get it again"),

@@ -13,6 +13,7 @@ from support.run_folder import RunFolder
 
 from advcomp.errors import AdvcompError
 from advcomp.sandbox import trusted
+from advcomp.terminal.console_tables import print_leaderboard
 from advcomp.tournament.store.state import save_state
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
@@ -139,3 +140,16 @@ def test_a_run_may_have_any_path(
         )
         assert ran.returncode == 0, ran.stderr.decode(errors="replace")
     assert Path(os.fsdecode(out), "results/leaderboard.csv").is_file()
+
+
+def test_a_terminal_that_is_too_narrow_hides_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.play()
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "20")
+    print_leaderboard(folder.run, "table")
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("noop", "fgsm", "right", "wrong"))
+    assert "…" not in told

@@ -8,7 +8,7 @@ import json
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -49,10 +49,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     read = _read_pytorch if kind_of(path, _WANTED) is FileKind.PYTORCH else _read_safetensors
     tensors, metadata = read(path)
-    for prefix in _PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    while prefix := _wrapper(tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return {_OLD_DENSENET.sub(r"\1\2", name): t for name, t in tensors.items()}, metadata
+
+
+def _wrapper(names: Collection[str]) -> str:
+    """What was put before every name; nothing where something else stands there."""
+    found = [p for p in _PREFIXES if names and all(name.startswith(p) for name in names)]
+    return found[0] if found else ""
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
