@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
 SIDES = {"digits": 32, "cifar10": 32}
 CLASSES = ROOT / "tournament" / "cifar10" / "attack_network"
+COMMITTED = ("one_gradient", "two_gradients")
 
 
 @pytest.fixture(params=SIDES)
@@ -127,26 +128,49 @@ def recipe_of_a_class(name: str, folder: Path) -> AttackNetworkRecipe:
     return load_network_recipe(Path(shutil.copy(CLASSES / f"{name}.toml", own)))
 
 
-def test_the_network_of_two_gradients_is_that_of_its_recipe(tmp_path: Path) -> None:
-    recipe = recipe_of_a_class("two_gradients", tmp_path)
-    generator = load_generator(CLASSES / "two_gradients")
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_network_of_three_classes_is_that_of_its_recipe(name: str, tmp_path: Path) -> None:
+    recipe = recipe_of_a_class(name, tmp_path)
+    generator = network_of_a_class(name, tmp_path)
     network, gradients = generator.network, generator.gradients
     assert isinstance(network, AttackNetwork)
-    assert gradients is not None
     assert network.spec.table == recipe.network
     assert network.spec.max_epsilons == recipe.threat.max_epsilons
     table = recipe.gradients
-    assert (gradients.count, gradients.labels) == (table.count, table.labels)
-    assert gradients.apart == table.apart
-    assert gradients.told == network.spec.gradients == 6
-    for line in (CLASSES / "two_gradients" / "SHA256SUMS").read_text().splitlines():
-        digest, file = line.split()
-        content = (CLASSES / "two_gradients" / file).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == digest
+    assert network.spec.gradients == 3 * table.count
+    assert (gradients is None) == (not table.count)
+    if gradients is not None:
+        assert (gradients.count, gradients.labels) == (table.count, table.labels)
+        assert gradients.apart == table.apart
+        assert gradients.told == network.spec.gradients
 
 
-def test_the_network_of_two_gradients_is_more_than_their_sum_and_uses_every_budget() -> None:
-    generator = load_generator(CLASSES / "two_gradients")
+@pytest.mark.parametrize("name", COMMITTED)
+def test_files_of_three_classes_are_small_and_those_of_their_digests(name: str) -> None:
+    place = CLASSES / name
+    assert (place / "network.safetensors").stat().st_size <= 0.5e6
+    lines = [line.split() for line in (place / "SHA256SUMS").read_text().splitlines()]
+    assert {file for _, file in lines} == {path.name for path in place.glob("*.safetensors")}
+    for digest, file in lines:
+        assert hashlib.sha256((place / file).read_bytes()).hexdigest() == digest
+    log = (place / "train.log").read_text()
+    assert f"attack_network_{name}: [" in log
+    assert "all together: fgsm, and the network ahead" in log
+
+
+def network_of_a_class(name: str, folder: Path) -> AdversarialGenerator:
+    """As committed, with the surrogates that all share."""
+    played = folder / "played"
+    shutil.copytree(CLASSES / "two_gradients", played)
+    shutil.copy(CLASSES / name / "network.safetensors", played)
+    return load_generator(played)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMITTED if name != "no_gradient"])
+def test_a_network_is_more_than_the_sum_of_its_gradients_and_uses_every_budget(
+    name: str, tmp_path: Path
+) -> None:
+    generator = network_of_a_class(name, tmp_path)
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
     x = (255 * x).round() / 255
     for levels in (1, 8, 48):

@@ -3,6 +3,7 @@ and the figure that benchmarks/frontier.py makes of them.
 """
 
 import csv
+import hashlib
 import runpy
 import shutil
 import tomllib
@@ -88,6 +89,34 @@ def test_all_attacks_share_their_surrogates_with_no_defense(tournament: Tourname
     assert used["attack"] == {name for name in WEIGHTS if name.endswith("_a")}
     assert not used["attack"] & used["defense"]
     assert not any("validation" in name for names in used.values() for name in names)
+
+
+def test_networks_play_beside_attacks_from_the_same_surrogates(prepared: Path) -> None:
+    sources = load_entries(load_tournament(prepared.with_name("attack_networks.toml"))).sources
+    used: dict[str, set[str]] = {"attack": set(), "defense": set()}
+    asked = {}
+    for source in sources:
+        assert source.role is not None
+        files = [path for name, path in source.files.items() if "surrogate" in name]
+        assert len(set(files)) == len(files)
+        asked[source.name] = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        weights = [path for path in source.files.values() if path.suffix == ".safetensors"]
+        used[source.role] |= {hashlib.sha256(path.read_bytes()).hexdigest() for path in weights}
+    told = asked["attack_network_two_gradients"]
+    assert len(told) == 3
+    assert told == asked["attack_network_one_gradient"] == asked["autopgd_ce"]
+    assert all(those in (set(), told) for those in asked.values())
+    assert not used["attack"] & used["defense"]
+
+
+def test_an_attack_named_after_gradients_is_fused_in_them() -> None:
+    """Which is what makes a network's hint alone of it."""
+    for path in (CIFAR10 / "attacks").glob("*_gradients.toml"):
+        settings = tomllib.loads(path.read_text())
+        alone = tomllib.loads(
+            (path.with_name(f"{path.stem.removesuffix('_gradients')}.toml")).read_text()
+        )
+        assert settings == alone | {"fusion": "gradients", "labels": "soft"}
 
 
 def test_the_committed_weights_are_those_of_the_recipe() -> None:
