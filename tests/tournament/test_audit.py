@@ -24,7 +24,7 @@ from advcomp.tournament.audit.attack_answers import Remade
 from advcomp.tournament.audit.conduct import Replayed
 from advcomp.tournament.audit.defense_answers import DefenseAnswers
 from advcomp.tournament.audit.endings import Endings
-from advcomp.tournament.audit.made import COMPARED, likenesses
+from advcomp.tournament.audit.made import COMPARED, alike, likenesses
 from advcomp.tournament.audit.record import (
     FILE_NAME,
     as_json,
@@ -209,6 +209,12 @@ def test_likeness_counts_the_values_that_two_attacks_moved(orders: Orders) -> No
     assert likenesses(orders) == {
         ("darker", "noop"): Likeness(values=moved, equal=0, images=images)
     }
+
+
+def test_values_that_lie_a_level_apart_are_alike_where_one_was_moved_farther() -> None:
+    one, other = np.array([[0, 1, 2, 5, 5, -5, 9], [0, 0, 2, 6, 7, -4, 0]], np.int16)
+    assert alike(one, other) == {"values": 5, "equal": 3, "images": 1}
+    assert alike(one[:2], other[:2]) == {"values": 0, "equal": 0, "images": 0}
 
 
 @pytest.mark.slow

@@ -57,12 +57,15 @@ def likenesses(orders: Orders) -> dict[tuple[str, str], Likeness]:
             name: pixels - clean for name, pixels in _made_of(orders, pair, folders[pair]).items()
         }
         for one, other in combinations(sorted(moved), 2):
-            far = np.maximum(np.abs(moved[one]), np.abs(moved[other])) > CLOSE
-            near = np.abs(moved[one] - moved[other]) <= CLOSE
-            found[one, other].update(
-                values=int(far.sum()), equal=int((far & near).sum()), images=int(far.any())
-            )
+            found[one, other].update(alike(moved[one], moved[other]))
     return {both: Likeness(**counts) for both, counts in found.items()}
+
+
+def alike(one: NDArray[np.int16], other: NDArray[np.int16]) -> dict[str, int]:
+    """The counts of a `Likeness` for one image, by what two attacks added to its values."""
+    far = np.maximum(np.abs(one), np.abs(other)) > CLOSE
+    near = np.abs(one - other) <= CLOSE
+    return {"values": int(far.sum()), "equal": int((far & near).sum()), "images": int(far.any())}
 
 
 def _folders(orders: Orders) -> dict[Pair, list[tuple[str, str]]]:
