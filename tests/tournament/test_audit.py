@@ -255,8 +255,8 @@ def test_labels_are_found_by_what_was_shown(tmp_path: Path) -> None:
         (0, [*first, *second], ([5, 6, 7], [True] * 3 + [False] * 2)),
         (1, [*first, *second], ([5, 7], [True, False, True, False, False])),
     ):
-        labels, known = stored.of(wave, items)
-        assert (labels[known].tolist(), known.tolist()) == told
+        found, known = stored.of(wave, items)
+        assert (found[known].tolist(), known.tolist()) == told
 
 
 @pytest.mark.slow
