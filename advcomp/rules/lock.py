@@ -1,24 +1,26 @@
 """One process at a time works on a run, of a tournament or of a training."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from advcomp.errors import RunConflict
-from advcomp.rules.plain_file import write_plain_file
+from advcomp.rules.plain_file import open_plain_file, write_plain_file
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process alone.
+    """Hold the run folder for this process alone; one that is read-only, too.
 
     Raises:
         RunConflict: Another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(write_plain_file(run / "lock"), "wb") as file:
+    with _opened(run / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -27,6 +29,15 @@ def locked(run: Path) -> Iterator[None]:
                 "finished, or choose another folder with --out"
             ) from error
         yield
+
+
+def _opened(lock: Path) -> BinaryIO:
+    try:
+        return os.fdopen(write_plain_file(lock), "wb")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES) or not lock.exists():
+            raise
+        return open_plain_file(lock)  # what is only read need not be written to be held
 
 
 @contextmanager

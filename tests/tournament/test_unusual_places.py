@@ -12,7 +12,9 @@ from support.contest import COPY, Contest
 from support.run_folder import RunFolder
 
 from advcomp.errors import AdvcompError
+from advcomp.rules.lock import locked
 from advcomp.sandbox import trusted
+from advcomp.sandbox.base import Sandbox
 from advcomp.terminal.console_tables import print_leaderboard
 from advcomp.tournament.store.state import save_state
 
@@ -140,6 +142,28 @@ def test_a_run_may_have_any_path(
         )
         assert ran.returncode == 0, ran.stderr.decode(errors="replace")
     assert Path(os.fsdecode(out), "results/leaderboard.csv").is_file()
+
+
+def test_a_run_that_may_only_be_read_is_read(tmp_path: Path, sandbox: Sandbox) -> None:
+    run = tmp_path / "run"
+    folder = RunFolder(run)
+    folder.play()
+    with locked(run):
+        pass
+    walls = ["bwrap", "--dev-bind", "/", "/", "--ro-bind", str(run), str(run)]
+    told = {}
+    for command in ("verify", "score"):
+        told[command] = subprocess.run(
+            [*walls, sys.executable, "-m", "advcomp", command, str(run)],
+            capture_output=True,
+            text=True,
+        )
+    assert told["verify"].stderr == ""
+    assert told["verify"].stdout.startswith("14 results, ")
+    assert told["score"].returncode == 1
+    (said,) = told["score"].stderr.splitlines()
+    assert said.startswith(f"advcomp: {run}/results/")
+    assert said.endswith("Read-only file system")
 
 
 def test_a_terminal_that_is_too_narrow_hides_no_name(
