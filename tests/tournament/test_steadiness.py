@@ -163,6 +163,17 @@ def test_what_is_held_is_read_in_again_beside_other_runs(tree: SharedTree) -> No
             assert cache.restored == 2
 
 
+def test_files_are_dropped_for_a_harness_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy disk this takes minutes."""
+    (tmp_path / "shared").touch()
+    keeper.drop([(str(tmp_path / "shared"), 0)])
+    monkeypatch.setattr(keeper, "HARNESS", os.getpid())  # who is nobody's parent here
+    with pytest.raises(SystemExit):
+        keeper.drop([(str(tmp_path / "shared"), 0)])
+
+
 def test_a_dead_keeper_is_the_sandboxs_failure(dropping: CountingCache) -> None:
     dropping._process.kill()
     with ExitStack() as held, pytest.raises(SandboxError, match="page cache"):
