@@ -51,8 +51,9 @@ def remove_orphans(engine: Engine) -> list[str]:
         (("rm", "--force", "--volumes"), containers),
         (("volume", "rm", "--force"), volumes),
     ):
-        if names:
+        for name in names:
+            # One by one: Podman stops, without an error, at the first that is gone.
             with suppress(SandboxError):
-                engine.call(*words, *names, timeout_s=REMOVAL_S)
-                removed += names
+                engine.call(*words, name, timeout_s=REMOVAL_S)
+                removed.append(name)
     return removed
