@@ -152,7 +152,11 @@ def _container(
     engine: str, entry: Path, program: str, inputs: Path, output: Path, *arguments: str
 ) -> float:
     mounts = (f"{entry}:/code:ro", f"{inputs}:/in:ro", f"{output}:/out")
-    options = ("--rm", "--network=none", "--cpus=1", "--env=OMP_NUM_THREADS=1", "--workdir=/code")
+    # Podman's own defaults are more than root may have where the machine's limits are lower.
+    options = (
+        *("--rm", "--network=none", "--cpus=1", "--env=OMP_NUM_THREADS=1", "--workdir=/code"),
+        *("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"),
+    )
     volumes = [word for mount in mounts for word in ("--volume", mount)]
     return _seconds(
         [engine, "run", *options, *volumes, "advcomp/runtime", f"./{program}", "/in", *arguments]
