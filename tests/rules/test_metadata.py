@@ -284,3 +284,9 @@ def test_a_forged_answer_is_refused(forged: bytes) -> None:
 def test_an_answer_with_problems_is_refused_with_them_though_it_has_metadata() -> None:
     with pytest.raises(InvalidSubmission, match=r"^fgsm/metadata\.json: wrong\nfgsm/x: too$"):
         read_metadata_answer(answer(problems=["metadata.json: wrong", "x: too"]), "fgsm")
+
+
+def test_the_program_starts_without_pydantic() -> None:
+    """Which would take longer than all else that it does."""
+    code = "import sys, advcomp.rules.metadata; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
