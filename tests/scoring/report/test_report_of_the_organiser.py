@@ -10,6 +10,7 @@ from itertools import pairwise
 from urllib.parse import unquote
 
 import pytest
+from support.large_report import material_of
 
 from advcomp.rules.verdict import Verdict
 from advcomp.scoring.leaderboard import COLUMNS, as_csv
@@ -36,6 +37,12 @@ def text_of(page: str) -> str:
     """What a reader sees, in one line."""
     without_code = re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<wbr>|<[^>]*>", "", without_code)).split())
+
+
+def test_amounts_of_one_are_told_as_one() -> None:
+    one, more = (text_of(organiser_report(material_of(n, n, images=n, side=8))) for n in (1, 2))
+    assert "1 attack against 1 defense on 1 image, at budgets" in one
+    assert "2 attacks against 2 defenses on 2 images, at budgets" in more
 
 
 def test_the_policy_allows_the_pages_own_style_and_script_only(page: str) -> None:
