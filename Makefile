@@ -1,5 +1,7 @@
 # make demo    install what is needed and play a whole tournament
 #   TORCH=cpu      with PyTorch for machines without a GPU, which lacks CUDA's 4 GB
+#   INSTALLER=pip  what installs Python's packages; uv [default] takes a third of its processor time,
+#                  and where it cannot, pip does
 #   SANDBOX=none   where there is no bubblewrap and nobody may install it: the demo's entries, which
 #                  are advcomp's own, run without walls
 # make test    install what the tests need and run all checks; tests of container engines that are
@@ -17,10 +19,16 @@
 
 PYTHON ?= python3
 TORCH ?= cuda
+INSTALLER ?= uv
 SANDBOX ?=
 UNDER ?=
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# pip may know of indexes that uv does not.
+UV := UV_SYSTEM_CERTS=1 $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+INSTALL_uv := with() { $(UV) "$$@" || { echo "uv could not install this; pip tries." >&2; $(PIP) "$$@"; }; }; with
+INSTALL_pip := $(PIP)
+INSTALL = $(or $(INSTALL_$(INSTALLER)),$(error INSTALLER must be uv or pip; got $(INSTALLER))) -c constraints.txt
 # Two workers; tests/support/parts.py says which tests share one, and which begin first.
 PYTEST := $(UNDER) $(BIN)/pytest -n 2 --durations=30
 CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
@@ -76,26 +84,26 @@ clean:
 
 # PyTorch's own index has what is built for the processor alone; both packages must come from there,
 # at the versions of constraints.txt, and all others from the usual one.
-.venv/installed-all: pyproject.toml constraints.txt | $(BIN)/pip
+.venv/installed-all: pyproject.toml constraints.txt | $(BIN)/pip $(if $(filter uv,$(INSTALLER)),$(BIN)/uv)
 	@echo "Downloading $(DOWNLOADS)."
-	$(if $(filter cpu,$(TORCH)),$(PIP_INSTALL) $(FROM_PYTORCH) torch torchvision)
-	$(PIP_INSTALL) --editable '.[all]'
+	$(if $(filter cpu,$(TORCH)),$(INSTALL) $(FROM_PYTORCH) torch torchvision)
+	$(INSTALL) --editable '.[all]'
 	@touch $@
 
 .venv/installed-test: .venv/installed-all
-	$(PIP_INSTALL) --editable '.[all,test]'
+	$(INSTALL) --editable '.[all,test]'
 	@touch $@
 
 .venv/installed-mutation: .venv/installed-test
-	$(PIP_INSTALL) --editable '.[all,mutation]'
+	$(INSTALL) --editable '.[all,mutation]'
 	@touch $@
 
 .venv/installed-fuzz: .venv/installed-test
-	$(PIP_INSTALL) --editable '.[all,fuzz]'
+	$(INSTALL) --editable '.[all,fuzz]'
 	@touch $@
 
 .venv/installed-docs: .venv/installed-all
-	$(PIP_INSTALL) --editable '.[all,docs]'
+	$(INSTALL) --editable '.[all,docs]'
 	@touch $@
 
 $(BIN)/pip:
@@ -106,6 +114,10 @@ $(BIN)/pip:
 	  echo "$(PYTHON) cannot make virtual environments. Type: sudo apt-get install python3-venv" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv .venv
+
+# Where there is no uv for a machine, pip installs everything.
+$(BIN)/uv: | $(BIN)/pip
+	-$(PIP) --quiet --only-binary :all: -c constraints.txt uv
 
 # Debian's package $(1) is installed where that needs no password.
 define try_to_install

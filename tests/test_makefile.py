@@ -48,15 +48,40 @@ def test_the_demo_says_what_it_takes_before_it_downloads_anything(checkout: Path
 
 
 def test_without_a_gpu_both_packages_come_from_pytorchs_index_and_no_other(checkout: Path) -> None:
-    lines = [line for line in planned(checkout, "TORCH=cpu").splitlines() if "-m pip" in line]
-    assert len(lines) == 2
-    first = lines[0].partition("constraints.txt ")[2]
+    said = planned(checkout, "TORCH=cpu").splitlines()
+    first, second = (
+        line.partition("constraints.txt ")[2] for line in said if line.startswith("with()")
+    )
     index = "https://download.pytorch.org/whl/cpu"
     assert first == f"--no-deps --index-url {index} torch torchvision"
-    assert "index" not in lines[1]
+    assert second == "--editable '.[all]'"
     assert "index" not in planned(checkout)
     refused = make(checkout, "--dry-run", "demo", "TORCH=gpu")
     assert "TORCH must be cuda or cpu; got gpu" in refused.stderr
+
+
+@pytest.mark.parametrize("said", [(), ("INSTALLER=pip",)])
+def test_pip_installs_what_uv_cannot_and_all_where_it_is_asked(
+    checkout: Path, said: tuple[str, ...]
+) -> None:
+    """A venv whose `uv` fails, as behind an index that pip alone is told of."""
+    programs = checkout / ".venv/bin"
+    programs.mkdir(parents=True)
+    (programs / "pip").touch()
+    for name, program in {"uv": "exit 1", "python": 'echo "$@" >> python-ran'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{program}\n")
+        (programs / name).chmod(0o755)
+    done = make(checkout, ".venv/installed-all", *said)
+    assert done.returncode == 0, done.stderr
+    assert ("uv could not install this; pip tries." in done.stderr) == (not said)
+    (ran,) = (checkout / "python-ran").read_text().splitlines()
+    assert ran.startswith("-m pip install ")
+    assert ran.endswith("-c constraints.txt --editable .[all]")
+
+
+def test_an_installer_that_is_none_is_named(checkout: Path) -> None:
+    refused = make(checkout, "--dry-run", "demo", "INSTALLER=conda")
+    assert "INSTALLER must be uv or pip; got conda" in refused.stderr
 
 
 def test_where_no_bubblewrap_can_be_had_the_way_on_is_named(checkout: Path) -> None:
