@@ -1,11 +1,9 @@
 """Every test is of exactly one set: `make test` runs it, or `make test-all` does besides."""
 
 import ast
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,26 +30,37 @@ def options(target: str) -> list[str]:
 
 
 COLLECT = """
-import json, sys, pytest
-for options in map(json.loads, sys.argv[1:]):
-    assert pytest.main([*options, "--collect-only", "--quiet", "-p", "no:cacheprovider"]) == 0
-    print("END OF A SET")
+import sys, pytest
+class Asked:
+    def pytest_collection_finish(self, session):
+        print("RUN", *(item.nodeid for item in session.items), sep="\\nTEST ")
+    def pytest_deselected(self, items):
+        print("LEFT OUT", *(item.nodeid for item in items), sep="\\nTEST ")
+options = [*sys.argv[1:], "--collect-only", "-qq", "-p", "no:cacheprovider"]
+assert pytest.main(options, plugins=[Asked()]) == 0
 """
 
 
-def collected(*targets: str) -> Iterator[list[str]]:
-    """The tests that each target runs, by what pytest calls them; modules are imported once."""
-    command = [sys.executable, "-P", "-c", COLLECT]
-    command += [json.dumps(options(target)) for target in targets]
+def collected(*options: str) -> dict[str, list[str]]:
+    """The tests that pytest, told this, runs, and those that it leaves out."""
     # As `make` would run it, whatever whoever runs this test has asked for besides.
     plain = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
-        command, cwd=ROOT, env=plain, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", COLLECT, *options],
+        cwd=ROOT,
+        env=plain,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    for told in done.stdout.split("END OF A SET")[: len(targets)]:
-        # A second collection escapes a backslash in a parameter once more.
-        yield [line.replace("\\", "") for line in told.splitlines() if line.startswith("tests/")]
+    found: dict[str, list[str]] = {"RUN": [], "LEFT OUT": []}
+    part = found["RUN"]
+    for line in done.stdout.splitlines():
+        part = found.get(line, part)
+        if line.startswith("TEST "):
+            part.append(line.removeprefix("TEST "))
+    return found
 
 
 def written(file: Path) -> list[str]:
@@ -79,8 +88,18 @@ class Sets:
 
 @pytest.fixture(scope="module")
 def sets() -> Sets:
-    short, whole = collected("test", "test-all")
-    return Sets(short=short, whole=whole)
+    found = collected(*options("test"))
+    return Sets(short=found["RUN"], whole=found["RUN"] + found["LEFT OUT"])
+
+
+def test_the_long_set_is_all_that_the_short_one_leaves_out(sets: Sets) -> None:
+    assert options("test-all") == [*options("test"), "--long"]
+    files = sorted({name.partition("::")[0] for name in sets.whole if name not in sets.short})
+    lightest = min(files, key=lambda name: (ROOT / name).stat().st_size)
+    found = collected(*options("test-all"), lightest)
+    of_it = [name for name in sets.whole if name.startswith(f"{lightest}::")]
+    assert not found["LEFT OUT"]
+    assert sorted(found["RUN"]) == sorted(of_it)
 
 
 def test_every_test_is_of_one_of_the_two_sets(sets: Sets) -> None:

@@ -2,8 +2,8 @@
 
 The cases of `attacks.py`, `defenses.py` and `submissions.py` play in three rounds, each beside a
 few honest entries: what tries the box itself; what must run into its time limit, which is short
-there; and what tries those who read entries, images and labels. A fourth round holds the honest
-entries alone. All run in processes of their own (`harness.py`).
+there; and what tries those who read entries, folders, images and labels. A fourth round holds the
+honest entries alone. All run in processes of their own (`harness.py`).
 
 Readers run in the default sandbox, whatever an entry ran in: with other sandboxes that round
 proves nothing new, and belongs to the long set.
@@ -84,6 +84,13 @@ LATE = {
 }
 """What runs into its time limit, or may."""
 
+FOUND = {
+    *("one_of_four", "nothing", "extra_files", "wrong_names", "names_with_escapes", "folder"),
+    *("link_to_passwd", "link_to_the_input", "link_to_another_output", "link_to_dev_zero"),
+    *("link_to_itself", "link_to_nothing"),
+}
+"""What the referee finds in an output folder; of each sort one other plays in every box."""
+
 BOX_DEFENSES = {
     *("a_fifo", "a_folder", "a_link_to_its_labels", "a_sparse_file", "readable_by_nobody"),
     *("endless", "dies_after_half", "sees_what_it_can", "constant"),
@@ -93,9 +100,10 @@ BOX_DEFENSES = {
 BOX, LATE_ROUND, CONTENTS = "box", "late", "contents"
 OF_THE_BOX = [*FILES, *ENDINGS, *STARTS, *SPIES, *(d for d in DEFENSES if d.name in BOX_DEFENSES)]
 ROUNDS: Mapping[str, list[Case]] = {
-    BOX: [case for case in OF_THE_BOX if case.name not in LATE],
+    BOX: [case for case in OF_THE_BOX if case.name not in LATE | FOUND],
     LATE_ROUND: [case for case in OF_THE_BOX if case.name in LATE],
     CONTENTS: [
+        *(case for case in FILES if case.name in FOUND),
         *PNGS,
         *TARGETED,
         *(budget_case(name) for name in BUDGETS if name != "exactly_below"),
