@@ -91,6 +91,9 @@ FOUND = {
 }
 """What the referee finds in an output folder; of each sort one other plays in every box."""
 
+TOLD = {"exit_137", "exit_255", "kills_itself", "dumps_core", "faults"}
+"""Ends that every sandbox tells alike, as tests/sandbox tries in each."""
+
 BOX_DEFENSES = {
     *("a_fifo", "a_folder", "a_link_to_its_labels", "a_sparse_file", "readable_by_nobody"),
     *("endless", "dies_after_half", "sees_what_it_can", "constant"),
@@ -100,10 +103,10 @@ BOX_DEFENSES = {
 BOX, LATE_ROUND, CONTENTS = "box", "late", "contents"
 OF_THE_BOX = [*FILES, *ENDINGS, *STARTS, *SPIES, *(d for d in DEFENSES if d.name in BOX_DEFENSES)]
 ROUNDS: Mapping[str, list[Case]] = {
-    BOX: [case for case in OF_THE_BOX if case.name not in LATE | FOUND],
+    BOX: [case for case in OF_THE_BOX if case.name not in LATE | FOUND | TOLD],
     LATE_ROUND: [case for case in OF_THE_BOX if case.name in LATE],
     CONTENTS: [
-        *(case for case in FILES if case.name in FOUND),
+        *(case for case in OF_THE_BOX if case.name in FOUND | TOLD),
         *PNGS,
         *TARGETED,
         *(budget_case(name) for name in BUDGETS if name != "exactly_below"),
