@@ -1,6 +1,7 @@
 """Amounts of memory and disk as people write them."""
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 _UNITS = {
@@ -26,6 +27,18 @@ def parse_size(value: object) -> int:
     if not isinstance(size, int) or not 1 <= size < 2**63:
         raise ValueError(f"not a size: {value!r}")
     return size
+
+
+def size_of_at_least(least: int) -> Callable[[object], int]:
+    """`parse_size` that takes a size of fewer bytes than `least` for none."""
+
+    def parse(value: object) -> int:
+        size = parse_size(value)
+        if size < least:
+            raise ValueError(f"too small a size: {value!r}")
+        return size
+
+    return parse
 
 
 def _bytes_of(text: str) -> int:

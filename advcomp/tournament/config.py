@@ -1,6 +1,7 @@
 """The tournament file: its tables, their defaults, and what makes two of them the same contest."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -21,7 +22,7 @@ from pydantic import (
 from advcomp import plugins
 from advcomp.errors import InvalidConfig
 from advcomp.rules.submission import NAME_RULE
-from advcomp.rules.threat import Schedule
+from advcomp.rules.threat import Schedule, schedule_pairs
 from advcomp.rules.toml_fields import (
     Name,
     beside_the_file,
@@ -35,11 +36,28 @@ from advcomp.sandbox.limits.gpus import Gpus
 from advcomp.scoring.audit.finding import AuditCheck
 from advcomp.scoring.opponents import Opponents
 from advcomp.scoring.scores import Absence
-from advcomp.tournament.amounts import parse_size
+from advcomp.tournament.amounts import parse_size, size_of_at_least
 from advcomp.tournament.job.defense_views import DefenseView
 
+LEAST_MEMORY = 32 << 20
+"""Bytes that the smallest program, and Python's interpreter alone, run in whatever the sandbox.
+
+Measured: 4 MB under bubblewrap, 12 MB under Docker and Podman, 24 MiB under gVisor, whose own
+kernel counts; with less Docker and gVisor do not start it, the others kill it, or let it crawl.
+"""
+LEAST_CPUS = 0.01
+"""What Linux gives a group at least: 1 ms of 100 ms (cpu.max, cpu.cfs_quota_us)."""
+LEAST_START_S = 0.1
+"""Seconds; the smallest program takes up to 0.04 under bubblewrap, 0.11 under gVisor."""
+LEAST_OUTPUT = 4096
+"""Bytes; a file takes a page of the folder, however short it is."""
+MOST_PIDS = 4_000_000
+"""A machine has 4,194,304 (PID_MAX_LIMIT), and Linux takes no higher limit."""
+
 TABLE = "a table"
-SIZE_RULE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
+SIZES = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least'
+SIZE_RULE = f"{SIZES} 1"
+MEMORY_RULE = f"{SIZES} 32 MiB: no program starts in less"
 TEAM_RULE = "a team's name of 1 to 64 characters"
 DISPLAY_RULE = "what the public is shown in place of the name, 1 to 64 characters on one line"
 URL_RULE = "an address of a page that begins with https:// or http://"
@@ -112,6 +130,8 @@ Files = Annotated[
 ]
 ImageName = Annotated[str, StringConstraints(pattern=IMAGE_PATTERN)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+Memory = Annotated[int, BeforeValidator(size_of_at_least(LEAST_MEMORY))]
+OutputSize = Annotated[int, BeforeValidator(size_of_at_least(LEAST_OUTPUT))]
 
 
 class DatasetTable(Table):
@@ -219,13 +239,26 @@ class SandboxTable(Table):
 class LimitsTable(Table):
     """[limits]: what one run of a submission may use."""
 
-    start_seconds: float = Field(default=60.0, gt=0, description="seconds, more than 0")
+    start_seconds: float = Field(
+        default=60.0,
+        ge=LEAST_START_S,
+        description=f"seconds, at least {LEAST_START_S}: no program starts in less",
+    )
     seconds_per_100_images: float = Field(default=500.0, gt=0, description="seconds, more than 0")
-    memory: Size = Field(default=4 << 30, description=SIZE_RULE)
-    cpus: float = Field(default=1.0, gt=0, description="a number of processors, more than 0")
+    memory: Memory = Field(default=4 << 30, description=MEMORY_RULE)
+    cpus: float = Field(
+        default=1.0,
+        ge=LEAST_CPUS,
+        description=f"a number of processors, at least {LEAST_CPUS}, the least that Linux gives",
+    )
     gpus: int = Field(default=0, ge=0, description="an integer, at least 0")
-    pids: int = Field(default=512, ge=1, description="an integer, at least 1")
-    output: Size = Field(default=4 << 30, description=SIZE_RULE)
+    pids: int = Field(
+        default=512, ge=1, le=MOST_PIDS, description=f"an integer, 1 to {MOST_PIDS:,}"
+    )
+    output: OutputSize = Field(
+        default=4 << 30,
+        description=f"{SIZES} {LEAST_OUTPUT:,}: no file fits into less",
+    )
     log: Size = Field(default=1 << 20, description=SIZE_RULE)
 
     def for_images(self, images: int) -> Limits:
@@ -358,6 +391,28 @@ def load_tournament(path: Path) -> Tournament:
         InvalidConfig: All that is wrong with the file.
     """
     return read_toml(path, Tournament)
+
+
+def check_room(tournament: Tournament, images: int, at_once: int) -> None:
+    """Refuse a tournament whose output folders cannot hold what one run of an attack writes.
+
+    Args:
+        tournament: Whose [limits] say how large the folders are.
+        images: How many its dataset has.
+        at_once: How many a run gets, at most.
+
+    Raises:
+        InvalidConfig: They are too small, even for images of one page each.
+    """
+    threat = tournament.threat
+    pairs = schedule_pairs(images, threat.max_epsilons, threat.schedule)
+    written = min(at_once, max(Counter(pair.max_epsilon for pair in pairs).values()))
+    if tournament.limits.output < (least := written * LEAST_OUTPUT):
+        raise InvalidConfig(
+            f"{where(tournament.path, ('limits', 'output'))}: expected at least {least:,} bytes:"
+            f" an attack writes {written:,} images, and a file takes {LEAST_OUTPUT:,} bytes or"
+            f" more; got {tournament.limits.output:,}"
+        )
 
 
 def check_machine(tournament: Tournament, cpus_available: int) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from advcomp.errors import AdvcompError, InvalidConfig
 from advcomp.rules.dataset import IMAGES_CSV, IMAGES_FOLDER, Dataset, load_dataset
 from advcomp.sandbox.trusted import run_module
-from advcomp.tournament.config import DatasetSource, Tournament
+from advcomp.tournament.config import DatasetSource, Tournament, check_room
+from advcomp.tournament.job.plan import images_of_an_attack_at_once
 
 DATASET_PROGRAM = "advcomp.players.dataset_command"
 
@@ -17,6 +18,7 @@ def open_dataset(tournament: Tournament) -> Dataset:
 
     Raises:
         InvalidDataset: All that is wrong with it.
+        InvalidConfig: What an attack makes of it has no room in [limits] output.
     """
     table = tournament.dataset
     if table.source is DatasetSource.FOLDER:
@@ -26,7 +28,11 @@ def open_dataset(tournament: Tournament) -> Dataset:
     else:
         folder = _cached(table.source, table.seed)
         dataset = load_dataset(folder / IMAGES_FOLDER, folder / IMAGES_CSV)
-    return dataset if table.images is None else dataset.subset(table.images, table.seed)
+    if table.images is not None:
+        dataset = dataset.subset(table.images, table.seed)
+    at_once = images_of_an_attack_at_once(dataset.height, dataset.width)
+    check_room(tournament, len(dataset), at_once)
+    return dataset
 
 
 def write_source(source: str, folder: Path, *options: str) -> str:

@@ -918,6 +918,13 @@ def test_the_deadline_kills_at_once_whatever_is_ignored_and_what_is_written_is_k
     assert outcome.files == {"a": b"a\n"}
 
 
+def test_a_deadline_before_the_program_has_begun_is_the_programs(host: Host) -> None:
+    """Whether it lives to hear that it may start is a matter of microseconds."""
+    for _ in range(4):
+        result = host.sh("exec sleep 60", wall_s=0).result
+        assert (result.timed_out, result.signal, result.exit_code) == (True, signal.SIGKILL, None)
+
+
 def test_the_deadline_ends_what_prints_for_ever(host: Host) -> None:
     """An engine may not be waited for while it waits for us to take what is printed."""
     result = host.sh("exec cat /dev/zero", wall_s=2).result

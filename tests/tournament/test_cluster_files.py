@@ -11,6 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from distributed.cli import dask_scheduler, dask_worker
 
 from advcomp.cli import main as advcomp
+from advcomp.errors import InvalidConfig
 from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,3 +152,12 @@ def test_only_our_pods_reach_the_scheduler() -> None:
     ours = policy["podSelector"]["matchLabels"]
     assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": ours}}]}]
     assert all(ours.items() <= pod["metadata"]["labels"].items() for pod in pods())
+
+
+def test_a_node_in_which_no_program_starts_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text('kind = "local"\n[node]\nmemory = "1 B"\n')
+    with pytest.raises(InvalidConfig) as told:
+        load_cluster_file(str(file))
+    assert str(told.value).startswith(f"{file}:3: [node] memory: expected a size such as ")
+    assert str(told.value).endswith('at least 32 MiB: no program starts in less; got "1 B"')

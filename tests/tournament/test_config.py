@@ -12,6 +12,7 @@ from advcomp.tournament.config import (
     LogPolicy,
     Tournament,
     check_machine,
+    check_room,
     difference,
     load_tournament,
 )
@@ -160,10 +161,15 @@ def test_paths_of_the_dataset_are_relative_to_the_file(
     ],
 )
 def test_sizes_are_read_as_bytes(tmp_path: Path, written: str, size: int) -> None:
-    assert load(tmp_path, f"{SMALLEST}[limits]\nmemory = {written}").limits.memory == size
+    assert load(tmp_path, f"{SMALLEST}[limits]\nlog = {written}").limits.log == size
 
 
-SIZE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least 1'
+SIZE = 'a size such as "4 GiB" or "500 MB", or a number of bytes, at least'
+MEMORY = f"{SIZE} 32 MiB: no program starts in less"
+OUTPUT = f"{SIZE} 4,096: no file fits into less"
+START = "start_seconds: expected seconds, at least 0.1: no program starts in less"
+CPUS = "cpus: expected a number of processors, at least 0.01, the least that Linux gives"
+PIDS = "pids: expected an integer, 1 to 4,000,000"
 LEVELS = "one or more pixel levels, integers 0 to 255, each once"
 NAME = 'a name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or a digit'
 ITEMS = (
@@ -257,24 +263,30 @@ INSIDE = (
         ("sandbox", 'images = ["a", "--all-tags"]', "images[1]: expected a list of names"),
         ("sandbox", 'image_map = { a = "b c" }', "image_map a: expected a table"),
         ("sandbox", 'back_end = "auto"', 'back_end: unknown key; the nearest known one is "backe'),
-        ("limits", "start_seconds = 0", "start_seconds: expected seconds, more than 0; got 0"),
+        ("limits", "start_seconds = 0", f"{START}; got 0"),
+        ("limits", "start_seconds = 0.099", f"{START}; got 0.099"),
         (
             "limits",
             "seconds_per_100_images = inf",
             "seconds_per_100_images: expected seconds, more than 0; got Infinity",
         ),
-        ("limits", 'memory = "4 gigs"', f'memory: expected {SIZE}; got "4 gigs"'),
-        ("limits", "memory = 0", f"memory: expected {SIZE}; got 0"),
-        ("limits", "output = -1", f"output: expected {SIZE}; got -1"),
-        ("limits", 'output = "-1 B"', f'output: expected {SIZE}; got "-1 B"'),
-        ("limits", "log = true", f"log: expected {SIZE}; got true"),
-        ("limits", "log = 1.5", f"log: expected {SIZE}; got 1.5"),
-        ("limits", 'log = "9999999999 TiB"', f'log: expected {SIZE}; got "9999999999 TiB"'),
-        ("limits", "cpus = 0", "cpus: expected a number of processors, more than 0; got 0"),
-        ("limits", "cpus = nan", "cpus: expected a number of processors, more than 0; got NaN"),
-        ("limits", 'cpus = "1"', 'cpus: expected a number of processors, more than 0; got "1"'),
+        ("limits", 'memory = "4 gigs"', f'memory: expected {MEMORY}; got "4 gigs"'),
+        ("limits", "memory = 0", f"memory: expected {MEMORY}; got 0"),
+        ("limits", 'memory = "1 B"', f'memory: expected {MEMORY}; got "1 B"'),
+        ("limits", "memory = 33554431", f"memory: expected {MEMORY}; got 33554431"),
+        ("limits", "output = -1", f"output: expected {OUTPUT}; got -1"),
+        ("limits", 'output = "-1 B"', f'output: expected {OUTPUT}; got "-1 B"'),
+        ("limits", 'output = "4 kB"', f'output: expected {OUTPUT}; got "4 kB"'),
+        ("limits", "log = true", f"log: expected {SIZE} 1; got true"),
+        ("limits", "log = 1.5", f"log: expected {SIZE} 1; got 1.5"),
+        ("limits", 'log = "9999999999 TiB"', f'log: expected {SIZE} 1; got "9999999999 TiB"'),
+        ("limits", "cpus = 0", f"{CPUS}; got 0"),
+        ("limits", "cpus = 0.0099", f"{CPUS}; got 0.0099"),
+        ("limits", "cpus = nan", f"{CPUS}; got NaN"),
+        ("limits", 'cpus = "1"', f'{CPUS}; got "1"'),
         ("limits", "gpus = 0.5", "gpus: expected an integer, at least 0; got 0.5"),
-        ("limits", "pids = 0", "pids: expected an integer, at least 1; got 0"),
+        ("limits", "pids = 0", f"{PIDS}; got 0"),
+        ("limits", "pids = 4_000_001", f"{PIDS}; got 4000001"),
         ("limits", "memroy = 1", 'memroy: unknown key; the nearest known one is "memory"'),
         ("defense", 'view = "latn"', "view: expected one of latin, pooled, per-attack; got"),
         ("defense", 'views = "latin"', 'views: unknown key; the nearest known one is "view"'),
@@ -405,6 +417,27 @@ def test_more_processors_than_the_machine_has_are_refused(tmp_path: Path) -> Non
     assert caught.value.problems == (
         f"{tmp_path}/t.toml:5: [limits] cpus: expected at most the 2 processors of this machine;"
         " got 2.5",
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "images", "at_once", "written"),
+    [("grid", 250, 1000, 250), ("grid", 250, 40, 40), ("round-robin", 250, 1000, 150)],
+)
+def test_an_output_folder_without_room_for_one_run_is_refused(
+    tmp_path: Path, schedule: str, images: int, at_once: int, written: int
+) -> None:
+    """The batches of a round robin are of 100: the first budget has the images past 200, too."""
+    threat = f'[threat]\nmax_epsilons = [8, 16]\nschedule = "{schedule}"\n'
+    least = written * 4096
+    enough = load(tmp_path, f"{SMALLEST}{threat}[limits]\noutput = {least}")
+    check_room(enough, images, at_once)
+    too_little = load(tmp_path, f"{SMALLEST}{threat}[limits]\noutput = {least - 1}")
+    with pytest.raises(InvalidConfig) as caught:
+        check_room(too_little, images, at_once)
+    assert caught.value.problems == (
+        f"{tmp_path}/t.toml:8: [limits] output: expected at least {least:,} bytes: an attack"
+        f" writes {written} images, and a file takes 4,096 bytes or more; got {least - 1:,}",
     )
 
 

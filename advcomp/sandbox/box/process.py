@@ -240,7 +240,7 @@ class Box:
         """Exit code and signal as the launcher saw them; neither if it did not live to see."""
         try:
             message = self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):  # reset: it did not live to read "go"
             message = b""
         if message.startswith(b"failed"):
             raise self._failure(message.decode(errors="replace"))

@@ -6,7 +6,6 @@ from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     StringConstraints,
     model_validator,
@@ -14,8 +13,7 @@ from pydantic import (
 
 from advcomp.rules.toml_fields import at_least, beside_the_file, one_of
 from advcomp.rules.toml_file import Table, problem, read_toml
-from advcomp.tournament.amounts import parse_size
-from advcomp.tournament.config import SIZE_RULE
+from advcomp.tournament.config import MEMORY_RULE, Memory
 
 LOCAL, MPI = "local", "mpi"
 """What `--cluster` takes in place of a file."""
@@ -53,9 +51,7 @@ class NodeTable(Table):
     """
 
     cpus: int | None = Field(default=None, ge=1, description="an integer, at least 1")
-    memory: Annotated[int, BeforeValidator(parse_size)] | None = Field(
-        default=None, description=SIZE_RULE
-    )
+    memory: Memory | None = Field(default=None, description=MEMORY_RULE)
     gpus: int = Field(default=0, ge=0, description="an integer, at least 0")
     scratch: Text | None = Field(
         default=None, description="the path of a folder on the node's own disk or in its memory"

@@ -55,8 +55,9 @@ def attack_jobs(state: RunState) -> Iterator[AttackJob]:
         if entry.rejected:
             continue
         id_of = _IdOf(state, entry)
+        at_once = images_of_an_attack_at_once(state.dataset.height, state.dataset.width)
         for max_epsilon in state.max_epsilons:
-            batches = _batched(state.images_at(max_epsilon), _images_per_attack_run(state))
+            batches = _batched(state.images_at(max_epsilon), at_once)
             for shard, images in enumerate(batches):
                 yield AttackJob(
                     id=id_of.of_attack(max_epsilon, images),
@@ -123,9 +124,9 @@ def cost_of(state: RunState, job: Job) -> float:
     return state.limits.for_images(images_of(job)).wall_s
 
 
-def _images_per_attack_run(state: RunState) -> int:
-    image_bytes = state.dataset.height * state.dataset.width * 3
-    return max(1, min(ATTACK_IMAGES, ATTACK_PIXEL_BYTES // image_bytes))
+def images_of_an_attack_at_once(height: int, width: int) -> int:
+    """How many images of that size one run of an attack gets, at most."""
+    return max(1, min(ATTACK_IMAGES, ATTACK_PIXEL_BYTES // (height * width * 3)))
 
 
 class _IdOf:
