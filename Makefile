@@ -35,7 +35,7 @@ CHECKED := $(wildcard advcomp tests attacks defenses benchmarks tournament)
 
 MINUTES ?= 13
 
-.PHONY: demo play unwalled test test-all mutate fuzz docs check clean bubblewrap chromium
+.PHONY: demo play unwalled test test-all mutate fuzz docs check clean bubblewrap chromium compiled
 
 FROM_PYTORCH := --no-deps --index-url https://download.pytorch.org/whl/cpu
 DOWNLOADS_cuda := 3.3 GB of Python packages (PyTorch with CUDA), 6.5 GB on disk in .venv
@@ -48,7 +48,7 @@ demo:
 	@echo "It plays 8 attacks against 5 defenses: one to three minutes on two processors."
 	@$(MAKE) --no-print-directory play
 
-play: $(filter bubblewrap,$(WALLED)) $(if $(WALLED),,unwalled) .venv/installed-all
+play: $(filter bubblewrap,$(WALLED)) $(if $(WALLED),,unwalled) .venv/installed-all compiled
 	$(BIN)/advcomp run tournament/digits/digits.toml $(if $(SANDBOX),--sandbox $(SANDBOX)) \
 	  $(if $(WALLED),,--i-trust-these-submissions)
 
@@ -59,10 +59,10 @@ unwalled:
 	    "take tournament/digits/entries away, or leave SANDBOX=none out" >&2; exit 1; }
 	@echo "WITHOUT WALLS: the demo's entries run with all your rights; results are unofficial." >&2
 
-test: bubblewrap chromium check
+test: bubblewrap chromium check compiled
 	$(PYTEST)
 
-test-all: bubblewrap chromium check
+test-all: bubblewrap chromium check compiled
 	$(PYTEST) --long
 
 mutate: bubblewrap .venv/installed-mutation
@@ -105,6 +105,10 @@ clean:
 .venv/installed-docs: .venv/installed-all
 	$(INSTALL) --editable '.[all,docs]'
 	@touch $@
+
+# Where PYTHONDONTWRITEBYTECODE is set, every process would compile all that it imports.
+compiled: .venv/installed-all
+	@$(BIN)/python -m compileall -q advcomp
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

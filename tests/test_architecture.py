@@ -227,6 +227,20 @@ def test_what_is_allowed_is_no_violation(module: str, source: str) -> None:
     assert violations(source, module) == []
 
 
+def test_what_runs_in_boxes_loads_parts_of_scipy_only_when_it_uses_them() -> None:
+    """Its statistics alone take a second, at every start of every defense of the library."""
+    loaded = {
+        f"{module}: {name}"
+        for module in modules()
+        if PurePath(module).parts[0] in LEARNERS
+        for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for _, name in uses(ast.unparse(node), "advcomp")
+        if name.startswith("scipy.")
+    }
+    assert loaded == set()
+
+
 def test_the_whole_referee_can_be_imported_without_torch() -> None:
     """What other packages import on the way counts here too."""
     names = (

@@ -10,6 +10,7 @@ disk before the next one starts: a run that is killed keeps it.
 """
 
 import csv
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -220,7 +221,12 @@ def _attack_arguments(argv: Sequence[str] | None) -> tuple[Path, Path, float]:
 
 
 def _arguments(argv: Sequence[str] | None, usage: str) -> Sequence[str]:
-    given = sys.argv[1:] if argv is None else argv
+    given = argv
+    if given is None:
+        given = sys.argv[1:]
+        # This process is the entry's own. What it has loaded by now, it keeps: to look through all
+        # of it for garbage, at its end most of all, takes as long as many images do.
+        gc.freeze()
     if len(given) != len(usage.split()):
         sys.exit(f"usage: {Path(sys.argv[0]).name} {usage}; got {len(given)} arguments")
     return given

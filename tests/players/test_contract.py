@@ -1,5 +1,7 @@
 """argv, folders, PNG and CSV, as a submission's program meets them."""
 
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +64,21 @@ def test_an_attack_gets_the_images_in_the_order_of_their_names_and_eps(
     assert torch.equal(torch.cat(seen)[:7], to_float(clean))
     assert len(list(output.iterdir())) == 7
     np.testing.assert_array_equal(read(output), np.minimum(clean.astype(int) + 16, 255))
+
+
+def test_only_a_program_of_its_own_spares_what_it_has_loaded_the_collector(
+    inputs: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To go through PyTorch's objects at its end takes a program a third of a second."""
+    spared = gc.get_freeze_count()
+    attack_main(lambda images, eps: images, call(inputs, output, 16), batch_size=7)
+    assert gc.get_freeze_count() == spared
+    monkeypatch.setattr(sys, "argv", ["run_attack.py", *call(inputs, output, 16)])
+    try:
+        attack_main(lambda images, eps: images, batch_size=7)
+        assert gc.get_freeze_count() > spared + 100_000
+    finally:
+        gc.unfreeze()
 
 
 def test_a_targeted_attack_gets_the_target_of_each_image(inputs: Path, output: Path) -> None:

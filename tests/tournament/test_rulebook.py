@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_the_program() -> None:
     assert f"{sizes.MAX_UNPACKED_BYTES >> 30} GiB unpacked" in PROSE
     assert f"unpack to {sizes._ANY_RATIO_BYTES >> 20} MiB" in PROSE
     assert f"or to {sizes._MAX_RATIO} times" in PROSE
-    assert f"at most {plan.ATTACK_IMAGES} images in a run" in PROSE
+    assert f"at most {plan.ATTACK_IMAGES:,} images in a run" in PROSE
     assert f"more than {plan.ATTACK_PIXEL_BYTES >> 20} MiB of pixels (125 of" in PROSE
     assert plan.ATTACK_PIXEL_BYTES // (299 * 299 * 3) == 125
     assert f"at most {views.PER_ATTACK_IMAGES} images, clean images apart" in PROSE

@@ -12,14 +12,17 @@ should be trained on images with the same noise.
 
 The noise of an image comes from a generator seeded from its pixels, and images go through the
 model one by one, in batches of their own noise: nothing depends on the neighbours.
+
+SciPy loads its statistics when they are used: that takes a second, and every defense of the
+library imports this file.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Generator, Tensor
 
 from advcomp.players.classifier.answers import Model
@@ -73,7 +76,7 @@ def predict(
     counts = count_under_noise(model, images, generators, sigma=sigma, draws=draws)
     first_two = counts.topk(2, dim=1)
     decided = [
-        stats.binomtest(int(first), int(first + second), 0.5).pvalue <= alpha
+        scipy.stats.binomtest(int(first), int(first + second), 0.5).pvalue <= alpha
         for first, second in first_two.values.tolist()
     ]
     return np.where(decided, first_two.indices[:, 0].numpy(), ABSTAIN)
@@ -113,7 +116,7 @@ def lower_bound(hits: NDArray[np.int64], draws: int, alpha: float) -> NDArray[np
         draws: Out of how many.
         alpha: How often the bound may be above the truth.
     """
-    bound = stats.beta.ppf(alpha, np.maximum(hits, 1), draws - hits + 1)
+    bound = scipy.stats.beta.ppf(alpha, np.maximum(hits, 1), draws - hits + 1)
     return np.where(hits > 0, bound, 0.0)
 
 
@@ -122,7 +125,7 @@ def certified_radius(lower: NDArray[np.float64], sigma: float) -> NDArray[np.flo
 
     0 where the class need not be the likeliest.
     """
-    radius: NDArray[np.float64] = sigma * stats.norm.ppf(np.maximum(lower, 0.5))
+    radius: NDArray[np.float64] = sigma * scipy.stats.norm.ppf(np.maximum(lower, 0.5))
     return radius
 
 

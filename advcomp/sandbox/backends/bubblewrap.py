@@ -43,6 +43,7 @@ from pathlib import Path
 from advcomp.errors import SandboxError, SandboxUnavailable
 from advcomp.sandbox.base import Limits, LimitTier, RunSpec, SharedTree
 from advcomp.sandbox.box import launcher
+from advcomp.sandbox.box.bytecode import compile_package
 from advcomp.sandbox.box.capture import Log, Stream
 from advcomp.sandbox.box.entry_stream import PAGE_BYTES, bytes_in_tmpfs
 from advcomp.sandbox.box.finished import (
@@ -106,6 +107,7 @@ class Bubblewrap:
         program = shutil.which("bwrap")
         if program is None:
             raise SandboxUnavailable("bubblewrap: the program `bwrap` is not installed")
+        compile_package()
         self._program = program
         self._keeper = keeper
         self._filter = filter_program()

@@ -17,7 +17,7 @@ from advcomp.tournament.job.waves import Wave, WaveImages
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import EntryState, RunState
 
-ATTACK_IMAGES, ATTACK_PIXEL_BYTES = 500, 32 << 20
+ATTACK_IMAGES, ATTACK_PIXEL_BYTES = 1_000, 32 << 20
 """Images per run of an attack at most, and their pixels: what a crash can cost and what the
 referee holds of one run, against start-ups."""
 
