@@ -44,6 +44,8 @@ ASK_NOBODY = ("noop", "random_noise")
 NONE_AT, ONE_AT = LEFT + 14, LEFT + 50
 """Where attacks without gradients stand, and those with one; then the axis is logarithmic."""
 ROOM_FOR_NAMES = 60
+LINE = 9
+"""Of names, in pixels."""
 STYLE = (
     ".other{fill:#2563a8}.network{fill:#c0392b}.line{fill:none;stroke:#c0392b}"
     ".axis{stroke:#999;opacity:.3}text{fill:#333}"
@@ -213,8 +215,9 @@ def panel(found: Sequence[Point], number: int, title: str) -> str:
     ]
     places = [(across(p.gradients), up(100 * p.scores[number])) for p in found]
     best = leaders(places)
+    lines_of = dict(zip(best, name_lines(best), strict=True))
     dots = [
-        dot(point, *place, named=place in best) for point, place in zip(found, places, strict=True)
+        dot(point, *place, lines_of.get(place)) for point, place in zip(found, places, strict=True)
     ]
     return "".join(
         [
@@ -244,15 +247,24 @@ def staircase(best: Sequence[tuple[float, float]]) -> str:
     return f"M{x} {y}" + "".join(f"H{right}V{up}" for right, up in others)
 
 
-def dot(point: Point, x: float, y: float, *, named: bool) -> str:
-    """A dot that tells a pointer its attack; with the name beside it where asked for."""
+def name_lines(best: Sequence[tuple[float, float]]) -> list[float]:
+    """Where the names of leaders stand: above them, and a line above that of the one before."""
+    found: list[float] = []
+    for _, y in best:
+        found.append(min([y - 3, *(before - LINE for before in found[-1:])]))
+    return found
+
+
+def dot(point: Point, x: float, y: float, name_line: float | None) -> str:
+    """A dot that tells a pointer its attack; a leader's name on its line, a network's below."""
     network, name = point.name.startswith("attack_network"), escape(point.name)
     drawn = (
         f'<circle class="{"network" if network else "other"}" cx="{x}" cy="{y}" r="2.5">'
         f"<title>{name}: {point.gradients}</title></circle>"
     )
-    if named or network:
-        drawn += f'<text x="{x + 4}" y="{y - 3 if named else y + 9}" font-size="8">{name}</text>'
+    if name_line is not None or network:
+        at = y + LINE if name_line is None else name_line
+        drawn += f'<text x="{x + 4}" y="{at}" font-size="8">{name}</text>'
     return drawn
 
 

@@ -183,3 +183,8 @@ def test_the_line_leads_over_what_none_beats_with_fewer() -> None:
     best = FRONTIER["leaders"](places)
     assert best == [(10.0, 100.0), (30.0, 50.0)]
     assert FRONTIER["staircase"](best) == "M10.0 100.0H30.0V50.0"
+
+
+def test_names_of_leaders_side_by_side_are_not_written_over_each_other() -> None:
+    places = [(10.0, 100.0), (30.0, 98.0), (40.0, 60.0)]
+    assert FRONTIER["name_lines"](places) == [97.0, 88.0, 57.0]
