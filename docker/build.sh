@@ -13,6 +13,8 @@
 #                            and wheels are downloaded here, before the build, which has no network
 #   --pypi                   wheels from the package index alone, whose PyTorch is the CUDA build:
 #                            for places that cannot reach download.pytorch.org
+#   --keep-base DAYS         take a base that is younger as it is, and what was built on it from the
+#                            engine's layers where packages and sources are the same
 #   --also docker|podman     hand the images on to this engine, under the same IDs
 #
 # The images are called advcomp/base, advcomp/referee and so on.
@@ -21,10 +23,11 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "docker/build.sh: $*" >&2; exit 2; }
 
-engine='' also='' device=cpu offline='' pypi='' images=()
+engine='' also='' device=cpu offline='' pypi='' keep_days=0 images=()
 while (($#)); do
   case $1 in
     --engine) engine=${2:?} && shift ;;
+    --keep-base) keep_days=${2:?} && shift ;;
     --also) also=${2:?} && shift ;;
     --device) device=${2:?} && shift ;;
     --offline) offline=1 ;;
@@ -41,6 +44,7 @@ for name in "$engine" "$also"; do
   [[ -z $name || $name == docker || $name == podman ]] ||
     fail "an engine must be docker or podman; got $name"
 done
+[[ $keep_days =~ ^[0-9]+$ ]] || fail "--keep-base must be a number of days; got $keep_days"
 [[ -n $engine ]] || { command -v podman >/dev/null && engine=podman || engine=docker; }
 command -v "$engine" >/dev/null || fail "$engine is not installed"
 
@@ -67,7 +71,18 @@ build() { # image, Dockerfile, further arguments
   client "$engine" build "${arguments[@]}" .
 }
 
+about() { # image, what: nothing where there is no such image
+  client "$engine" image inspect --format "$2" "advcomp/$1" 2>/dev/null || true
+}
+
+is_young() { # image
+  local made
+  made=$(about "$1" '{{json .Created}}')
+  [[ -n $made ]] && (($(date +%s) - $(date -d "${made//\"/}" +%s) < keep_days * 86400))
+}
+
 make_base() {
+  ! is_young base || return 0
   if [[ -z $offline ]]; then
     client "$engine" pull docker.io/library/python:3.11-slim-bookworm
     client "$engine" tag docker.io/library/python:3.11-slim-bookworm advcomp/base
@@ -130,17 +145,36 @@ clean() {
 }
 trap clean EXIT
 ! wants base || make_base
-if [[ -n $offline && ${images[*]} != base ]]; then
-  download_wheels
-fi
 digest() { find "$@" -type f ! -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c-64; }
+packages=$(digest pyproject.toml constraints.txt docker)-$device-$(about base '{{.Id}}')
 common=(--build-arg BASE=advcomp/base --build-arg DEVICE="$device")
-common+=(--build-arg PACKAGES_DIGEST="$(digest pyproject.toml constraints.txt)")
+common+=(--build-arg PACKAGES_DIGEST="$packages")
 common+=(--build-arg SOURCES_DIGEST="$(digest advcomp pyproject.toml)")
-! wants referee || build referee runtime "${common[@]}" --build-arg EXTRAS=
-! wants runtime || build runtime runtime "${common[@]}"
-! wants onnx || build onnx runtime "${common[@]}" --build-arg EXTRAS=[onnx]
-! wants train || build train train --no-cache --build-arg BASE=advcomp/runtime
+
+build_all() {
+  { ! wants referee || build referee runtime "${common[@]}" --build-arg EXTRAS=; } &&
+    { ! wants runtime || build runtime runtime "${common[@]}"; } &&
+    { ! wants onnx || build onnx runtime "${common[@]}" --build-arg EXTRAS=[onnx]; } &&
+    { ! wants train || build train train --no-cache --build-arg BASE=advcomp/runtime; }
+}
+
+has_layers() { # of every wanted image; what trains is always built anew
+  local image
+  ! wants train || return 1
+  for image in "${images[@]}"; do
+    [[ $image == base || $(about "$image" '{{index .Config.Labels "advcomp.packages"}}') == "$packages" ]] ||
+      return 1
+  done
+}
+
+if [[ ${images[*]} == base ]]; then
+  :
+elif [[ -z $offline ]]; then
+  build_all
+elif ! has_layers || ! build_all; then
+  download_wheels
+  build_all
+fi
 if [[ -n $also && $also != "$engine" ]]; then
   for image in "${images[@]}"; do
     client "$engine" save "advcomp/$image" | client "$also" load

@@ -39,4 +39,5 @@ RUN --mount=type=bind,target=/source \
       --no-index --no-deps --no-build-isolation /tmp/advcomp; \
     rm -r /tmp/advcomp
 ENV PATH=/opt/advcomp/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LABEL advcomp.packages="${PACKAGES_DIGEST}"
 LABEL org.opencontainers.image.title="advcomp" org.opencontainers.image.licenses="MIT"
