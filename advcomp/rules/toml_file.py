@@ -28,6 +28,7 @@ _DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
 _SHOWN_CHARACTERS = 80
+_MOST_BYTES = 16 << 20
 
 
 class Table(BaseModel):
@@ -126,7 +127,7 @@ def read_toml_text(path: Path) -> str:
         InvalidConfig: It cannot be read, or is not UTF-8.
     """
     try:
-        return read_plain_text(path)
+        return read_plain_text(path, _MOST_BYTES)
     except OSError as error:
         raise InvalidConfig(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

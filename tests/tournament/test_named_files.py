@@ -39,12 +39,20 @@ CONTENTS: dict[str, tuple[bytes, str]] = {
     "nested": (b"a = " + b"[" * 100_000, "expected TOML; got tables or arrays nested too deeply"),
     "a web page": (b"<!DOCTYPE html>\n<html>", "expected TOML; Invalid statement"),
 }
+
+
+def enormous(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
 PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda _: None, "cannot be read: No such file or directory"),
     "a folder": (Path.mkdir, "cannot be read: Is a directory"),
     "a FIFO": (os.mkfifo, "got a FIFO"),
     "a dangling link": (lambda p: p.symlink_to("none"), "cannot be read: No such file"),
     "a loop of links": (link_to_itself, "cannot be read: Too many levels of symbolic links"),
+    "a terabyte": (enormous, "expected at most 16,777,216 bytes; got 1,099,511,627,776 bytes"),
     "a device": (lambda p: p.symlink_to("/dev/zero"), "got a device"),
 }
 
@@ -75,6 +83,30 @@ def test_a_file_that_is_no_toml_is_named_with_what_it_is(
     assert said.startswith("advcomp: file.toml: ")
     assert expected in said
     assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("run/run.json", ["status", "run"]),
+        ("run/waves.json", ["score", "run"]),
+        ("run/key", ["logs", "run"]),
+        ("run/results/results.json", ["leaderboard", "run"]),
+        ("images.csv", ["plan", "folder.toml"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_an_enormous_file_is_not_read(here: Path, name: str, command: list[str]) -> None:
+    RunFolder(here / "run").play()
+    (here / "folder.toml").write_text(
+        'name = "t"\n[dataset]\nsource = "folder"\nimages_dir = "."\ncsv = "images.csv"\n'
+        '[entries]\nattacks = ["run"]\n'
+    )
+    enormous(here / name)
+    result = advcomp(*command)
+    assert result.exit_code == 1
+    (said,) = (line for line in result.output.splitlines() if f"{name}: " in line)
+    assert "got 1,099,511,627,776 bytes" in said
 
 
 @pytest.mark.parametrize("change", ["mark", "line ends"])

@@ -16,6 +16,8 @@ from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.plain_file import read_plain_file, told
 
 KEY_BYTES = 32
+MOST_BYTES = 4096
+"""Of a key's file, with whatever white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def _refuse_another(path: Path, key: Key | None, digest: str | None) -> None:
 
 def _read(path: Path) -> Key:
     try:
-        content = read_plain_file(path)
+        content = read_plain_file(path, MOST_BYTES)
         if len(content) == KEY_BYTES:  # as they come from /dev/urandom
             return Key(content)
         secret = bytes.fromhex(content.decode("ascii").strip())
