@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from advcomp.errors import AdvcompError, RunConflict
+from advcomp.errors import AdvcompError
 from advcomp.live.failures import failures_of
 from advcomp.live.snapshot import (
     Ended,
@@ -201,13 +201,9 @@ def looks(watch: RunWatch, first: RunSnapshot) -> Iterator[RunSnapshot]:
 def _read(run: Path, store: Store) -> _Read:
     state = load_state(run)
     waves = load_waves(run)
-    if waves and not (run / KEY_FILE).exists():
-        raise RunConflict(
-            f"{run / KEY_FILE}: expected the key of the run; it is gone, and without it nobody "
-            "can tell which answers are whose"
-        )
     outlook = Outlook(run, state, store)
-    key = open_key(run / KEY_FILE) if waves else Key(bytes(KEY_BYTES))
+    made = state.key_digest
+    key = open_key(run / KEY_FILE, digest=made) if waves else Key(bytes(KEY_BYTES))
     collected = collect(state, store, key, waves)
     results = {
         job.name: result for job in outlook.jobs if (result := store.load(job.id)) is not None
@@ -316,7 +312,7 @@ def _folders(jobs: Path) -> dict[str, int]:
     try:
         with os.scandir(jobs) as entries:
             return {each.name: each.inode() for each in entries if each.name[0] != "."}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 
@@ -324,6 +320,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     """What is another value once a file has been replaced."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_mtime_ns

@@ -158,7 +158,7 @@ class Run:
 
     @cached_property
     def _collected(self) -> Collected:
-        key = open_key(self.folder / KEY_FILE)
+        key = open_key(self.folder / KEY_FILE, digest=self.state.key_digest)
         return collect(self.state, Store(self.folder), key, load_waves(self.folder))
 
     @cached_property

@@ -4,6 +4,7 @@ The part for training is never the tournament's. `dataset_command` writes the sa
 """
 
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +20,7 @@ from PIL import Image
 
 from advcomp.errors import InvalidConfig, MissingExtra
 from advcomp.rules.dataset import LabelledImage
-from advcomp.rules.plain_file import open_plain_file
+from advcomp.rules.plain_file import open_plain_file, told
 
 DIGITS_TRAINING = 1197
 """The first digits train; the 600 after them are the tournament's."""
@@ -161,11 +162,14 @@ def _packed_jpegs(
             jpeg, offsets, labels = (
                 packed[f"{name}_{key}"] for key in ("jpeg", "offsets", "labels")
             )
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        raise InvalidConfig(f"{path}: expected an .npz file of JPEGs: {error}") from error
-    jpegs = (jpeg[start:end].tobytes() for start, end in pairwise(offsets))
-    images = [np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in jpegs]
-    return np.stack(images), labels.astype(np.int64)
+        jpegs = (jpeg[start:end].tobytes() for start, end in pairwise(offsets))
+        images = [np.asarray(Image.open(BytesIO(file)).convert("RGB")) for file in jpegs]
+        return np.stack(images), labels.astype(np.int64)
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise InvalidConfig(
+            f"{path}: expected an .npz file of JPEGs, with the arrays {name}_jpeg, {name}_offsets "
+            f"and {name}_labels; got {told(error)}"
+        ) from error
 
 
 def _cache() -> Path:

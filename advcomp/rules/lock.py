@@ -17,9 +17,10 @@ def locked(run: Path) -> Iterator[None]:
     """Hold the run folder for this process alone; one that is read-only, too.
 
     Raises:
-        RunConflict: Another process holds it.
+        RunConflict: Another process holds it, or there is no such folder.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    if not run.is_dir():
+        raise no_run(run)
     with _opened(run / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,6 +30,14 @@ def locked(run: Path) -> Iterator[None]:
                 "finished, or choose another folder with --out"
             ) from error
         yield
+
+
+def no_run(run: Path) -> RunConflict:
+    """What to raise where the folder of a run should be."""
+    return RunConflict(
+        f"{run}: expected the folder of a run (with run.json); got none; "
+        "`advcomp run FILE` makes one"
+    )
 
 
 def _opened(lock: Path) -> BinaryIO:

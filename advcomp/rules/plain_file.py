@@ -9,10 +9,12 @@ never ends.
 import errno
 import os
 import stat
-from io import TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO
 
+MOST_BYTES = 1 << 30
+"""More than anything that is read whole has, far."""
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -28,6 +30,15 @@ class _NotPlain(OSError):
         said = f"expected a file on a disk; got {kind}; {remedy}"
         super().__init__(errno.EINVAL, said, str(path))
         self.kind = kind
+
+
+class _TooLarge(OSError):
+    """A file that nobody can have meant."""
+
+    def __init__(self, size: int, path: Path, at_most: int) -> None:
+        self.kind = f"{size:,} bytes"
+        said = f"expected at most {at_most:,} bytes; got {self.kind}; is it another file?"
+        super().__init__(errno.EFBIG, said, str(path))
 
 
 def open_plain_file(path: Path) -> BinaryIO:
@@ -46,25 +57,29 @@ def open_plain_file(path: Path) -> BinaryIO:
         raise
 
 
-def read_plain_file(path: Path) -> bytes:
-    """What is in a file.
+def read_plain_file(path: Path, at_most: int | None = MOST_BYTES) -> bytes:
+    """What is in a file of so many bytes at most; None takes any.
 
     Raises:
-        OSError: See `open_plain_file`.
+        OSError: See `open_plain_file`; or it is larger.
     """
     with open_plain_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if at_most is not None and size > at_most:
+            raise _TooLarge(size, path, at_most)
         return file.read()
 
 
-def read_plain_text(path: Path) -> str:
+def read_plain_text(path: Path, at_most: int | None = MOST_BYTES) -> str:
     """The UTF-8 text of a file, with or without a byte order mark, lines ending in a line feed.
 
     Raises:
-        OSError: See `open_plain_file`.
+        OSError: See `read_plain_file`.
         UnicodeDecodeError: It is not UTF-8.
     """
-    with TextIOWrapper(open_plain_file(path), encoding="utf-8-sig") as file:
-        return file.read()
+    content = BytesIO(read_plain_file(path, at_most))
+    with TextIOWrapper(content, encoding="utf-8-sig") as text:
+        return text.read()
 
 
 def write_plain_file(path: Path, flags: int = 0, mode: int = 0o666) -> int:
@@ -80,7 +95,7 @@ def write_plain_file(path: Path, flags: int = 0, mode: int = 0o666) -> int:
 
 def told(error: Exception) -> str:
     """What an error says is there, without the number and the path that an OSError carries."""
-    if isinstance(error, _NotPlain):
+    if isinstance(error, _NotPlain | _TooLarge):
         return error.kind
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 

@@ -4,8 +4,8 @@ Decoding is bounded, in this order: the header alone says whether the file can b
 asks for; the chunks are walked and their checksums compared; only IHDR and IDAT are kept, so no
 ancillary chunk (gamma, ICC, tRNS, text, EXIF, APNG frames) reaches a decoder; the pixel data is
 inflated to exactly the length that the header promises and not one byte more; and only then Pillow
-undoes the filters. Nothing depends on Pillow's global switches. A box that decodes for the referee
-imports this alone, and so starts in half the time that NumPy would take.
+undoes the filters, where there are any. Nothing depends on Pillow's global switches. A box that
+decodes for the referee imports this alone, and so starts in half the time that NumPy would take.
 """
 
 import struct
@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate, pairwise
-
-from PIL import Image
 
 from advcomp.rules.faults import Fault, InvalidPng
 
@@ -107,8 +105,11 @@ def decode_samples(data: bytes, height: int, width: int) -> bytes:
     """
     header = _expect_header(data, height, width)
     packed = b"".join(_pixel_data(data))
-    _check_scanlines(packed, header)
-    return _unfilter(_assemble(data[16:29], packed), header)
+    scanlines = _scanlines(packed, header)
+    stride = 1 + width * CHANNELS
+    if header.interlaced or any(scanlines[::stride]):
+        return _unfilter(_assemble(data[16:29], packed), header)
+    return b"".join(scanlines[at + 1 : at + stride] for at in range(0, height * stride, stride))
 
 
 def encode_samples(samples: bytes, height: int, width: int) -> bytes:
@@ -219,8 +220,8 @@ def _pixel_data(data: bytes) -> Iterator[bytes]:
         raise InvalidPng(Fault.CHUNKS, "the PNG has no pixel data (no IDAT chunk)")
 
 
-def _check_scanlines(packed: bytes, header: _Header) -> None:
-    """Inflate to the promised length at most, and look at the filter byte of every row."""
+def _scanlines(packed: bytes, header: _Header) -> bytes:
+    """All rows behind their filter bytes, which are looked at, inflated to the promised length."""
     passes = list(_passes(header))
     expected = sum(rows * stride for rows, stride in passes)
     inflater = zlib.decompressobj()
@@ -239,6 +240,7 @@ def _check_scanlines(packed: bytes, header: _Header) -> None:
     for (start, end), (_, stride) in zip(pairwise(ends), passes, strict=True):
         if max(scanlines[start:end:stride]) > _LAST_FILTER:
             raise InvalidPng(Fault.DATA, "the PNG has a row with an unknown filter")
+    return scanlines
 
 
 def _passes(header: _Header) -> Iterator[tuple[int, int]]:
@@ -252,6 +254,8 @@ def _passes(header: _Header) -> Iterator[tuple[int, int]]:
 
 
 def _unfilter(png: bytes, header: _Header) -> bytes:
+    from PIL import Image  # which takes a third of a box's start, and most files have no filters
+
     try:
         with Image.open(BytesIO(png), formats=["PNG"]) as image:
             found = image.mode, image.size, image.tobytes()

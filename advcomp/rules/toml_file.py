@@ -4,6 +4,7 @@ A field's description says what is expected of it and is the text of its error m
 `digits.toml:19: [limits] memory: expected a size such as "4 GiB"; got "4 gigs"`.
 """
 
+import codecs
 import difflib
 import inspect
 import json
@@ -27,6 +28,7 @@ _DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]")
 _ASSIGNMENT = re.compile(rf"\s*({_DOTTED})\s*=")
 _SHOWN_CHARACTERS = 80
+_MOST_BYTES = 16 << 20
 
 
 class Table(BaseModel):
@@ -49,7 +51,7 @@ def read_toml(path: Path, model: type[AnyTable]) -> AnyTable:
     Raises:
         InvalidConfig: It cannot be read, is not TOML, or breaks the model: all problems at once.
     """
-    return parse_toml(_read_text(path), path, model)
+    return parse_toml(read_toml_text(path), path, model)
 
 
 def parse_toml(text: str, path: Path, model: type[AnyTable]) -> AnyTable:
@@ -58,7 +60,7 @@ def parse_toml(text: str, path: Path, model: type[AnyTable]) -> AnyTable:
     Raises:
         InvalidConfig: See `read_toml`.
     """
-    values = _parsed(path, text)
+    values = toml_tables(path, text)
     try:
         return model.model_validate(values, context=path.resolve())
     except ValidationError as error:
@@ -73,8 +75,12 @@ def parse_toml(text: str, path: Path, model: type[AnyTable]) -> AnyTable:
         ) from None
 
 
-def _parsed(path: Path, text: str) -> dict[str, object]:
-    """What TOML says, which may still be of the wrong kind."""
+def toml_tables(path: Path, text: str) -> dict[str, object]:
+    """What the TOML in a file says, which may still be of the wrong kind.
+
+    Raises:
+        InvalidConfig: It is no TOML.
+    """
     try:
         values = tomllib.loads(text)
         nul = _nul_in(values)
@@ -105,7 +111,7 @@ def _nul_in(value: object) -> str | None:
 
 def where(path: Path, key: Key) -> str:
     """`digits.toml:19: [limits] memory`: the file, the line where `key` stands, and the key."""
-    return _place(path, _line_of(_read_text(path), key), key)
+    return _place(path, _line_of(read_toml_text(path), key), key)
 
 
 def _place(path: Path, line: int | None, key: Key) -> str:
@@ -114,17 +120,21 @@ def _place(path: Path, line: int | None, key: Key) -> str:
     return f"{path}: {dotted(key)}" if line is None else f"{path}:{line}: {dotted(key)}"
 
 
-def _read_text(path: Path) -> str:
-    """The text of the file, with or without a byte order mark."""
+def read_toml_text(path: Path) -> str:
+    """The text of a file, which may begin with a byte order mark.
+
+    Raises:
+        InvalidConfig: It cannot be read, or is not UTF-8.
+    """
     try:
-        return read_plain_text(path)
+        return read_plain_text(path, _MOST_BYTES)
     except OSError as error:
         raise InvalidConfig(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         byte, offset = error.object[error.start], error.start
-        raise InvalidConfig(
-            f"{path}: expected UTF-8 text; got byte 0x{byte:02x} at offset {offset}"
-        ) from None
+        wide = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        got = "UTF-16 or UTF-32" if wide else f"byte 0x{byte:02x} at offset {offset}"
+        raise InvalidConfig(f"{path}: expected UTF-8 text; got {got}; save it as UTF-8") from None
 
 
 def dotted(key: Key) -> str:

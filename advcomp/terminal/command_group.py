@@ -3,6 +3,7 @@
 import codecs
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,16 @@ _REFUSALS = {
     *(errno.ESTALE, errno.ETIMEDOUT, errno.ENOTEMPTY),
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
+_REMEDIES = {
+    errno.EEXIST: ("take away what is there, or name another place",),
+    errno.EISDIR: ("take away the folder that is there, or name another place",),
+    errno.ENOTDIR: ("a part of this path is no folder: name another place",),
+    errno.ELOOP: ("these links lead to each other: name what they should lead to",),
+    errno.EACCES: ("have its owner allow it, or name another place",),
+}
+"""What a user can do about it, where the answer alone does not say so."""
+_LOOP = re.compile(r"Symlink loop from '(.*)'", re.DOTALL)
+"""What pathlib's `resolve` makes of ELOOP, until Python 3.13."""
 _ANY_TEXT = "advcomp"
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 """What a device may answer to what is written to it."""
@@ -53,7 +64,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that was named."""
         try:
-            with _in_turn():
+            with _in_turn(), _own_rights():
                 _require_working_folder()
                 return super().invoke(ctx)
         except AdvcompError as error:
@@ -62,7 +73,14 @@ class CommandGroup(click.Group):
         except OSError as error:
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
-            _complain(f"{error.filename2 or error.filename}: {error.strerror}")
+            path = error.filename2 or error.filename
+            _complain("; ".join([f"{path}: {error.strerror}", *_REMEDIES.get(error.errno, ())]))
+            ctx.exit(1)
+        except RuntimeError as error:
+            loop = _LOOP.fullmatch(str(error))
+            if loop is None:
+                raise
+            _complain(f"{loop[1]}: {os.strerror(errno.ELOOP)}; {_REMEDIES[errno.ELOOP][0]}")
             ctx.exit(1)
         except KeyboardInterrupt:
             _complain("interrupted")
@@ -79,6 +97,17 @@ def _in_turn() -> Iterator[None]:
 
         let_the_first_speak(rank_told())
         raise
+
+
+@contextmanager
+def _own_rights() -> Iterator[None]:
+    """Within it, who runs the command may read again what it writes, whatever the umask."""
+    users = os.umask(0o077)
+    os.umask(users & ~0o700)
+    try:
+        yield
+    finally:
+        os.umask(users)
 
 
 def _discard_output() -> None:

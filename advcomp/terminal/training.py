@@ -3,7 +3,6 @@
 import shlex
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from advcomp.errors import INTERRUPTED, InvalidConfig
-from advcomp.rules.plain_file import read_plain_text
+from advcomp.rules.toml_file import read_toml_text, toml_tables
 from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, one_line, whole
@@ -58,8 +57,8 @@ def train_in_terminal(file: Path, options: TrainOptions) -> int:
 def _kind_of(file: Path) -> str:
     """Which tables the recipe has; whoever reads it says what is wrong with it."""
     try:
-        tables = tomllib.loads(read_plain_text(file))
-    except (OSError, ValueError):
+        tables = toml_tables(file, read_toml_text(file))
+    except InvalidConfig:
         return ""
     return next((kind for kind in ("classifier", "denoiser") if kind in tables), "")
 

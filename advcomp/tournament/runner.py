@@ -222,7 +222,9 @@ def play(
         with locked(run), referee_log(run), staging_for(run) as staging, ExitStack() as held:
             refuse_another(run, tournament.identity(sandbox.name, dataset.digest))
             forget_under_way(run)
-            key = open_key(run / KEY_FILE, options.key)
+            before = load_state(run) if (run / FILE_NAME).exists() else None
+            told = None if before is None else before.key_digest
+            key = open_key(run / KEY_FILE, options.key, digest=told)
 
             def hired(entries: tuple[EntryState, ...]) -> Crew:
                 if elsewhere is None:
@@ -242,7 +244,7 @@ def play(
                 )
 
             crew = None
-            if containers is None and not (run / FILE_NAME).exists():
+            if containers is None and before is None:
                 crew = hired(())  # nothing is stored: there will be something to do
                 crew.get_ready()
             logger.info("%d entries to read", len(listed.sources))
@@ -256,7 +258,6 @@ def play(
                 taken=observer.read,
                 boxes=min(workers, cores()),
             )
-            before = load_state(run) if (run / FILE_NAME).exists() else None
             entries, first_names = recognised(entries, before)
             images = _pinned(run, entries, before)
             box = SandboxState.of(sandbox)
@@ -373,7 +374,7 @@ def take_out(run: Path, submission: str) -> int:
 def all_jobs(run: Path, state: RunState, store: Store) -> list[Job]:
     """Every job of a run, done or not, as far as its waves are planned."""
     planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
-    key = open_key(run / KEY_FILE)
+    key = open_key(run / KEY_FILE, digest=state.key_digest)
     return [*attack_jobs(state), *defense_jobs(state, key, planned)]
 
 

@@ -329,6 +329,7 @@ def train(
     plan, ranks = run.plan, run.ranks
     with room_in(folder), ExitStack() as stack:
         if ranks.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder))
         _go_on(run, folder, origin, observer)
         observer.started(origin.name, run.done, plan.steps, plan.batch_size)

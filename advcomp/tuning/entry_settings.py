@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from advcomp.errors import InvalidConfig
-from advcomp.rules.plain_file import read_plain_text
-from advcomp.rules.toml_file import nearest, parse_toml, shown_value
+from advcomp.rules.toml_file import (
+    nearest,
+    parse_toml,
+    read_toml_text,
+    shown_value,
+    toml_tables,
+)
 from advcomp.rules.toml_parameters import Value, parameter_problems
 from advcomp.tournament.entry.entries import EntrySource
 from advcomp.tuning.edited import edited, value_at
@@ -72,11 +77,8 @@ def recipe_of(tune: TuneFile) -> Settings:
 
 
 def _read(path: Path) -> Settings:
-    try:
-        text = read_plain_text(path)
-        tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise InvalidConfig(f"{path}: expected TOML; {error}") from None
+    text = read_toml_text(path)
+    toml_tables(path, text)
     return Settings(path=path, text=text)
 
 

@@ -26,6 +26,7 @@ def seated(folder: Path) -> Iterator[Path]:
     """The first free seat of this machine, held while the process works."""
     for number in count():
         seat = folder / "seats" / f"{socket.gethostname()}-{number}"
+        seat.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
             try:
                 held.enter_context(locked(seat))
@@ -79,6 +80,8 @@ def _is_lost(trial: FrozenTrial, own: Path, lost_host: str | None) -> bool:
 
 
 def _is_free(seat: Path) -> bool:
+    if not seat.is_dir():
+        return True
     try:
         with locked(seat):
             return True

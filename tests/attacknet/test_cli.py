@@ -11,6 +11,14 @@ from advcomp.cli import main
 Toy = Callable[..., Path]
 
 
+def test_a_recipe_that_is_nested_too_deeply_is_told(tmp_path: Path) -> None:
+    recipe = tmp_path / "train.toml"
+    recipe.write_text("a = " + "[" * 100_000)
+    trained = CliRunner().invoke(main, ["train", str(recipe)])
+    assert trained.exit_code == 1
+    assert "train.toml: expected TOML; got tables or arrays nested too deeply" in trained.stderr
+
+
 @pytest.mark.slow
 def test_train_then_export_give_a_submission(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -92,8 +92,23 @@ def test_a_source_that_is_no_packed_cifar10_is_refused(
     path = tmp_path / "cifar.npz"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(InvalidConfig, match=r"cifar\.npz: expected an \.npz file of JPEGs"):
+    with pytest.raises(
+        InvalidConfig, match=r"cifar\.npz: expected an \.npz file of JPEGs"
+    ) as told:
         cifar10(Part.TOURNAMENT, path)
+    assert "; got " in str(told.value)
+    assert "Errno" not in str(told.value)
+
+
+def test_packed_bytes_that_are_no_jpegs_are_refused(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "cifar.npz",
+        test_jpeg=np.zeros(9, np.uint8),
+        test_offsets=np.array([0, 9]),
+        test_labels=np.array([0]),
+    )
+    with pytest.raises(InvalidConfig, match=r"cifar\.npz: expected .* got cannot identify image"):
+        cifar10(Part.TOURNAMENT, tmp_path / "cifar.npz")
 
 
 def test_a_root_without_cifar10_is_refused_with_the_remedy(tmp_path: Path) -> None:

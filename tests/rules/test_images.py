@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import product
 from typing import Any
@@ -60,14 +61,16 @@ def filter_rows(image: Pixels, kinds: list[int], sign: int) -> list[list[int]]:
     return filtered
 
 
-def write_png(image: Pixels, *, interlaced: bool = False) -> bytes:
-    """A PNG that goes through all five filters."""
+def write_png(
+    image: Pixels, *, interlaced: bool = False, filters: Sequence[int] = (0, 1, 2, 3, 4)
+) -> bytes:
+    """A PNG whose rows go through some filters in turn, or through all five."""
     height, width, _ = image.shape
     scanlines = bytearray()
     for top, left, down, right in ADAM7 if interlaced else [(0, 0, 1, 1)]:
         part = image[top::down, left::right]
         if part.size:
-            kinds = [(y + top) % 5 for y in range(len(part))]
+            kinds = [filters[(y + top) % len(filters)] for y in range(len(part))]
             scanlines += bytes(b for row in filter_rows(part, kinds, 1) for b in row)
     header = ihdr(width, height, 8, 2, 0, 0, int(interlaced))
     return png(header, chunk(b"IDAT", zlib.compress(bytes(scanlines))))
@@ -138,6 +141,16 @@ def test_every_filter_and_interlacing_decodes_to_the_stored_samples(
 ) -> None:
     data = write_png(image, interlaced=interlaced)
     assert np.array_equal(decode_png(data, *image.shape[:2]), image)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("filters", [[0] * row + [kind] + [0] * (4 - row)
+    for row in range(5) for kind in range(5)])  # fmt: skip
+def test_a_filter_of_one_row_is_undone_and_none_where_there_is_none(
+    filters: list[int], interlaced: bool
+) -> None:
+    data = write_png(IMAGE, interlaced=interlaced, filters=filters)
+    assert np.array_equal(decode_png(data, 5, 7), IMAGE)
 
 
 @pytest.mark.parametrize(("height", "width"), list(product(range(1, 10), repeat=2)))

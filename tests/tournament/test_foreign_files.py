@@ -18,6 +18,7 @@ from advcomp.tournament.store.job_results import IMAGES, LABELS, LOG, RESULT, lo
 from advcomp.tournament.store.run_log import referee_log
 
 PATIENCE_S = 60
+REMEDY = "take away the folder that is there, or name another place"
 
 
 def fifo(path: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_folder_in_place_of_a_file_that_is_written_is_named(tmp_path: Path) ->
     (folder.run / FINISHED).mkdir()
     result = advcomp("score", folder.run)
     assert result.exit_code == 1
-    assert result.output == f"advcomp: {folder.run / FINISHED}: Is a directory\n"
+    assert result.output == f"advcomp: {folder.run / FINISHED}: Is a directory; {REMEDY}\n"
 
 
 DAMAGED = (b"", b"\xff{", b"[1]", b'{"leaderboard": [{"place": 1}]}', b"[" * 100_000)

@@ -27,6 +27,21 @@ def test_a_given_key_is_used_and_another_one_refused(tmp_path: Path) -> None:
         open_key(tmp_path / "key", given)
 
 
+def test_a_key_that_is_gone_can_be_put_back_and_not_be_made_anew(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("ab" * 32)
+    digest = Key(b"\xab" * 32).digest
+    with pytest.raises(RunConflict, match=f"{digest}.*; got none; put it back"):
+        open_key(tmp_path / "key", digest=digest)
+    assert open_key(tmp_path / "key", kept, digest=digest).digest == digest
+    (tmp_path / "key").write_text("cd" * 32)
+    with pytest.raises(RunConflict, match="got another one"):
+        open_key(tmp_path / "key", digest=digest)
+    with pytest.raises(RunConflict, match="got another one"):
+        open_key(tmp_path / "new", tmp_path / "key", digest=digest)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_key_may_be_given_as_32_plain_bytes(tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.write_bytes(bytes(range(224, 256)))

@@ -151,7 +151,7 @@ def _orders(run: Path, tournament: Tournament, state: RunState) -> Orders:
         state=state,
         dataset=dataset,
         store=store,
-        key=open_key(run / KEY_FILE),
+        key=open_key(run / KEY_FILE, digest=state.key_digest),
         entries=run / ENTRIES,
         waves=tuple(WaveImages(state, store, wave) for wave in load_waves(run)),
     )

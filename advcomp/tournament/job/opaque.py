@@ -16,6 +16,8 @@ from advcomp.errors import InvalidConfig, RunConflict
 from advcomp.rules.plain_file import read_plain_file, told
 
 KEY_BYTES = 32
+MOST_BYTES = 4096
+"""Of a key's file, with whatever white space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,17 @@ class Key:
         return int(self._mac("offset", *parts), 16) % modulus
 
 
-def open_key(path: Path, given: Path | None = None) -> Key:
+def open_key(path: Path, given: Path | None = None, *, digest: str | None = None) -> Key:
     """The key of a run folder: read it, or make it at the first start.
 
     Args:
         path: Where the run keeps its key.
         given: A key file to use instead of a new one (`--key`).
+        digest: What the state of the run says of its key; None at the first start.
 
     Raises:
         InvalidConfig: `given` is not 32 bytes, as they are or in hexadecimal.
-        RunConflict: The run was made with another key than `given`.
+        RunConflict: The run was made with another key, or its key is gone.
     """
     wanted = None if given is None else _read(given)
     if path.exists():
@@ -61,7 +64,9 @@ def open_key(path: Path, given: Path | None = None) -> Key:
                 f"{path}: this run was made with another key than {given}; leave out --key, "
                 "or choose another folder with --out"
             )
+        _refuse_another(path, key, digest)
         return key
+    _refuse_another(path, wanted, digest)
     key = wanted or Key(secrets.token_bytes(KEY_BYTES))
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -74,9 +79,20 @@ def open_key(path: Path, given: Path | None = None) -> Key:
     return key
 
 
+def _refuse_another(path: Path, key: Key | None, digest: str | None) -> None:
+    """A new key would give every answer of a run to another image: nobody may make one."""
+    if digest is None or (key is not None and key.digest == digest):
+        return
+    raise RunConflict(
+        f"{path}: expected the key that the run was made with (SHA-256 {digest}); got "
+        f"{'none' if key is None else 'another one'}; put it back, or play a new run in another "
+        "folder: without it nobody can tell which answers are whose"
+    )
+
+
 def _read(path: Path) -> Key:
     try:
-        content = read_plain_file(path)
+        content = read_plain_file(path, MOST_BYTES)
         if len(content) == KEY_BYTES:  # as they come from /dev/urandom
             return Key(content)
         secret = bytes.fromhex(content.decode("ascii").strip())

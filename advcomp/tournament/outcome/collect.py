@@ -120,7 +120,7 @@ def collect_finished(run: Path, *, refuse: bool = True) -> tuple[RunState, Colle
     state = load_state(run)
     store, waves = Store(run), load_waves(run)
     gather = collect if refuse else _collect
-    collected = gather(state, store, open_key(run / KEY_FILE), waves)
+    collected = gather(state, store, open_key(run / KEY_FILE, digest=state.key_digest), waves)
     if collected.unfinished:
         raise RunConflict(
             f"{run}: expected a finished run; {len(collected.unfinished)} jobs have no "

@@ -168,13 +168,13 @@ def _state(
     tournament: Tournament, dataset: Dataset, sources: Sequence[EntrySource], run: Path
 ) -> RunState:
     """The state that the run would have, its entries as they were when they were last taken."""
-    box, taken = SandboxState(name="", limit_tier=LimitTier.WEAK, versions={}), {}
+    box, taken, key = SandboxState(name="", limit_tier=LimitTier.WEAK, versions={}), {}, ""
     if (run / FILE_NAME).exists():
         old = load_state(run)
         refuse_another(run, tournament.identity(old.sandbox.name, dataset.digest))
-        box, taken = old.sandbox, _taken(old.entries, sources)
+        box, taken, key = old.sandbox, _taken(old.entries, sources), old.key_digest
     entries = [_entry(source, taken.get(source.name)) for source in sources]
-    return state_of(tournament, dataset, entries, box, key_digest="")
+    return state_of(tournament, dataset, entries, box, key_digest=key)
 
 
 def _taken(old: Sequence[EntryState], sources: Sequence[EntrySource]) -> dict[str, EntryState]:

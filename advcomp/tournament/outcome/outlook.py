@@ -102,7 +102,7 @@ def _defense_jobs(
     waves = plan_waves(old, columns)
     planned = [(wave, WaveImages(state, store, wave)) for wave in waves if wave in old]
     if planned:
-        yield from defense_jobs(state, open_key(run / KEY_FILE), planned)
+        yield from defense_jobs(state, open_key(run / KEY_FILE, digest=state.key_digest), planned)
     for number, wave in enumerate(waves[len(planned) :], start=len(planned)):
         # Sizes and numbers of shards do not depend on the secret offsets.
         offsets = [0] * len(state.dataset.image_ids)

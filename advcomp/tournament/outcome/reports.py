@@ -1,6 +1,7 @@
 """The reports of a run: takes from the run folder what the scoring layer turns into a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,17 @@ from advcomp.tournament.outcome.disclosure import (
 )
 from advcomp.tournament.store.job_results import Store, locked
 from advcomp.tournament.store.manifest import manifest_of
-from advcomp.tournament.store.state import RESULTS, RunState
+from advcomp.tournament.store.state import RESULTS, RunState, load_state
 
 REPORT, REPORTS, PUBLIC = "report.html", "reports", "public.html"
+
+
+@contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """Hold the folder of a run; nothing is left in one that is none."""
+    load_state(run)
+    with locked(run):
+        yield
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -36,7 +45,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
     """
-    with locked(run):
+    with _held(run):
         state, collected = collect_finished(run)
         standings = judge(collected.results, state.scoring_options)
         path = out or run / RESULTS / REPORT
@@ -70,7 +79,7 @@ def write_public_report(run: Path, out: Path | None = None) -> Path:
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
     """
-    with locked(run):
+    with _held(run):
         html = public_report(_material(run))
     path = out or run / RESULTS / PUBLIC
     _write(path, html)
@@ -84,7 +93,7 @@ def write_competitor_report(run: Path, name: str, out: Path | None = None) -> Pa
         RunConflict: The folder is no run, is in use, or its run is not finished.
         InvalidConfig: It has no entry of this name.
     """
-    with locked(run):
+    with _held(run):
         html = competitor_report(_material(run), name)
     path = out or run / REPORTS / f"{name}.html"
     _write(path, html)
@@ -97,7 +106,7 @@ def write_all_competitor_reports(run: Path, folder: Path) -> tuple[Path, ...]:
     Raises:
         RunConflict: The folder is no run, is in use, or its run is not finished.
     """
-    with locked(run):
+    with _held(run):
         material = _material(run)
         names = [score.entry.name for score in material.standings.scores.entries]
         for name in names:

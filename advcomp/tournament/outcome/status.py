@@ -111,7 +111,7 @@ def planned_jobs(run: Path, state: RunState) -> Iterator[tuple[Job, JobResult | 
     planned = [(wave, WaveImages(state, store, wave)) for wave in load_waves(run)]
     yield from ((job, result_of(store, job)) for job in attack_jobs(state))
     if planned:
-        key = open_key(run / KEY_FILE)
+        key = open_key(run / KEY_FILE, digest=state.key_digest)
         yield from ((job, result_of(store, job)) for job in defense_jobs(state, key, planned))
 
 

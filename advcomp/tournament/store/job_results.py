@@ -275,7 +275,7 @@ class Store:
     def log(self, job_id: str) -> bytes:
         """What the submission printed, raw: escape before showing."""
         path = self._jobs / job_id / LOG
-        return read_plain_file(path) if path.exists() else b""
+        return read_plain_file(path, at_most=None) if path.exists() else b""
 
     def ended_ns(self, job_id: str) -> int:
         """When a result was written, by its file: nanoseconds since 1970."""

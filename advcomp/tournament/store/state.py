@@ -18,6 +18,7 @@ from advcomp.errors import RunConflict
 from advcomp.rules.class_names import read_class_names
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.durable import write_durably
+from advcomp.rules.lock import no_run
 from advcomp.rules.plain_file import read_plain_file
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.rules.threat import Pair, Schedule, schedule_pairs
@@ -294,10 +295,7 @@ def load_state(run: Path) -> RunState:
     try:
         return RunState.model_validate(unseal(read_plain_file(path)))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunConflict(
-            f"{run}: expected the folder of a run (with {FILE_NAME}); got none; "
-            "`advcomp run FILE` makes one"
-        ) from error
+        raise no_run(run) from error
     except (OSError, ValueError) as error:
         raise RunConflict(
             f"{path}: expected the state of a run of this version; got {fault_of(error)}; "
