@@ -141,6 +141,8 @@ def test_each_promise_is_tried_in_the_short_set(sets: Sets) -> None:
         # Twelve networks, which the short set reads about.
         "tests/players/test_train_command.py::"
         "test_every_classifier_for_attack_networks_can_be_trained",
+        # Five networks of 224 pixels are made; recipes of small images take steps in the other.
+        "tests/attacknet/test_committed_networks.py::test_the_recipe_for_large_images_takes_a_step",
         # Three programs at once for each file; what a rank does is tried in the short set.
         "tests/attacknet/test_parallel.py::test_what_is_wrong_with_a_file_is_told_by_one_rank",
         # Each starts a cluster of its own, and waits for what is dead to be noticed.

@@ -183,6 +183,7 @@ def test_a_network_is_more_than_the_sum_of_its_gradients_and_uses_every_budget(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_recipe_for_large_images_takes_a_step(tmp_path: Path) -> None:
     """With its classifiers' weights at random, on a CPU: the only changes."""
     file = ROOT / "tournament" / "imagenet" / "attack_network.toml"

@@ -38,7 +38,10 @@ def misclassification_rate(adversarial: Tensor, labels: Tensor) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("max_epsilon", [16, 32, 48])
+@pytest.mark.parametrize(
+    "max_epsilon",
+    [pytest.param(16, marks=pytest.mark.long), 32, pytest.param(48, marks=pytest.mark.long)],
+)
 def test_random_noise_stays_below_every_gradient_attack(max_epsilon: int) -> None:
     images, labels = as_tensors(digits(Part.TOURNAMENT))
     images, labels = images[:150], labels[:150]

@@ -18,7 +18,9 @@ TRAINERS = (
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "chosen", "spins"),
-    [*((words, {}, 0) for words in TRAINERS),
+    [(TRAINERS[0], {}, 0),
+     pytest.param(TRAINERS[1], {}, 0, marks=pytest.mark.long),
+     (TRAINERS[2], {}, 0),
      (TRAINERS[0], {"OMP_WAIT_POLICY": "active"}, 30_000_000_000)],
 )  # fmt: skip
 def test_threads_wait_asleep_unless_the_user_says_otherwise(

@@ -123,7 +123,5 @@ def test_nothing_counts_after_the_first_byte_that_is_no_judgement() -> None:
 
 def test_the_program_starts_without_numpy_and_pillow() -> None:
     """Which would take longer than most of what it decodes."""
-    code = (
-        "import sys, advcomp.rules.decode; sys.exit(bool({'numpy', 'PIL'} & {*sys.modules}))"
-    )
+    code = "import sys, advcomp.rules.decode; sys.exit(bool({'numpy', 'PIL'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

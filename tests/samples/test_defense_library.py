@@ -19,7 +19,14 @@ WEIGHTS = ROOT / "tournament" / "digits" / "weights" / "residual_net_b.safetenso
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", DEFENSES)
+IN_EACH_LIBRARY = {"median_filter", "jpeg", "wavelet", "random_barrage", "smoothed"}
+"""One of what loads SciPy's filters, Pillow's JPEG, scikit-image, all of these, and statistics."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in IN_EACH_LIBRARY else pytest.mark.long) for n in DEFENSES],
+)
 def test_a_defense_of_the_library_answers_in_a_box_as_in_process(
     name: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
