@@ -715,15 +715,25 @@ def test_it_cannot_kill_limit_or_trace_the_first_process_of_its_box(host: Host) 
                 print("CHANGED", limit)
             except OSError:
                 pass
-        try:
-            print(os.listdir("/proc/1/fd"))
-        except OSError:
-            pass
+        for name in ("mem", "fd/0", "fd/1", "fd/2", "fd/3"):
+            try:
+                fd = os.open(f"/proc/1/{name}", os.O_RDWR | os.O_NONBLOCK)
+                os.write(1, f"OPENED {name}\\n".encode())
+                os.write(fd, b"exit 0 0\\n")
+            except OSError:
+                pass
         time.sleep(0.1)
         raise SystemExit(7)
         """
     )
-    assert (outcome.result.exit_code, outcome.log) == (7, "")
+    assert outcome.result.exit_code == 7
+    if host.backend != "gvisor":
+        assert outcome.log == ""
+        return
+    # There it may open the streams that it has itself, and one from which nothing more comes; what
+    # is said on them without the box's mark is nobody's word.
+    assert set(re.findall("OPENED (.*)", outcome.log)) <= {"fd/0", "fd/1", "fd/2"}
+    assert "CHANGED" not in outcome.log
 
 
 UDP_HOARD = """
