@@ -127,7 +127,8 @@ def test_a_folder_that_cannot_be_made_is_told_without_a_traceback(finished: Cont
     result = advcomp("run", file, "--out", file / "below a file")
     assert result.exit_code == 1
     # The file is where a folder must be made.
-    assert result.stderr == f"advcomp: {file}: File exists\n"
+    told = f"advcomp: {file}: File exists; take away what is there, or name another place\n"
+    assert result.stderr == told
 
 
 def test_a_sandbox_that_is_not_there_exits_4_and_says_which_are(
