@@ -26,6 +26,9 @@ REPLAYS = (
 )
 TABLES = ("parquet", "csv", "arrow")
 WATCH_PORT = 8017
+MOST_JOBS = 65_536
+MOST_PIXELS = 4096
+"""Of a side of a drawn image."""
 
 
 class _SandboxName(click.Choice[str]):
@@ -40,12 +43,28 @@ class _SandboxName(click.Choice[str]):
         return super().convert(str(value), param, ctx)
 
 
-FILE = click.argument("file", type=click.Path(path_type=Path))
-RUN = click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+class _PathName(click.Path):
+    """A path. An empty one would be the current folder, which nobody means by it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, if anything was given."""
+        if not value:
+            self.fail(
+                "expected a path; got an empty text; is it a variable of the shell that is not "
+                "set?",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathName(path_type=Path)
+FILE = click.argument("file", type=PATH)
+RUN = click.argument("run_folder", metavar="RUN", type=PATH)
 OUT = click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder [default: runs/NAME].",
 )
 SANDBOX = click.option(
@@ -63,12 +82,18 @@ TRUST = click.option(
 JOBS = click.option(
     "--jobs",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_JOBS),
     help="Sandboxes at once [default: processors / limits.cpus].",
 )
 
-FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-SEED = click.option("--seed", type=int, default=0, show_default=True, help="Draws target classes.")
+FOLDER = click.argument("folder", metavar="DIR", type=PATH)
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws target classes.",
+)
 PART = click.option(
     "--part",
     type=click.Choice(("tournament", "training")),
@@ -98,7 +123,7 @@ def main(verbose: int) -> None:
 @click.option(
     "--key",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Key of the opaque names [default: a new one, kept in the run folder].",
 )
 @click.option(
@@ -292,7 +317,7 @@ def status(run_folder: Path, watch: bool) -> None:
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The page as it is now, as one HTML file.",
 )
 def watch(
@@ -372,14 +397,14 @@ def rerun(run_folder: Path, names: tuple[str, ...], trusting: bool, jobs: int | 
     "--for-all",
     "folder",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="What each competitor may see, as DIR/NAME.html.",
 )
 @click.option("--public", is_flag=True, help="What may be published: no image, no true label.")
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Where to [default: report.html or public.html in RUN/results, or "
     "RUN/reports/NAME.html].",
 )
@@ -400,14 +425,12 @@ def report(
 
 
 @main.command()
-@click.argument(
-    "runs", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=PATH)
 @click.option("--json", is_flag=True, help="As JSON.")
 @click.option(
     "--page",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="As an HTML file, written there.",
 )
 def compare(runs: tuple[Path, ...], json: bool, page: Path | None) -> None:
@@ -426,13 +449,16 @@ def _height_and_width(
     if value is None:
         return None
     height, cross, width = value.partition("x")
-    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise click.BadParameter(f'expected height and width such as "32x32"; got "{value}"')
-    return int(height), int(width)
+    sides = [int(side) for side in (height, width) if side.isdecimal() and len(side) < 10]
+    if not cross or len(sides) < 2 or not all(1 <= side <= MOST_PIXELS for side in sides):
+        raise click.BadParameter(
+            f'expected height and width such as "32x32", each 1 to {MOST_PIXELS}; got "{value}"'
+        )
+    return sides[0], sides[1]
 
 
 @main.command()
-@click.argument("target", metavar="PATH|FILE[:NAME]")
+@click.argument("target", metavar="PATH|FILE[:NAME]", type=_PathName(path_type=str))
 @SANDBOX
 @TRUST
 @click.option(
@@ -467,11 +493,11 @@ def validate(
 
 
 @main.command()
-@click.argument("entry", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("entry", metavar="PATH", type=PATH)
 @click.option(
     "--against",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A tournament file whose entries, images, budgets and limits are taken "
     "[default: samples on digits].",
 )
@@ -500,7 +526,7 @@ def validate(
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder [default: runs/practice-NAME].",
 )
 @SANDBOX
@@ -568,7 +594,7 @@ def doctor(form: str, packages: bool, cluster: str | None, sandbox: str | None) 
 
 
 @main.command()
-@click.argument("folders", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="[RUN]...", nargs=-1, type=PATH)
 @click.option("--dry-run", "dry", is_flag=True, help="Only say what would be removed.")
 def gc(folders: tuple[Path, ...], dry: bool) -> None:
     """Remove what killed runs left on this machine, and say what that freed.
@@ -600,7 +626,7 @@ def init(kind: str, folder: Path, template: str) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @FILE
 @click.option("--name", help="What it is called [default: the base name of PATH].")
 @click.option("--team", help="Who submits it: entries of one team do not play each other.")
@@ -621,13 +647,11 @@ def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of checkpoints and losses [default: runs/NAME of an attack network, else"
     " checkpoints/ beside FILE].",
 )
-@click.option(
-    "--source", metavar="PATH", type=click.Path(path_type=Path), help="Where the dataset is."
-)
+@click.option("--source", metavar="PATH", type=PATH, help="Where the dataset is.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:1 [default: auto].")
 @click.option(
     "--model-ranks",
@@ -638,7 +662,7 @@ def submit(path: Path, file: Path, name: str | None, team: str | None) -> None:
 @click.option(
     "--init",
     metavar="WEIGHTS",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="First weights of an attack network: a checkpoint's, or an export's network.safetensors.",
 )
 @click.option("--evaluate", is_flag=True, help="Train nothing; try the weights that are there.")
@@ -663,7 +687,7 @@ def train(file: Path, names: tuple[str, ...], **options: Any) -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the study [default: studies/NAME].",
 )
 @SANDBOX
@@ -690,8 +714,8 @@ def tune(file: Path, **options: Any) -> None:
 
 
 @main.command()
-@click.argument("path", metavar="RUN|CHECKPOINT", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|CHECKPOINT", type=PATH)
+@click.argument("folder", metavar="[DIR]", required=False, type=PATH)
 @click.option(
     "--format",
     "form",

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -92,19 +92,20 @@ def _batches(frame: pd.DataFrame) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
 def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], form: Form) -> Path:
     with TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as whole:
         unfinished = Path(whole) / path.name
-        with _writer(unfinished, schema, form) as writer:
+        # Opened here: PyArrow takes no path that is not UTF-8.
+        with unfinished.open("wb") as file, _writer(file, schema, form) as writer:
             for batch in batches:
                 writer.write_batch(batch)
         return unfinished.replace(path)
 
 
-def _writer(path: Path, schema: pa.Schema, form: Form) -> _Writer:
+def _writer(file: BinaryIO, schema: pa.Schema, form: Form) -> _Writer:
     writer: _Writer
     match form:
         case Form.PARQUET:
-            writer = pa.parquet.ParquetWriter(path, schema, compression="zstd")
+            writer = pa.parquet.ParquetWriter(file, schema, compression="zstd")
         case Form.CSV:
-            writer = pa.csv.CSVWriter(path, schema)
+            writer = pa.csv.CSVWriter(file, schema)
         case Form.ARROW:
-            writer = pa.ipc.new_file(path, schema)
+            writer = pa.ipc.new_file(file, schema)
     return writer

@@ -24,7 +24,10 @@ def run_module(module: str, *arguments: str) -> str:
         AdvcompError: It did not exit with 0; carries what it said, line by line.
     """
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Paths of any bytes come back as they were told.
+    done = subprocess.run(
+        command, capture_output=True, check=False, encoding="utf-8", errors="surrogateescape"
+    )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         if TRACEBACK in said:

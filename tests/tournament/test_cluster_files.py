@@ -12,7 +12,12 @@ from distributed.cli import dask_scheduler, dask_worker
 
 from advcomp.cli import main as advcomp
 from advcomp.errors import InvalidConfig
-from advcomp.tournament.cluster.cluster_file import ClusterFile, ClusterKind, load_cluster_file
+from advcomp.tournament.cluster.cluster_file import (
+    ClusterFile,
+    ClusterKind,
+    load_cluster_file,
+    scheduler_at,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "cluster" / "kubernetes"
@@ -152,6 +157,11 @@ def test_only_our_pods_reach_the_scheduler() -> None:
     ours = policy["podSelector"]["matchLabels"]
     assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": ours}}]}]
     assert all(ours.items() <= pod["metadata"]["labels"].items() for pod in pods())
+
+
+def test_an_empty_address_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"--scheduler: expected .* got an empty text"):
+        scheduler_at("")
 
 
 def test_a_node_in_which_no_program_starts_is_refused(tmp_path: Path) -> None:

@@ -215,3 +215,46 @@ def test_a_file_where_a_folder_is_to_be_is_told_with_the_remedy(here: Path) -> N
     (said,) = advcomp("report", "run", "--for-all", "file").output.splitlines()
     assert said.endswith("file: File exists; take away what is there, or name another place")
     assert (here / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "size",
+    ["0x4", "4097x4", "4x99999999999999999999", f"{'9' * 5000}x1", "4", "4x", "²x4"],
+)
+def test_a_size_that_no_drawn_image_has_is_refused(here: Path, size: str) -> None:
+    result = advcomp("validate", "entry", f"--size={size}")
+    assert result.exit_code == 2
+    assert 'expected height and width such as "32x32", each 1 to 4096; got "' in result.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["run"], ["score"], ["validate"], ["practice"], ["export"], ["compare"], ["train"]),
+        *(["gc"], ["run", "whole.toml", "--out"], ["report", "run", "--for-all"]),
+        *(["practice", "run", "--out"], ["run", "whole.toml", "--key"], ["init", "attack"]),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(here: Path, command: list[str]) -> None:
+    """A script that has lost a variable would write there, or remove something."""
+    before = sorted(here.iterdir())
+    result = advcomp(*command, "")
+    assert result.exit_code == 2
+    assert "expected a path; got an empty text; is it a variable" in result.output
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "whole.toml", "--jobs", str(10**30)],
+        ["plan", "whole.toml", "--jobs", "65537"],
+        ["dataset", "digits", "new", "--seed", "-1"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_that_nothing_can_be_are_refused(here: Path, command: list[str]) -> None:
+    result = advcomp(*command)
+    assert result.exit_code == 2
+    assert "is not in the range" in result.output

@@ -120,6 +120,25 @@ def test_a_traceback_of_our_own_program_becomes_its_last_line(
     assert caught.value.problems == ("python -m broken: OSError: the disk is gone",)
 
 
+def test_a_program_of_ours_tells_paths_of_any_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import os, sys\nsys.stdout.buffer.write(os.fsencode(sys.argv[1]))"
+    (tmp_path / "telling.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = os.fsdecode(b"a r\xc3\xbcn\xff")
+    assert trusted.run_module("telling", path) == path
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "arrow"])
+def test_tables_are_written_to_a_path_of_any_bytes(tmp_path: Path, form: str) -> None:
+    folder = RunFolder(tmp_path / os.fsdecode(b"run\xff"))
+    folder.play()
+    assert advcomp("export", folder.run, "--format", form).exit_code == 0
+    table = folder.run / "export" / f"leaderboard.{form}"
+    assert b"fgsm" in table.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "surroundings"),
     [

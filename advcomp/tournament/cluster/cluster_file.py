@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from advcomp.errors import InvalidConfig
 from advcomp.rules.toml_fields import at_least, beside_the_file, one_of
 from advcomp.rules.toml_file import Table, problem, read_toml
 from advcomp.tournament.config import MEMORY_RULE, Memory
@@ -167,5 +168,14 @@ def load_cluster_file(text: str) -> ClusterFile:
 
 
 def scheduler_at(address: str) -> ClusterFile:
-    """What `--scheduler` says."""
+    """What `--scheduler` says.
+
+    Raises:
+        InvalidConfig: Nothing.
+    """
+    if not address:
+        raise InvalidConfig(
+            '--scheduler: expected a scheduler\'s address such as "tls://10.0.0.1:8786"; got an '
+            "empty text; is it a variable of the shell that is not set?"
+        )
     return ClusterFile(kind=ClusterKind.SCHEDULER, address=address)
