@@ -378,17 +378,18 @@ def test_hidden_folders_are_empty_at_every_path(kind: tuple[str, str], host: Hos
         pytest.skip("a container shows an image and nothing of the host that could be hidden")
     labels = Path(tempfile.mkdtemp(prefix="canary-", dir=sys.prefix))
     try:
+        name = f"labels-of-{labels.name}.csv"  # other workers try the same
         labels.chmod(0o755)
-        (labels / "labels.csv").write_text("1,2,3\n")
-        (labels / "labels.csv").chmod(0o644)
-        look = f"find {sys.prefix} -maxdepth 3 -name labels.csv 2>/dev/null; ls {labels}"
-        assert "labels.csv" in host.sh(look).log  # so it is the cover that hides it
+        (labels / name).write_text("1,2,3\n")
+        (labels / name).chmod(0o644)
+        look = f"find {sys.prefix} -maxdepth 3 -name {name} 2>/dev/null; ls {labels}"
+        assert name in host.sh(look).log  # so it is the cover that hides it
         hiding = Host(*kind, hidden=[labels])
         outcome = hiding.sh(f"{look}; touch {labels}/x && echo written")
         hiding.close()
     finally:
         shutil.rmtree(labels)
-    assert "labels.csv" not in outcome.log
+    assert name not in outcome.log
     assert "written" not in outcome.log
 
 
