@@ -32,8 +32,11 @@ FIRST = {
     ENGINES: (
         "hostile/test_tournament.py",
         "sandbox/test_conformance.py",
+        "tournament/test_containers.py",
         "tournament/test_same_everywhere.py",
         "hostile/test_side_channels.py",
+        "tournament/test_starter_image.py",
+        "hostile/test_chaos.py",
     ),
 }
 """Modules that take longest, in the order in which they begin: who begins late ends late."""

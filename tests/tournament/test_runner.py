@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -386,7 +387,7 @@ def test_labels_cannot_be_found_in_any_file_that_an_entry_can_open(contest: Cont
 
 
 def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(contest: Contest) -> None:
-    """SIGKILL at a dozen moments of a run, from its first second to its last."""
+    """SIGKILL at a dozen moments: as soon as another job is stored, or later and later."""
     file = standard(contest)
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -397,12 +398,18 @@ def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(contest: Contes
     out = contest.folder / "killed"
     command = [sys.executable, "-c", program, str(Path(__file__).parents[1])]
     command += [str(contest.folder), str(file), str(out)]
+
+    def stored() -> int:
+        return len(list((out / "jobs").glob("[!.]*")))
+
     kills = 0
     for attempt in range(12):
+        before = stored()
         process = subprocess.Popen(command)
-        try:
-            process.wait(1.0 + 0.15 * attempt)
-        except subprocess.TimeoutExpired:
+        while process.poll() is None and stored() == before:
+            time.sleep(0.01)
+        time.sleep(0.02 * attempt)
+        if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
