@@ -22,11 +22,11 @@ _REFUSALS = {
 }
 """What the file system may answer to a path that a user named; anything else is our bug."""
 _REMEDIES = {
-    errno.EEXIST: ("take away what is there, or name another place",),
-    errno.EISDIR: ("take away the folder that is there, or name another place",),
-    errno.ENOTDIR: ("a part of this path is no folder: name another place",),
-    errno.ELOOP: ("these links lead to each other: name what they should lead to",),
-    errno.EACCES: ("have its owner allow it, or name another place",),
+    errno.EEXIST: "take away what is there, or name another place",
+    errno.EISDIR: "take away the folder that is there, or name another place",
+    errno.ENOTDIR: "a part of this path is no folder: name another place",
+    errno.ELOOP: "these links lead to each other: name what they should lead to",
+    errno.EACCES: "have its owner allow it, or name another place",
 }
 """What a user can do about it, where the answer alone does not say so."""
 _LOOP = re.compile(r"Symlink loop from '(.*)'", re.DOTALL)
@@ -74,13 +74,14 @@ class CommandGroup(click.Group):
             if error.errno not in _REFUSALS or error.filename is None:
                 raise
             path = error.filename2 or error.filename
-            _complain("; ".join([f"{path}: {error.strerror}", *_REMEDIES.get(error.errno, ())]))
+            remedy = _REMEDIES.get(error.errno)
+            _complain(f"{path}: {error.strerror}" + (f"; {remedy}" if remedy else ""))
             ctx.exit(1)
         except RuntimeError as error:
             loop = _LOOP.fullmatch(str(error))
             if loop is None:
                 raise
-            _complain(f"{loop[1]}: {os.strerror(errno.ELOOP)}; {_REMEDIES[errno.ELOOP][0]}")
+            _complain(f"{loop[1]}: {os.strerror(errno.ELOOP)}; {_REMEDIES[errno.ELOOP]}")
             ctx.exit(1)
         except KeyboardInterrupt:
             _complain("interrupted")
