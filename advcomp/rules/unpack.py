@@ -58,6 +58,7 @@ DAMAGE = (
     OSError,
     EOFError,
     ValueError,
+    LookupError,
     NotImplementedError,
     OverflowError,
     RecursionError,
@@ -67,7 +68,7 @@ DAMAGE = (
     zipfile.BadZipFile,
 )
 """What the library raises on archives that are truncated or forged; it follows headers that only
-announce others by recursion."""
+announce others by recursion, and looks for a sparse file's parts behind the end."""
 
 _LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
