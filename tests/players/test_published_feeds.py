@@ -284,6 +284,11 @@ def test_every_family_of_timm_is_compared() -> None:
     assert modules == set(timm.list_modules())
 
 
+def test_an_encoder_without_classes_is_refused() -> None:
+    with torch.device("meta"), pytest.raises(InvalidConfig, match=r'"timm/\w+" is an encoder'):
+        Classifier("timm/qwen3_vit_88m_enc", 10)
+
+
 @pytest.mark.long
 def test_what_is_too_large_to_compare_is_fed_as_its_library_feeds_it() -> None:
     with torch.device("meta"):

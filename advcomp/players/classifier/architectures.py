@@ -159,7 +159,7 @@ def build(architecture: str, classes: int, feed: Feed) -> nn.Module:
         feed: What it will be fed with.
 
     Raises:
-        InvalidConfig: It cannot be fed so.
+        InvalidConfig: It cannot be fed so, or has no classes.
     """
     if feed.transform_input and architecture not in TRANSFORMING:
         raise InvalidConfig(
@@ -173,6 +173,11 @@ def build(architecture: str, classes: int, feed: Feed) -> nn.Module:
         import timm
 
         made: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
+        if getattr(made, "num_classes", classes) != classes:
+            raise InvalidConfig(
+                f'architecture: expected a network that gives logits; "{architecture}" is an '
+                "encoder, which gives features and has no classes; take one that classifies"
+            )
         return made
     from torchvision import models
 
