@@ -26,7 +26,7 @@ import pytest
 from support.browser import Browser
 from support.engines import failure_before_engines, shared_engines
 from support.leftovers import unmount_leftovers
-from support.parts import LONG, PARTS, needs_engines, part_of, rank_of
+from support.parts import COLLECTED, LONG, PARTS, Sets, needs_engines, part_of, rank_of
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import Sandbox
@@ -122,6 +122,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     chosen = [item for item in items if part_of(item) in wanted]
+    config.stash[COLLECTED] = Sets(
+        short=[item.nodeid for item in chosen],
+        whole=[item.nodeid for item in [*chosen, *left_out]],
+    )
     items[:] = sorted(chosen, key=rank_of)
 
 

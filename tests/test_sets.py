@@ -4,10 +4,10 @@ import ast
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.parts import COLLECTED, Sets
 
 pytestmark = pytest.mark.slow
 
@@ -78,17 +78,14 @@ KINDS = "tests/tournament/test_cluster_kinds.py"
 AUDIT = "tests/hostile/test_audit.py"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sets:
-    """Names of tests, with their parameters."""
-
-    short: list[str]
-    whole: list[str]
-
-
 @pytest.fixture(scope="module")
-def sets() -> Sets:
-    found = collected(*options("test"))
+def sets(request: pytest.FixtureRequest) -> Sets:
+    """What `make test` runs, which this session may be."""
+    config, told = request.config, options("test")
+    started = getattr(config, "workerinput", {}).get("mainargv", sys.argv)
+    if started[1:] == told and "PYTEST_ADDOPTS" not in os.environ:
+        return config.stash[COLLECTED]
+    found = collected(*told)
     return Sets(short=found["RUN"], whole=found["RUN"] + found["LEFT OUT"])
 
 

@@ -6,6 +6,7 @@ one worker, so that what a module or a backend needs is made once.
 """
 
 import re
+from dataclasses import dataclass
 
 import pytest
 from support.backends import BACKENDS
@@ -47,6 +48,10 @@ FURTHER = (
     r"tournament/test_containers\.py::test_an_entry_runs\w+\[gvisor-oci_layout",
     # Both files of a network are written alike, whatever it is told.
     r"attacknet/test_export\.py::test_both_formats_give_the_same\w+\[recurrent hint",
+    # Both starters have one Dockerfile.
+    r"tournament/test_starter_image\.py::\w+\[defense",
+    # gVisor's containers are Podman's, which clears them.
+    r"hostile/test_chaos\.py::test_a_killed_harness_leaves_nothing\w+\[gvisor",
     # What the referee makes of a name or of an image that it looks into, before it asks an engine.
     r"tournament/test_containers\.py::test_(a_name_that_is_not_listed|one_uses_any)\w+\[podman",
     r"tournament/test_containers\.py::test_an_image_(with_a_fifo|that_its_engine_waits)\w+\[podman",
@@ -57,6 +62,18 @@ FURTHER = (
     r"hostile/test_side_channels\.py::\w+\[(docker|podman)",
 )
 """Products of cases that other tests prove, as `module::test[parameters`: of the long set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sets:
+    """Names of tests, with their parameters: what a session runs, and that with the rest."""
+
+    short: list[str]
+    whole: list[str]
+
+
+COLLECTED = pytest.StashKey[Sets]()
+"""Of a session's configuration: what it has collected."""
 
 _FURTHER = re.compile("|".join(FURTHER))
 _BACKEND = re.compile(rf"\[((?:{'|'.join(BACKENDS)})\b(?:-as-\w+-\w+)?)")
