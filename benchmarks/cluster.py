@@ -1,8 +1,10 @@
 """What Dask costs, and what a second worker brings: one small digits tournament, spread and not.
 
     python benchmarks/cluster.py [--cpus 0.4] [--workers N]... [--rounds N] [--images N]
+        [--file TOURNAMENT.toml]
 
-Every box is held to `--cpus` of a core, and every worker declares so much, so that it runs one box
+Another tournament's file states the limit of its boxes itself, `[limits] cpus`; `--cpus` says the
+same. Every box is held to so much of a core, and every worker declares it, so that it runs one box
 at a time and the scheduler and the referee have a share of their own. In each round the same
 tournament is played by `advcomp run --jobs 1` on this machine, then by as many workers of Dask as
 each `--workers` says, which are there before it begins. Printed are wall times of the whole
@@ -119,10 +121,11 @@ def table(run: Path) -> Sequence[bytes]:
 @click.option("--workers", type=int, multiple=True, default=[1, 2], show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--images", default=60, show_default=True)
-def main(cpus: float, workers: Sequence[int], rounds: int, images: int) -> None:
+@click.option("--file", type=click.Path(exists=True, path_type=Path))
+def main(cpus: float, workers: Sequence[int], rounds: int, images: int, file: Path | None) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        file = tournament(folder, cpus=cpus, images=images)
+        file = file or tournament(folder, cpus=cpus, images=images)
         found = [_round(folder / str(n), file, workers, cpus) for n in range(rounds)]
     finally:
         shutil.rmtree(folder)
