@@ -27,7 +27,7 @@ from advcomp.tournament.entry.renamed import recognised
 from advcomp.tournament.exposure import refuse_exposed
 from advcomp.tournament.job.crew import Crew, LocalCrew
 from advcomp.tournament.job.executors import LOCAL, Stop, executor_named
-from advcomp.tournament.job.opaque import open_key
+from advcomp.tournament.job.opaque import open_key, read_key
 from advcomp.tournament.job.orders import Orders
 from advcomp.tournament.job.plan import (
     AttackJob,
@@ -161,6 +161,8 @@ def run_tournament(options: RunOptions, observer: RunObserver, stop: Stop) -> Fi
         AdvcompError: Something is wrong with the file, the dataset, the machine or the folder.
     """
     tournament = load_tournament(options.file)
+    if options.key is not None:
+        read_key(options.key)  # before there is a folder for the run
     with ExitStack() as cluster:
         elsewhere = _elsewhere(options, cluster)
         finished = play(

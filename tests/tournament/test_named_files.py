@@ -194,6 +194,26 @@ def test_a_run_whose_key_is_gone_gets_no_other_one(here: Path, left: str, comman
     assert advcomp("status", "run").exit_code == 0
 
 
+def test_a_wrong_key_leaves_no_run(here: Path) -> None:
+    (here / "key").write_text("12")
+    result = advcomp("run", "whole.toml", "--key", "key", "--out", "run")
+    assert result.exit_code == 1
+    assert "key: expected a key of 32 bytes (64 hexadecimal digits); got 1" in result.output
+    assert sorted(path.name for path in here.iterdir()) == ["key", "whole.toml"]
+
+
+def test_a_folder_in_a_tables_place_leaves_no_draft_beside_it(here: Path) -> None:
+    RunFolder(here / "run").play()
+    table = here / "run" / "results" / "leaderboard.csv"
+    table.unlink()
+    table.mkdir()
+    (said,) = advcomp("score", "run").output.splitlines()
+    assert said.endswith(
+        "leaderboard.csv: Is a directory; take away the folder that is there, or name another place"
+    )
+    assert not list(here.rglob("*.unfinished"))
+
+
 @pytest.mark.parametrize(("umask", "folder", "file"), [(0o777, 0o700, 0o600), (0, 0o777, 0o666)])
 def test_no_umask_keeps_the_user_from_what_was_written(
     here: Path, umask: int, folder: int, file: int

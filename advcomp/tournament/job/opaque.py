@@ -56,9 +56,9 @@ def open_key(path: Path, given: Path | None = None, *, digest: str | None = None
         InvalidConfig: `given` is not 32 bytes, as they are or in hexadecimal.
         RunConflict: The run was made with another key, or its key is gone.
     """
-    wanted = None if given is None else _read(given)
+    wanted = None if given is None else read_key(given)
     if path.exists():
-        key = _read(path)
+        key = read_key(path)
         if wanted is not None and wanted != key:
             raise RunConflict(
                 f"{path}: this run was made with another key than {given}; leave out --key, "
@@ -90,7 +90,12 @@ def _refuse_another(path: Path, key: Key | None, digest: str | None) -> None:
     )
 
 
-def _read(path: Path) -> Key:
+def read_key(path: Path) -> Key:
+    """The key in a file.
+
+    Raises:
+        InvalidConfig: It is not 32 bytes, as they are or in hexadecimal.
+    """
     try:
         content = read_plain_file(path, MOST_BYTES)
         if len(content) == KEY_BYTES:  # as they come from /dev/urandom
