@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -174,9 +176,58 @@ def test_files_are_dropped_for_a_harness_that_lives(
         keeper.drop([(str(tmp_path / "shared"), 0)])
 
 
-def test_a_dead_keeper_is_the_sandboxs_failure(dropping: CountingCache) -> None:
-    dropping._process.kill()
-    with ExitStack() as held, pytest.raises(SandboxError, match="page cache"):
+def kill(cache: SteadyCache, process: int) -> None:
+    """Kill a process of its keeper, and wait until that is seen."""
+    os.kill(process, signal.SIGKILL)
+    until = time.monotonic() + WAIT_S
+    while not cache.is_dead:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("who", ["keeper", "holder"])
+@pytest.mark.parametrize("room_to_lock", [0, 1 << 30])
+def test_what_keeps_the_cache_is_begun_again_before_the_next_run(
+    tree: SharedTree, who: str, room_to_lock: int
+) -> None:
+    """Also of what is pinned, where nobody asks it anything."""
+    with CountingCache([tree], 1 << 30, room_to_lock) as cache:
+        gate, state = Gate(cache), cache.state
+        with gate.run_of(RED):
+            keeper_before = cache._process.pid
+        kill(cache, keeper_before if who == "keeper" else children(keeper_before)[0])
+        with gate.run_of(BLUE):
+            assert not cache.is_dead
+            assert cache._process.pid != keeper_before
+            (holder,) = children(cache._process.pid)
+            assert "folder/large" in Path(f"/proc/{holder}/maps").read_text()
+            assert cache.state is state
+
+
+def test_what_must_be_dropped_is_begun_again_when_no_run_is_under_way(
+    dropping: CountingCache,
+) -> None:
+    gate, began = Gate(dropping), threading.Event()
+
+    def run_of_blue() -> None:
+        with gate.run_of(BLUE):
+            began.set()
+
+    with gate.run_of(RED):
+        kill(dropping, dropping._process.pid)
+        thread = threading.Thread(target=run_of_blue)
+        thread.start()
+        assert not began.wait(0.2)
+        assert dropping.is_dead
+    assert began.wait(WAIT_S)
+    thread.join()
+    assert not dropping.is_dead
+
+
+def test_what_cannot_be_kept_again_is_the_sandboxs_failure(dropping: CountingCache) -> None:
+    dropping._order["room"] = 1 << 30  # all of it: no longer what results would say
+    kill(dropping, dropping._process.pid)
+    with ExitStack() as held, pytest.raises(SandboxError, match="expected it to be restored"):
         held.enter_context(Gate(dropping).run_of(RED))
 
 

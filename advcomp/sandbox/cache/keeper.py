@@ -5,7 +5,7 @@ It is told once, by a line of JSON on standard input, which trees boxes share an
 there is to keep of them; later, by a line `look`, to say whether the state has changed, or by
 `restore`, to make it again, when no box runs. Each time it reads in again what it maps and lacks,
 and answers with a line of JSON. When standard input ends (its harness closed it, or is dead,
-however it died) it exits, and with it all that it holds.
+however it died) it exits, and with it all that it holds; so it does when a part of it dies.
 
 Theory of operation. A page of a file that boxes share is in memory or is not, and how long it
 takes to read tells which: what one run reads, and so brings in, a later one can see. So
@@ -29,6 +29,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
@@ -102,6 +103,7 @@ def main() -> None:
     mapped, left = divided(shared_files(order["trees"]), order["room"])
     to_lock, to_hold = divided(mapped, order["room_to_lock"])
     unlimit_locking()
+    signal.signal(signal.SIGCHLD, lambda *_: os._exit(1))
     holders = [Holder(part, locked=True) for part in parts(to_lock)]
     holders += [Holder(part, locked=False) for part in parts(to_hold)]
     answers = [holder.answer() for holder in holders]

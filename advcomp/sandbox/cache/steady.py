@@ -50,6 +50,16 @@ class SteadyCache:
     def __init__(
         self, trees: Sequence[SharedTree], room_bytes: int, room_to_lock_bytes: int
     ) -> None:
+        self._order = keeper.CacheOrder(
+            trees=[
+                keeper.Tree(path=str(tree.path), without=sorted(tree.without)) for tree in trees
+            ],
+            room=room_bytes,
+            room_to_lock=room_to_lock_bytes,
+        )
+        self._begin()
+
+    def _begin(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", keeper.__file__],
             cwd="/",
@@ -58,14 +68,7 @@ class SteadyCache:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        order = keeper.CacheOrder(
-            trees=[
-                keeper.Tree(path=str(tree.path), without=sorted(tree.without)) for tree in trees
-            ],
-            room=room_bytes,
-            room_to_lock=room_to_lock_bytes,
-        )
-        self.kept: keeper.Kept = self._ask(json.dumps(order))
+        self.kept: keeper.Kept = self._ask(json.dumps(self._order))
 
     @property
     def state(self) -> CacheState:
@@ -88,6 +91,26 @@ class SteadyCache:
         """
         answer: keeper.Looked = self._ask("look")
         return answer["changed"]
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nothing is kept any more: where memory is short, the kernel ends it first."""
+        return self._process.poll() is not None
+
+    def revive(self) -> None:
+        """Keep the same state again after a death; it is restored.
+
+        Raises:
+            SandboxError: It dies again, or can no longer be kept so.
+        """
+        before = self.state
+        self.close()
+        self._begin()
+        if self.state is not before:
+            raise SandboxError(
+                f"the page cache: expected it to be {before} again after what kept it had died; "
+                f"it is {self.state}; begin the run again when there is more memory"
+            )
 
     def restore(self) -> None:
         """Make the state again, whatever was read since.

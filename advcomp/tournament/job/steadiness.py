@@ -7,6 +7,9 @@ begins, and before an entry runs whose team has had a run since: attacks all end
 defense begins, and entries of different teams have nothing to tell each other. What a box maps is
 not dropped from memory; so where something must be dropped, no run is under way meanwhile. Nothing
 is done, and nobody waits, where no run has read any of what was dropped.
+
+What keeps the cache may die, first of all where memory is short. No run begins without it: it is
+begun again, where something must be dropped when no run is under way.
 """
 
 import logging
@@ -70,7 +73,12 @@ class Gate:
         Raises:
             SandboxError: The state cannot be restored.
         """
-        if self._cache is None or self._cache.state is CacheState.PINNED:
+        if self._cache is None:
+            yield
+            return
+        if self._cache.state is CacheState.PINNED:
+            with self._changed:
+                self._revive_if_dead(self._cache)
             yield
             return
         team = team_of(entry)
@@ -93,6 +101,9 @@ class Gate:
                 self._changed.wait()
         finally:
             self._waiting -= 1
+        if self._revive_if_dead(cache):
+            self._since.clear()
+            self._is_new = False
         # Beside other runs nothing that was dropped has been read, or nothing is ever dropped.
         if self._is_stale_for(team) and not (cache.needs_quiet and self._running):
             cache.restore()
@@ -103,7 +114,17 @@ class Gate:
         """For quiet; and who needs none does not overtake those who wait for it."""
         if not cache.needs_quiet or not self._running:
             return False
-        return self._waiting > 1 or (self._is_stale_for(team) and cache.is_changed)
+        if self._waiting > 1 or cache.is_dead:
+            return True
+        return self._is_stale_for(team) and cache.is_changed
+
+    def _revive_if_dead(self, cache: SteadyCache) -> bool:
+        """Whether that was needed."""
+        if not cache.is_dead:
+            return False
+        cache.revive()
+        logger.warning("page cache: what kept it had died; again %s", self.describe())
+        return True
 
     def _is_stale_for(self, team: str) -> bool:
         return self._is_new or team in self._since
