@@ -2,39 +2,60 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from support.command import advcomp
-from support.contest import Contest
+from support.contest import IMAGES, Contest, write_greys
 from support.tunable import TUNE, tunable, tune_file
 
 from advcomp.errors import MissingExtra
 from advcomp.terminal.tuning import TuneOptions, tune_in_terminal
 
+TUNING = Path(__file__).resolve().parents[2] / "docs" / "tuning.md"
+
 OWN = ("--sandbox", "none", "--i-trust-these-submissions", "--jobs", "1")
 
 
-@pytest.mark.slow
-def test_an_attack_is_tuned_and_then_meets_those_held_out_once(contest: Contest) -> None:
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """The file and the folder of a study of two trials, and what `advcomp tune` said."""
+    contest = Contest(tmp_path_factory.mktemp("tuned"))
+    write_greys(contest.folder / "data", IMAGES)
     file = tunable(
         contest,
         tune=TUNE.replace("first_images = 2\n", "").replace(
             "count = 4", "count = 2\nseed = 2\nimages = 5\ngrowth = 5"
         ),
     )
-    study = contest.folder / "study"
+    study = contest.folder / "studies" / "copier"
     done = advcomp("tune", file, "--out", study, *OWN)
     assert done.exit_code == 0, done.output
+    return file, study, done.output
+
+
+@pytest.mark.slow
+def test_an_attack_is_tuned_and_then_meets_those_held_out_once(
+    tuned: tuple[Path, Path, str],
+) -> None:
+    file, study, output = tuned
     lines = (study / "best" / "copier.toml").read_text().splitlines()
     assert lines[1] == "# Whether it works."
     share = float(lines[2].split()[2])
     assert share >= 0.5, "what works"
-    assert "best: trial" in done.output
+    assert "best: trial" in output
     assert "score" in (study / "report.html").read_text()
     first = advcomp("tune", file, "--out", study, *OWN, "--final")
     assert first.exit_code == 0, first.output
@@ -44,6 +65,59 @@ def test_an_attack_is_tuned_and_then_meets_those_held_out_once(contest: Contest)
     again = advcomp("tune", file, "--out", study, *OWN, "--final")
     assert "have been met before" in again.output
     assert again.output.count("score") == 2
+
+
+@pytest.mark.slow
+def test_a_study_opens_in_optunas_dashboard(tuned: tuple[Path, Path, str]) -> None:
+    """By the command of the documentation."""
+    pytest.importorskip("optuna_dashboard")
+    _, study, _ = tuned
+    (typed,) = re.findall(r"^optuna-dashboard (.*)$", TUNING.read_text(), re.MULTILINE)
+    storage = study.parents[1] / typed.replace("NAME", study.name)
+    with dashboard(storage) as address:
+        (summary,) = answer(f"{address}/api/studies")["study_summaries"]
+        detail = answer(f"{address}/api/studies/{summary['study_id']}")
+    assert (summary["study_name"], summary["directions"]) == ("copier", ["maximize"])
+    assert detail["objective_names"] == ["score"]
+    assert [space["name"] for space in detail["union_search_space"]] == ["share"]
+    shown = [(t["state"], t["params"][0]["param_external_value"]) for t in detail["trials"]]
+    trials = trials_of(study)
+    assert shown == [(t.state.name.title(), str(t.params["share"])) for t in trials]
+    assert [t["values"] for t in detail["trials"]] == [t.values for t in trials]
+
+
+@contextmanager
+def dashboard(storage: Path) -> Iterator[str]:
+    """The address of an optuna-dashboard on this machine alone."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    command = [str(program), str(storage), "--port", str(port), "--quiet"]
+    with subprocess.Popen(command) as process:
+        try:
+            while not listens(port):
+                assert process.poll() is None
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def listens(port: int) -> bool:
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def answer(address: str) -> Any:
+    with urlopen(address, timeout=60) as told:
+        return json.load(told)
+
+
+def trials_of(study: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(study / "journal.log")))
+    return optuna.load_study(study_name="copier", storage=storage).trials
 
 
 def test_what_is_wrong_with_a_file_is_a_message(contest: Contest) -> None:
@@ -85,10 +159,7 @@ def test_processes_share_a_study_and_one_that_is_stopped_loses_nothing(
     with subprocess.Popen(command) as one, subprocess.Popen(command) as other:
         codes = one.wait(), other.wait()
     assert codes == (0, 0)
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(study / "journal.log"))
-    )
-    trials = optuna.load_study(study_name="copier", storage=storage).trials
+    trials = trials_of(study)
     ended = [t for t in trials if t.state.name in ("COMPLETE", "PRUNED")]
     assert len(ended) == 8
     assert all(t.state.is_finished() for t in trials)
