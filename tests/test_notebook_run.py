@@ -2,10 +2,14 @@
 
 import csv
 import inspect
+import itertools
 import json
 import os
+import re
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -17,11 +21,15 @@ import pytest
 from click.testing import CliRunner
 from conftest import Require
 from support.contest import BRIGHTNESS, CONSTANT, COPY, DARKER, Contest, write_greys
+from support.run_folder import RunFolder
 
 import advcomp
 from advcomp.cli import main
-from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.errors import InvalidConfig, InvalidDataset, RunConflict
 from advcomp.notebook.frames import ANSWERS, answer_batches
+from advcomp.rules.verdict import Verdict
+
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
 
 IMAGES = 6
 
@@ -322,3 +330,77 @@ def test_jobs_are_those_of_verdicts_csv(played: advcomp.Run) -> None:
     frame = played.jobs()
     assert frame["job"].tolist() == [row["job"] for row in stored]
     assert set(frame["verdict"]) == {"OK"}
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """By a frame's call, the dtype of every column that the reference names."""
+    frames: dict[str, dict[str, str]] = {}
+    frame: dict[str, str] = {}
+    for row in REFERENCE.read_text().splitlines():
+        if found := re.match(r"\| (?:`(\w+)\(\)`)? ?\| (`[^|]+`) \| `([^|]+)` \|", row):
+            call, names, dtype = found.groups()
+            if call:
+                frame = frames.setdefault(call, {})
+            frame |= dict.fromkeys(re.findall(r"`(\w+)`", names), dtype)
+    return frames
+
+
+def test_frames_have_the_documented_columns_at_every_point_of_a_run(tmp_path: Path) -> None:
+    """With no result, with some, and when all attacks have crashed: nobody is complete."""
+    folder, crashed = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "crashed")
+    for name, max_epsilon in itertools.product(("noop", "fgsm"), (8, 32)):
+        crashed.attack(name, max_epsilon, verdict=Verdict.CRASHED)
+    expect_documented(folder.run)
+    expect_documented(crashed.run)
+    for draw in ("heatmap", "cost", "budget"):
+        assert getattr(advcomp.load_run(crashed.run).plot, draw)()._repr_png_()
+    for name, max_epsilon in itertools.product(("noop", "fgsm"), (8, 32)):
+        folder.attack(name, max_epsilon)
+    folder.plan()
+    folder.defend("right", 1)
+    expect_documented(folder.run)
+
+
+def expect_documented(folder: Path) -> None:
+    """Columns, dtypes, and that all is drawn."""
+    run = advcomp.load_run(folder)
+    calls = {"compare": (run,)}
+    told = documented()
+    assert {"leaderboard", "budgets", "cells", "jobs", "answers", "compare"} == set(told)
+    for call, columns in told.items():
+        frame = getattr(run, call)(*calls.get(call, ()))
+        assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == columns, call
+    assert set(map(str, run.matrix().dtypes)) == {"float64"}
+    for track in ("attack", "targeted_attack", "defense"):
+        assert run.plot.cost(track).axes
+        assert run.plot.budget(track).axes
+    assert run.plot.heatmap().axes
+
+
+def test_images_are_those_that_the_attack_wrote(tmp_path: Path) -> None:
+    """Of one that crashed, that has not run, or that a fault of ours stopped: none."""
+    folder = RunFolder(tmp_path / "run")
+    folder.attack("noop", 8, verdict=Verdict.CRASHED)
+    folder.attack("noop", 32, verdict=Verdict.INFRA, png_digests=())
+    run = advcomp.load_run(folder.run)
+    for attack, max_epsilon in (("noop", 8), ("noop", 32), ("fgsm", 8)):
+        adversarial, clean, names = run.images(attack, max_epsilon)
+        assert adversarial.shape == clean.shape == (0, 5, 7, 3)
+        assert names == ()
+
+
+def test_without_the_clean_images_their_place_is_named(
+    contest: Contest, played: advcomp.Run
+) -> None:
+    images = contest.folder / "data" / "images"
+    with moved_away(images), pytest.raises(InvalidDataset, match=f"^{images}: expected the tourn"):
+        played.images("darker", max_epsilon=32)
+
+
+@contextmanager
+def moved_away(folder: Path) -> Iterator[None]:
+    elsewhere = folder.rename(folder.with_name("elsewhere"))
+    try:
+        yield
+    finally:
+        elsewhere.rename(folder)

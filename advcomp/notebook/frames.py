@@ -21,8 +21,8 @@ from advcomp.scoring.standings import Standings
 from advcomp.scoring.tables import leaderboard_rows
 
 __all__ = [
-    *("ANSWERS", "Quantity", "answer_batches", "answers", "budgets", "cells", "differences"),
-    *("jobs", "leaderboard", "matrix"),
+    *("ANSWERS", "JOBS", "Quantity", "answer_batches", "answers", "budgets", "cells"),
+    *("differences", "jobs", "leaderboard", "matrix"),
 ]
 
 ANSWERS = pa.schema(
@@ -38,6 +38,26 @@ ANSWERS = pa.schema(
 )
 """One row an answer: `attack` is null and `max_epsilon` 0 where the image was clean; `label` is
 null where the defense gave none."""
+
+JOBS = pa.schema(
+    [
+        pa.field("job", pa.string()),
+        pa.field("submission", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("epsilon", pa.int64()),
+        pa.field("shard", pa.int64()),
+        pa.field("images", pa.int64()),
+        pa.field("valid", pa.int64()),
+        pa.field("verdict", pa.string()),
+        pa.field("exit_code", pa.int64()),
+        pa.field("signal", pa.int64()),
+        pa.field("wall_seconds", pa.float64()),
+        pa.field("cpu_seconds", pa.float64()),
+        pa.field("max_rss_bytes", pa.int64()),
+        pa.field("note", pa.string()),
+    ]
+)
+"""One row a run of a submission; null where something does not apply or is not known."""
 
 _INTEGERS = {"rank", "rank_low", "rank_high", "images", "projected_images", "max_epsilon"}
 _TEXTS = {"track", "submission", "verdict"}
@@ -124,9 +144,9 @@ def differences(found: Sequence[Difference]) -> pd.DataFrame:
 
 def jobs(records: Sequence[JobRecord]) -> pd.DataFrame:
     """Every run of a submission, one row each: the columns of verdicts.csv."""
-    names = [field.name for field in fields(JobRecord)]
-    table = pa.table({name: [getattr(record, name) for record in records] for name in names})
-    return _frame(table)
+    rows = [[getattr(record, name) for name in JOBS.names] for record in records]
+    columns = zip(*rows, strict=True) if rows else [()] * len(JOBS)
+    return _frame(pa.table(list(map(list, columns)), schema=JOBS))
 
 
 def matrix(

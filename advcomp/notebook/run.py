@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from advcomp.errors import InvalidConfig
+from advcomp.errors import InvalidConfig, InvalidDataset
 from advcomp.notebook import frames
 from advcomp.notebook.progress_bar import display_here
 from advcomp.rules.images import decode_png
@@ -125,36 +125,50 @@ class Run:
 
         Raises:
             InvalidConfig: There is no such attack or budget.
+            InvalidDataset: The tournament's clean images are no longer there.
         """
-        wanted = [
-            job
-            for job in attack_jobs(self.state)
-            if (job.entry.name, job.max_epsilon) == (attack, max_epsilon)
-        ]
-        if not wanted:
-            names = ", ".join(entry.name for entry in self.state.attacks)
-            budgets = ", ".join(map(str, self.state.max_epsilons))
+        state = self.state
+        known = [entry.name for entry in state.attacks]
+        if attack not in known or max_epsilon not in state.max_epsilons:
+            budgets = ", ".join(map(str, state.max_epsilons))
             raise InvalidConfig(
-                f"images: expected an attack of {names} and a budget of {budgets}; "
+                f"images: expected an attack of {', '.join(known)} and a budget of {budgets}; "
                 f"got {attack!r} at {max_epsilon}"
             )
-        height, width = self.state.dataset.height, self.state.dataset.width
-        store, found = Store(self.folder), {}
-        for job in wanted:
-            if store.load(job.id) is None:
+        made = dict(sorted(self._images_of(attack, max_epsilon)))
+        ids = tuple(state.dataset.image_ids[image] for image in made)
+        adversarial = Store(self.folder).read_images(zip(made.values(), ids, strict=True))
+        return self._stack(adversarial), self._stack(map(self._clean, ids)), ids
+
+    def _images_of(self, attack: str, max_epsilon: int) -> Iterator[tuple[int, str]]:
+        """The place of each image that the attack has written, and the job that wrote it."""
+        store = Store(self.folder)
+        for job in attack_jobs(self.state):
+            if (job.entry.name, job.max_epsilon) != (attack, max_epsilon):
                 continue
-            with store.images(job.id) as archive:
-                for member in archive.namelist():
-                    found[Path(member).stem] = decode_png(archive.read(member), height, width)
-        ids = tuple(name for name in self.state.dataset.image_ids if name in found)
+            result = store.load(job.id)
+            digests = () if result is None else result.png_digests
+            yield from (
+                (image, job.id)
+                for image, digest in zip(job.images, digests, strict=False)
+                if digest
+            )
+
+    def _clean(self, image_id: str) -> bytes:
         place = Path(self.state.dataset.images_dir)
-        clean = [decode_png((place / f"{n}.png").read_bytes(), height, width) for n in ids]
-        empty = np.zeros((0, height, width, 3), np.uint8)
-        return (
-            np.stack([found[name] for name in ids]) if ids else empty,
-            np.stack(clean) if ids else empty,
-            ids,
-        )
+        try:
+            return (place / f"{image_id}.png").read_bytes()
+        except OSError as error:
+            raise InvalidDataset(
+                f"{place}: expected the tournament's clean images, which run.images shows beside "
+                f"the adversarial ones; got: {image_id}.png: {error.strerror}"
+            ) from error
+
+    def _stack(self, files: Iterable[bytes]) -> NDArray[np.uint8]:
+        """PNG files as an array (N, H, W, 3)."""
+        size = self.state.dataset.height, self.state.dataset.width
+        images = [decode_png(content, *size) for content in files]
+        return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8)
 
     @cached_property
     def _collected(self) -> Collected:
