@@ -287,6 +287,7 @@ def test_runs_are_compared(played: advcomp.Run, other: advcomp.Run, tmp_path: Pa
     table = CliRunner().invoke(main, command).stdout
     assert "threat.max_epsilons" in table
     assert ", as dimmer" in table
+    assert f"run 2: {other.folder} ({IMAGES} images in common with run 1)" in table
     page = tmp_path / "page.html"
     CliRunner().invoke(main, [*command, "--page", str(page)])
     assert ", as dimmer" in page.read_text()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from advcomp.rules.submission_type import SubmissionType
 from advcomp.scoring.leaderboard import Cell
-from advcomp.scoring.paired import Difference, paired_differences
+from advcomp.scoring.paired import Difference, common_images, paired_differences
 from advcomp.scoring.results import Entry
 from advcomp.scoring.standings import Standings
 from advcomp.scoring.tables import Json
@@ -68,9 +68,14 @@ class ScoresOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that differs, and the scores of every entry."""
+    """All that differs, and the scores of every entry.
+
+    Args:
+        common_images: How many images each run but the first shares with the first.
+    """
 
     runs: tuple[str, ...]
+    common_images: tuple[int, ...]
     settings: tuple[Setting, ...]
     entries: tuple[Match, ...]
     scores: tuple[ScoresOf, ...]
@@ -92,6 +97,7 @@ def compare(runs: Sequence[ComparedRun]) -> Comparison:
     scores = [_scores(run.standings) for run in runs]
     return Comparison(
         runs=tuple(run.name for run in runs),
+        common_images=tuple(common_images(first.standings, run.standings) for run in others),
         settings=tuple(_settings(runs)),
         entries=tuple(match for match in matches if not match.is_same),
         scores=tuple(
@@ -114,6 +120,7 @@ def comparison_json(comparison: Comparison) -> str:
     content: dict[str, Json] = {
         "format": FORMAT,
         "runs": comparison.runs,
+        "common_images": comparison.common_images,
         "settings": [{"key": row.key, "values": row.values} for row in comparison.settings],
         "entries": [
             {

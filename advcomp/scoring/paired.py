@@ -84,6 +84,11 @@ def paired_differences(
     )
 
 
+def common_images(first: Standings, second: Standings) -> int:
+    """How many images two runs are compared on."""
+    return _common(first, _rates(first), second, _rates(second))[0]
+
+
 def _rates(standings: Standings) -> Sample:
     return replace(sample_of(standings.results, standings.scores), counts=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from advcomp.rules.durable import write_named_file
 from advcomp.scoring.comparison import Comparison, comparison_json
 from advcomp.scoring.report.comparison_page import comparison_page
-from advcomp.scoring.report.wording import content, gap, rate, setting
+from advcomp.scoring.report.wording import common, content, gap, rate, setting
 from advcomp.terminal.console_tables import show, table_of
 from advcomp.terminal.run_command import near
 from advcomp.tournament.outcome.judged_runs import compare_runs
@@ -29,8 +29,9 @@ def compare_in_terminal(runs: Sequence[Path], page: Path | None, *, json: bool) 
 
 
 def _print(comparison: Comparison) -> None:
-    for number, run in enumerate(comparison.runs, start=1):
-        print(f"run {number}: {run}")
+    shares = ("", *(f" ({common(images)})" for images in comparison.common_images))
+    for number, (run, share) in enumerate(zip(comparison.runs, shares, strict=True), start=1):
+        print(f"run {number}: {run}{share}")
     columns = {f"run {number}": False for number in range(1, len(comparison.runs) + 1)}
     _table(
         "settings that differ",

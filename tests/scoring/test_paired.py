@@ -1,5 +1,6 @@
 """Differences of scores between two runs, against loops over images and resamples."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from advcomp.rules.submission_type import SubmissionType
-from advcomp.scoring.comparison import ComparedRun, compare
+from advcomp.scoring.comparison import ComparedRun, compare, comparison_json
 from advcomp.scoring.intervals import PERCENTILES
 from advcomp.scoring.paired import paired_differences
+from advcomp.scoring.report.comparison_page import comparison_page
 from advcomp.scoring.results import Entry, Results
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
 
@@ -78,6 +80,26 @@ def test_images_with_other_labels_are_not_common(play: Play) -> None:
     labels[:] = 9
     other = judge(replace(second.results, labels=labels), second.options)
     assert paired_differences(first, other) == ()
+
+
+def test_runs_without_a_common_image_are_told_so(play: Play) -> None:
+    first, second = random_run(play, 8, 1), random_run(play, 8, 1)
+    strange = replace(second.results, image_ids=tuple(f"else-{k}" for k in range(8)))
+    runs = [
+        ComparedRun(name=name, standings=standings, manifest={})
+        for name, standings in (
+            ("one", first),
+            ("two", second),
+            ("three", judge(strange, second.options)),
+        )
+    ]
+    comparison = compare(runs)
+    assert comparison.common_images == (8, 0)
+    assert json.loads(comparison_json(comparison))["common_images"] == [8, 0]
+    assert {row.differences[1] for row in comparison.scores} == {None}
+    page = comparison_page(comparison)
+    assert "(8 images in common with run 1)" in page
+    assert "(no image in common with run 1, so no difference to tell)" in page
 
 
 def test_what_differs_is_told_and_nothing_else(play: Play) -> None:

@@ -50,6 +50,13 @@ def gap(difference: Difference | None) -> str:
     return f"{signed(difference.difference)} [{low}, {high}]"
 
 
+def common(images: int) -> str:
+    """What a run is compared with the first one on."""
+    if not images:
+        return "no image in common with run 1, so no difference to tell"
+    return f"{images:,} image{'s' * (images != 1)} in common with run 1"
+
+
 def content(entry: Entry | None, name: str) -> str:
     """An entry by its digest, and its name where that is another."""
     if entry is None:
