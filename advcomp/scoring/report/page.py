@@ -39,7 +39,7 @@ from advcomp.scoring.report.wording import (
     setting,
 )
 from advcomp.scoring.results import JobRecord
-from advcomp.scoring.scores import EntryScore, Scores
+from advcomp.scoring.scores import Absence, EntryScore, Scores
 from advcomp.scoring.standings import Standings
 
 FAILURES_SHOWN = 3
@@ -176,6 +176,7 @@ def _render(template: str, material: Material, shown: Sequence[Board], **more: o
             material=material,
             facts=material.facts,
             standings=material.standings,
+            all_score=material.standings.options.absence is Absence.DEV_TOOLKIT,
             results=material.standings.results,
             boards=shown,
             scatters=[scatter(board) for board in shown],
@@ -210,13 +211,16 @@ def _exhibitions(material: Material, shown: Sequence[Board]) -> list[Exhibition]
 def _expelled(standings: Standings) -> list[Expelled]:
     scores = standings.scores
     changed = {left_out.entry: left_out.changed for left_out in standings.left_out}
-    return [
+    found = [
         replace(_why(score), changed=_changed(scores, changed[place]))
         if place in changed
         else _why(score)
         for place, score in enumerate(scores.entries)
         if score.entry.verdict is Verdict.REJECTED or place in changed
     ]
+    tracks = list(SubmissionType)
+    # By the names that are shown: an order by others would tell of them.
+    return sorted(found, key=lambda e: (tracks.index(e.score.entry.type), e.score.entry.name))
 
 
 def _changed(scores: Scores, ranks: Mapping[int, tuple[int | None, int | None]]) -> str:
@@ -224,7 +228,7 @@ def _changed(scores: Scores, ranks: Mapping[int, tuple[int | None, int | None]])
     if not ranks:
         return "Leaving it out changed no rank."
     names = [score.entry.name for score in scores.entries]
-    moved = (
+    moved = sorted(
         f"{names[place]} has rank {rank or 'none'} (with it: {other or 'none'})"
         for place, (rank, other) in ranks.items()
     )

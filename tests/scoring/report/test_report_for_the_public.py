@@ -2,12 +2,15 @@
 
 import html
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import public_report
+from advcomp.scoring.scores import EntryScore
 from advcomp.scoring.standings import Standings
 
 
@@ -74,3 +77,29 @@ def test_true_labels_do_not_matter_to_it(material: Material) -> None:
     )
     other = replace(material, standings=replace(material.standings, results=swapped))
     assert public_report(other) == public_report(material)
+
+
+def test_no_order_tells_of_the_names_that_are_not_shown(material: Material) -> None:
+    """Of those expelled, and of those whose rank that changed, in every place but a ranking."""
+    standings = material.standings
+    shown = {"forgetful": "Z", "leaky": "A", "fgsm": "Y", "iterative_fgsm": "B"}
+    scores = standings.scores
+    places = {score.entry.name: place for place, score in enumerate(scores.entries)}
+    changed = {places["fgsm"]: (4, 3), places["iterative_fgsm"]: (3, 4)}
+    hidden = replace(
+        standings,
+        scores=replace(
+            scores,
+            attacks=tuple(map(partial(shown_as, shown), scores.attacks)),
+            defenses=tuple(map(partial(shown_as, shown), scores.defenses)),
+        ),
+        left_out=(replace(standings.left_out[1], changed=changed),),
+    )
+    page = page_of(replace(material, standings=hidden))
+    expelled = page.split('id="expelled-title"')[1].split("</section>")[0]
+    assert re.findall(r'<span class="entry">(\w)</span>', expelled) == ["A", "Z"]
+    assert "so B has rank 3 (with it: 4), Y has rank 4 (with it: 3)." in expelled
+
+
+def shown_as(names: Mapping[str, str], score: EntryScore) -> EntryScore:
+    return replace(score, entry=replace(score.entry, display=names.get(score.entry.name)))

@@ -22,7 +22,7 @@ from advcomp.scoring.report.material import Material
 from advcomp.scoring.report.page import competitor_report, organiser_report
 from advcomp.scoring.report.scatter import scatter
 from advcomp.scoring.report.wording import rate, signed
-from advcomp.scoring.results import Results
+from advcomp.scoring.results import Entry, Results
 from advcomp.scoring.scores import Absence
 from advcomp.scoring.standings import ScoringOptions, Standings, judge
 from advcomp.scoring.tables import leaderboard_rows
@@ -225,6 +225,31 @@ def test_who_was_expelled_and_why(page: str) -> None:
     assert "a link leads out of the folder; take it out" in text
     assert "slow_and_unfinished ✕ TIMED_OUT It lacks 49 of 180 adversarial images." in text
     assert "forgetful ▲ PARTIAL It lacks 9 of 1,571 labels. " in text
+
+
+def test_where_incomplete_entries_score_the_others_nothing_else_is_said(
+    material: Material, results: Results
+) -> None:
+    all_score = judge(results, ScoringOptions(absence=Absence.DEV_TOOLKIT, bootstrap=10))
+    for page in (
+        organiser_report(replace(material, standings=all_score)),
+        competitor_report(replace(material, standings=all_score), "forgetful"),
+    ):
+        text = text_of(page)
+        assert "▲ incomplete entries score the others all the same, and have no rank" in text
+        assert "incomplete entries score nobody" not in text
+    text = text_of(organiser_report(replace(material, standings=all_score)))
+    assert "score nobody else; incomplete ones do, under this absence rule. leaky" in text
+    playing = replace(results, defenses=tuple(map(allowed, results.defenses)))
+    nobody = judge(playing, all_score.options)
+    text = text_of(organiser_report(replace(material, standings=nobody)))
+    assert "Nobody: under this absence rule incomplete entries score the others, too." in text
+    assert "every entry is complete" not in text
+
+
+def allowed(entry: Entry) -> Entry:
+    """The entry, not rejected."""
+    return replace(entry, verdict=Verdict.OK)
 
 
 def test_what_leaving_an_incomplete_entry_out_changed(material: Material, page: str) -> None:
