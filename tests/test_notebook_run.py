@@ -163,7 +163,7 @@ def test_images_are_the_stores_beside_the_clean_ones(played: advcomp.Run) -> Non
 def test_a_run_is_loaded_by_its_folder(played: advcomp.Run, tmp_path: Path) -> None:
     again = advcomp.load_run(str(played.folder))
     pd.testing.assert_frame_equal(again.leaderboard(), played.leaderboard())
-    assert "<table" in again._repr_html_()
+    assert again._repr_html_().startswith("<table")
     with pytest.raises(RunConflict, match="expected the folder of a run"):
         advcomp.load_run(tmp_path)
 
@@ -303,6 +303,17 @@ def test_a_run_alone_is_not_compared(played: advcomp.Run) -> None:
     assert "expected the folders of two runs or more" in done.stderr
 
 
+def test_what_the_command_would_print_is_raised(tmp_path: Path) -> None:
+    """Line for line, where a file has several faults."""
+    file = tmp_path / "round.toml"
+    file.write_text('name = "round"\n[threat]\nmax_epsilons = [300]\n')
+    with pytest.raises(InvalidConfig) as raised:
+        advcomp.run(file)
+    printed = CliRunner().invoke(main, ["run", str(file)]).stderr.splitlines()
+    assert len(printed) > 1
+    assert [line.removeprefix("advcomp: ") for line in printed] == str(raised.value).splitlines()
+
+
 def test_an_interrupt_returns_the_run_as_far_as_it_is(contest: Contest) -> None:
     slow = contest.entry("slow", f"sleep 1\n{COPY}")
     place = contest.folder / "entries_of_the_test"
@@ -322,6 +333,7 @@ def test_an_interrupt_returns_the_run_as_far_as_it_is(contest: Contest) -> None:
     run = advcomp.run(file, out=out, jobs=1)
     assert signal.getsignal(signal.SIGINT) is before
     assert not run.is_finished
+    assert run._repr_html_().startswith("<p>Provisional: the run is not finished.</p><table")
     assert "three" not in run.jobs()["submission"].tolist()
     assert advcomp.run(file, out=out, jobs=1).is_finished
 

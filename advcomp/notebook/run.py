@@ -180,7 +180,8 @@ class Run:
         return judge(self.results, self.state.scoring_options)
 
     def _repr_html_(self) -> str:
-        return self.leaderboard().to_html(index=False)
+        unsure = "" if self.is_finished else "<p>Provisional: the run is not finished.</p>"
+        return unsure + self.leaderboard().to_html(index=False)
 
 
 @contextmanager
