@@ -42,14 +42,16 @@ def standings_so_far(
     rows = []
     for a, entry in enumerate(results.attacks):
         won = hit if entry.type is SubmissionType.TARGETED_ATTACK else error
+        given, all_given = int(answers[:, a].sum()), int(expected[a]) * playing
+        lacks = defenses_wait and given < all_given
         rows.append(
             _standing(
                 entry,
                 verdicts,
                 share=_share(won[:, a].sum(), (correct + error)[:, a].sum()),
-                answers=int(answers[:, a].sum()),
-                expected=int(expected[a]) * playing,
-                provisional=defenses_wait or bool(waiting.get(entry.name)),
+                answers=given,
+                expected=all_given,
+                provisional=lacks or bool(waiting.get(entry.name)),
             )
         )
     for d, entry in enumerate(results.defenses):

@@ -89,6 +89,24 @@ def test_an_entry_is_provisional_until_it_has_all_its_answers(folder: RunFolder)
     assert (fgsm.score, fgsm.provisional, fgsm.answers, fgsm.expected) == (0.5, False, 24, 24)
 
 
+def test_an_attack_that_made_nothing_waits_for_no_answer(folder: RunFolder) -> None:
+    watch = RunWatch(folder.run)
+    folder.attack("fgsm", 8, verdict=Verdict.CRASHED)
+    assert row(watch.look(), "fgsm").provisional, "its other job waits"
+    folder.attack("fgsm", 32, verdict=Verdict.CRASHED)
+    folder.attack("noop", 8)
+    folder.attack("noop", 32)
+    folder.plan()
+    folder.defend("right", 1)
+    snapshot = watch.look()
+    crashed, played = row(snapshot, "fgsm"), row(snapshot, "noop")
+    assert (crashed.provisional, crashed.score, crashed.answers, crashed.expected) == (
+        *(False, None),
+        *(0, 0),
+    )
+    assert played.provisional
+
+
 def test_a_finished_run_has_the_leaderboard_of_its_results(folder: RunFolder) -> None:
     folder.play()
     stored = json.loads((folder.run / "results/results.json").read_text())["leaderboard"]

@@ -84,7 +84,7 @@ function row(standing, isRate) {
   const badges = [standing.team, standing.baseline ? "baseline" : null].filter(Boolean)
     .map((text) => element("span", { class: "badge" }, text));
   const never = standing.verdict === "REJECTED";
-  const score = standing.score === null ? (never ? "" : "none yet") : isRate ? standing.score.toFixed(3) : number(standing.score);
+  const score = standing.score === null ? (never ? "" : standing.provisional ? "none yet" : "none") : isRate ? standing.score.toFixed(3) : number(standing.score);
   const interval = standing.low === null || !isRate ? null
     : element("span", { class: "interval" }, ` ${standing.low.toFixed(3)}–${standing.high.toFixed(3)}`);
   const kind = standing.verdict === "OK" ? "ok" : standing.verdict === "PARTIAL" ? "part" : "bad";
