@@ -28,6 +28,9 @@ from advcomp.cli import main
 from advcomp.errors import InvalidConfig, InvalidDataset, RunConflict
 from advcomp.notebook.frames import ANSWERS, answer_batches
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.scores import Absence
+from advcomp.tournament.config import ScoringTable
+from advcomp.tournament.store.state import save_state
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md"
 
@@ -359,11 +362,15 @@ def documented() -> dict[str, dict[str, str]]:
 
 
 def test_frames_have_the_documented_columns_at_every_point_of_a_run(tmp_path: Path) -> None:
-    """With no result, with some, and when all attacks have crashed: nobody is complete."""
+    """With no result, with some, when all attacks have crashed, and without an opponent."""
     folder, crashed = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "crashed")
     for name, max_epsilon in itertools.product(("noop", "fgsm"), (8, 32)):
         crashed.attack(name, max_epsilon, verdict=Verdict.CRASHED)
     expect_documented(folder.run)
+    expect_documented(crashed.run)
+    change(crashed, scoring=ScoringTable(absence=Absence.DEV_TOOLKIT, bootstrap=20))
+    assert advcomp.load_run(crashed.run).leaderboard("attack")["score"].eq(24).all()
+    change(crashed, entries=tuple(e for e in crashed.state.entries if e.is_attack))
     expect_documented(crashed.run)
     for draw in ("heatmap", "cost", "budget"):
         assert getattr(advcomp.load_run(crashed.run).plot, draw)()._repr_png_()
@@ -372,6 +379,12 @@ def test_frames_have_the_documented_columns_at_every_point_of_a_run(tmp_path: Pa
     folder.plan()
     folder.defend("right", 1)
     expect_documented(folder.run)
+
+
+def change(folder: RunFolder, **facts: object) -> None:
+    """Make another run of it."""
+    folder.state = folder.state.model_copy(update=facts)
+    save_state(folder.run, folder.state)
 
 
 def expect_documented(folder: Path) -> None:

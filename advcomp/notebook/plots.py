@@ -71,13 +71,14 @@ class Plots:
         rows, columns = rates.shape
         size = (max(4.0, 0.3 * columns + 2.2), max(2.5, 0.26 * rows + 1.8))
         figure, axes = _figure(*np.minimum(size, 24))
-        drawn = axes.imshow(rates.to_numpy(), vmin=0, vmax=1, cmap=COLOURS, aspect="auto")
+        if rates.size:  # else one side has no entry
+            drawn = axes.imshow(rates.to_numpy(), vmin=0, vmax=1, cmap=COLOURS, aspect="auto")
+            figure.colorbar(drawn, label=f"{quantity} rate")
         small = 8 if max(rows, columns) <= 60 else 4
         axes.set_xticks(range(columns), rates.columns, rotation=90, fontsize=small)
         axes.set_yticks(range(rows), rates.index, fontsize=small)
         if rates.size <= MOST_NUMBERS:
             _write_numbers(axes, rates)
-        figure.colorbar(drawn, label=f"{quantity} rate")
         axes.set_title("all budgets" if max_epsilon is None else f"max_epsilon {max_epsilon}")
         return figure
 
