@@ -1,6 +1,8 @@
 """What a look at a run's folder tells, at every point of a run; and what it never tells."""
 
 import json
+import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from advcomp.live.snapshot import Phase, RunSnapshot, Standing
 from advcomp.rules.verdict import Verdict
 from advcomp.tournament.config import LogPolicy
 from advcomp.tournament.store.job_results import locked
+
+EVENTS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "events.md"
 
 
 @pytest.fixture
@@ -250,3 +254,35 @@ def test_events_tell_what_happened_between_two_looks(folder: RunFolder) -> None:
     assert {event["version"] for event in told} == {1}
     assert all(isinstance(event["at"], float) for event in told)
     json.dumps(told)
+
+
+def test_events_have_the_documented_fields_and_no_others(folder: RunFolder) -> None:
+    """And `state` the documented ones of its jobs, entries and failures."""
+    watch = RunWatch(folder.run)
+    before = watch.look()
+    folder.attack("noop", 32, verdict=Verdict.CRASHED)
+    with folder.at_work(("noop-eps8-0", 3.0)):
+        now = watch.look()
+    told = {event["event"]: event for event in (now.as_json(), *events_between(before, now))}
+    events = documented("| `event` | when |", column=3)
+    assert {name: set(event) - {"version", "event", "at"} for name, event in told.items()} == {
+        **events,
+        "state": set(documented("| field | value |", column=2)),
+    }
+    assert {event["version"] for event in told.values()} == {1}
+    inner = documented("| field | value |", column=2)
+    for name in ("running", "waiting", "leaderboard", "failures"):
+        (first, *_) = json.loads(json.dumps(now.as_json()))[name]
+        assert set(first) <= inner[name], name
+
+
+def documented(head: str, column: int) -> dict[str, set[str]]:
+    """First column of a table of the reference -> the names in another one."""
+    lines = EVENTS.read_text().splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(head))
+    rows = (line.split("|") for line in takewhile(str.strip, lines[start + 2 :]))
+    return {
+        name: set(re.findall(r"`(\w+)`", row[column]))
+        for row in rows
+        for name in re.findall(r"`(\w+)`", row[1])
+    }
