@@ -1,5 +1,6 @@
 """What is wrong with a tuning file is said before anything runs, all of it, with what to do."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from advcomp.tuning.cast import Cast, cast_of
 from advcomp.tuning.space import Choices, Dimension, Range
 from advcomp.tuning.tune_file import PrunerName, load_tune_file
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARE = "share = { low = 0.0, high = 1.0 }"
 
 
@@ -153,3 +155,26 @@ def test_a_team_is_not_tuned_on_itself(contest: Contest) -> None:
     file.write_text(text)
     with pytest.raises(InvalidConfig, match=r'"three" is of the team of "copier", red'):
         cast(path)
+
+
+@pytest.mark.parametrize("place", ["cifar10", "digits"])
+def test_the_examples_keep_everybody_whom_they_do_not_tune_on(place: str) -> None:
+    """Their weights need not be there."""
+    tune = load_tune_file(ROOT / "tournament" / place / "tuning" / "tune.toml")
+    assert tune.opponents is not None
+    assert tune.tournament is not None
+    entries = load_tournament(tune.tournament).entries
+    defenses = {(item.name or Path(item.path).name): item.held_out for item in entries.defenses}
+    assert {name for name, kept in defenses.items() if not kept} == {*tune.opponents.validation}
+    (attack,) = entries.attacks
+    settings = (tune.tournament.parent / attack.files[tune.settings or ""]).read_text()
+    begun = read_values(settings)
+    for dimension in tune.dimensions:
+        assert dimension.key in begun, dimension.key
+
+
+def read_values(text: str) -> set[tuple[str, ...]]:
+    """The keys that a settings file gives a value."""
+    table = tomllib.loads(text)
+    inner = {(name, key) for name, keys in table.items() if isinstance(keys, dict) for key in keys}
+    return inner | {(name,) for name in table}
