@@ -12,6 +12,7 @@ from advcomp.attacknet.network.model import AttackNetwork, NetworkSpec
 from advcomp.attacknet.network.pixel_gradients import PixelGradients, told_gradients
 from advcomp.attacknet.objective.losses import TargetClassifier
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
+from advcomp.attacknet.teacher import Teacher
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier, load_classifier
 from advcomp.players.ensemble import Ensemble
@@ -126,16 +127,29 @@ def gradients_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> PixelGr
     )
 
 
-def fused(surrogates: Sequence[Classifier]) -> Ensemble:
+def teacher_of(recipe: AttackNetworkRecipe, images: TrainingImages) -> Teacher | None:
+    """What the recipe's network is to imitate, if anything.
+
+    Raises:
+        InvalidConfig: A classifier does not fit, or they are no ensemble.
+    """
+    table = recipe.teacher
+    if not table.surrogates:
+        return None
+    classifiers = fitting_classifiers(table.surrogates, images)
+    return Teacher(fused(classifiers, "[teacher]"), count=table.count)
+
+
+def fused(surrogates: Sequence[Classifier], table: str = "[gradients]") -> Ensemble:
     """Classifiers as one, in logits.
 
     Raises:
-        InvalidConfig: They are no ensemble.
+        InvalidConfig: They are no ensemble; names the recipe's table.
     """
     try:
         return Ensemble(surrogates)
     except ValueError as error:
-        raise InvalidConfig(f"[gradients] surrogates: {error}") from error
+        raise InvalidConfig(f"{table} surrogates: {error}") from error
 
 
 def refuse_one_class(recipe: AttackNetworkRecipe, images: TrainingImages) -> None:

@@ -139,7 +139,7 @@ def batch_of(
             place_of(recipe, index, draw.mirrored, draw.max_epsilon)
             for index, draw in zip(indices, drawn, strict=True)
         )
-        if recipe.gradients.keep
+        if recipe.gradients.keep or recipe.teacher.keep
         else (),
     )
 
@@ -149,7 +149,8 @@ def place_of(recipe: AttackNetworkRecipe, index: int, mirrored: bool, max_epsilo
 
     A first gradient does not depend on epsilon, the others do.
     """
-    levels = recipe.threat.max_epsilons if recipe.gradients.count > 1 else (max_epsilon,)
+    steps = max(recipe.gradients.count, recipe.teacher.count)
+    levels = recipe.threat.max_epsilons if steps > 1 else (max_epsilon,)
     shown = index * (1 + recipe.data.flip) + mirrored
     return shown * len(levels) + levels.index(max_epsilon)
 

@@ -7,6 +7,7 @@ found again. It is read and written, not mapped: a full disk is an error then, a
 """
 
 import math
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from advcomp.attacknet.data import AttackBatch
 from advcomp.attacknet.network.model import COLOURS
-from advcomp.attacknet.network.pixel_gradients import PixelGradients
 
 _STORED = torch.float16
 _ROUNDING = 0.01
@@ -23,20 +23,22 @@ _ROUNDING = 0.01
 
 
 class KeptGradients:
-    """Gradients of training images, from the disk or, for the first time, from the surrogates.
+    """Gradients of training images, from the disk or, for the first time, from classifiers.
 
     Args:
         path: The file; it and its folder are made at the first look.
-        gradients: What finds them.
+        find: What finds those of a batch, (N, told, 3, H, W).
+        told: How many an image has.
     """
 
-    def __init__(self, path: Path, gradients: PixelGradients) -> None:
+    def __init__(self, path: Path, find: Callable[[AttackBatch], Tensor], told: int) -> None:
         self.path = path
-        self.gradients = gradients
+        self.find = find
+        self.told = told
 
     def __call__(self, batch: AttackBatch) -> Tensor:
         """Those of a batch on its device, (N, gradients, 3, H, W), rounded to 16 bits."""
-        shape = (self.gradients.told, *batch.clean.shape[1:])
+        shape = (self.told, *batch.clean.shape[1:])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         with self.path.open("r+b", buffering=0) as file:
@@ -45,14 +47,14 @@ class KeptGradients:
             missing = (~whole).nonzero().squeeze(1)
             if len(missing):
                 own = batch.at(missing)
-                found[missing] = self.gradients(own.clean, own.eps).to("cpu", _STORED)
+                found[missing] = self.find(own).to("cpu", _STORED)
                 for row, place in zip(missing.tolist(), own.places, strict=True):
                     _write(file, place, found[row])
         return found.to(batch.clean, non_blocking=True)
 
     def size_of(self, size: tuple[int, int], places: int) -> int:
         """Bytes of the file with so many places, all of them written, for images of this size."""
-        return places * self.gradients.told * COLOURS * math.prod(size) * _STORED.itemsize
+        return places * self.told * COLOURS * math.prod(size) * _STORED.itemsize
 
 
 def _read(file: FileIO, place: int, shape: tuple[int, ...]) -> Tensor:

@@ -226,6 +226,19 @@ class GradientsTable(Table):
         return self
 
 
+class TeacherTable(Table):
+    """[teacher]: classifiers whose gradients the perturbation resembles (`[loss] imitation`)."""
+
+    surrogates: tuple[Annotated[Located, Field(strict=False)], ...] = Field(
+        default=(), strict=False, description="paths of classifiers' weights, which count alike"
+    )
+    count: int = Field(default=1, ge=1, description="a number of gradients, at least 1")
+    keep: bool = Field(
+        default=False,
+        description=f"{FLAG}: find those of each image once, and keep them in the run's folder",
+    )
+
+
 class TargetItem(Table):
     """[[targets]]: a classifier that the network is trained against."""
 
@@ -252,24 +265,27 @@ class LossTable(Table):
     )
     margin: float = Field(default=0.0, ge=0, description="a weight, at least 0")
     feature_distance: float = Field(default=0.0, ge=0, description="a weight, at least 0")
+    imitation: float = Field(
+        default=0.0, ge=0, description="a weight, at least 0, of what [teacher] is asked for"
+    )
     confidence: float = Field(
         default=5.0, ge=0, description="by how much logits must differ before margin is satisfied"
     )
 
     @property
     def weights(self) -> Mapping[str, float]:
-        """The names of the losses that count, with their weights."""
+        """The names of the losses that ask [[targets]] and count, with their weights."""
         return {
             name: value
             for name in LossTable.model_fields
-            if name != "confidence" and (value := getattr(self, name)) > 0
+            if name not in ("confidence", "imitation") and (value := getattr(self, name)) > 0
         }
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:
         if "confidence" in self.model_fields_set and self.weights and not self.margin:
             raise problem(f"confidence: goes only with margin above 0; it is {self.margin}")
-        if not self.weights:
+        if not self.weights and not self.imitation:
             names = ", ".join(name for name in LossTable.model_fields if name != "confidence")
             raise problem(f"expected a weight above 0 for one of {names}; all are 0")
         return self
@@ -362,6 +378,7 @@ class AttackNetworkRecipe(Table):
     network: NetworkTable = Field(default=NetworkTable(), description="a table")
     hint: HintTable = Field(default=HintTable(), description="a table")
     gradients: GradientsTable = Field(default=GradientsTable(), description="a table")
+    teacher: TeacherTable = Field(default=TeacherTable(), description="a table")
     targets: tuple[TargetItem, ...] = Field(
         strict=False, description="one or more tables [[targets]] with the weights of a classifier"
     )
@@ -446,9 +463,18 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
             "[gradients] labels: goes only with [threat] targeted = false; a targeted network's"
             " gradients lead to its target classes"
         )
-    if recipe.gradients.keep and (recipe.data.shift or recipe.threat.targeted):
+    if bool(recipe.teacher.surrogates) is not (recipe.loss.imitation > 0):
         yield (
-            "[gradients] keep: goes only with [data] shift = 0 and [threat] targeted = false:"
+            "[teacher] surrogates: go only with [loss] imitation above 0, which needs one or"
+            f" more; it is {recipe.loss.imitation}, surrogates are"
+            f" {len(recipe.teacher.surrogates)}"
+        )
+    moving = recipe.data.shift or recipe.threat.targeted
+    for name, kept in (("gradients", recipe.gradients.keep), ("teacher", recipe.teacher.keep)):
+        if not (kept and moving):
+            continue
+        yield (
+            f"[{name}] keep: goes only with [data] shift = 0 and [threat] targeted = false:"
             " an image has other gradients wherever it is moved and whatever it is led to"
         )
     if recipe.network.output.adds and recipe.hint.mode is HintMode.RECURRENT:
@@ -460,6 +486,7 @@ def _inconsistent(recipe: AttackNetworkRecipe) -> Iterator[str]:
         "[targets] [{}] weights": [item.weights for item in targets],
         "[validation] [{}] weights": [item.weights for item in recipe.validation],
         "[gradients] surrogates [{}]": recipe.gradients.surrogates,
+        "[teacher] surrogates [{}]": recipe.teacher.surrogates,
     }
     for name, paths in each_once.items():
         files = [path.resolve() for path in paths]
@@ -532,6 +559,7 @@ def _missing_files(recipe: AttackNetworkRecipe) -> Iterator[str]:
     files = {
         "[hint] surrogate": [recipe.hint.surrogate] if recipe.hint.surrogate else [],
         "[gradients] surrogates": recipe.gradients.surrogates,
+        "[teacher] surrogates": recipe.teacher.surrogates,
         "[[targets]] weights": [item.weights for item in recipe.targets],
         "[[validation]] weights": [item.weights for item in recipe.validation],
     }

@@ -5,7 +5,8 @@
 
 J = 1/B sum over images i and target classifiers c of w_c l_c(x_i); B is the global batch. Where
 each image meets only m of the n classifiers, drawn anew, its sum counts n/m times: J is the same
-in the mean, and a step costs m/n of the classifiers' passes.
+in the mean, and a step costs m/n of the classifiers' passes. What imitates a teacher is added by
+the rank that made the image.
 """
 
 import copy
@@ -23,6 +24,7 @@ from advcomp.attacknet.assembly import (
     one_image,
     refuse_one_class,
     target_classifiers,
+    teacher_of,
 )
 from advcomp.attacknet.data import AttackBatch, batch_of, drawn_targets
 from advcomp.attacknet.evaluation import evaluate
@@ -30,9 +32,10 @@ from advcomp.attacknet.kept_gradients import KeptGradients
 from advcomp.attacknet.network.flops import Costs, costs_of
 from advcomp.attacknet.network.generator import AdversarialGenerator
 from advcomp.attacknet.network.model import AttackNetwork
-from advcomp.attacknet.objective.losses import TargetClassifier
+from advcomp.attacknet.objective.losses import TargetClassifier, imitation
 from advcomp.attacknet.recipe import AttackNetworkRecipe, HintMode
 from advcomp.attacknet.rivals import Rivals, rivals_of
+from advcomp.attacknet.teacher import Teacher
 from advcomp.errors import InvalidConfig
 from advcomp.players.classifiers import Classifier
 from advcomp.players.training_images import TrainingImages
@@ -41,6 +44,8 @@ from advcomp.training.progress import EvaluationReport
 from advcomp.training.ranks import Ranks
 
 PICTURES = "pictures"
+TOLD, TAUGHT = "gradients", "teacher"
+"""Folders of a run for what is kept."""
 
 
 @dataclass(kw_only=True)
@@ -54,7 +59,9 @@ class AttackNetworkTask:
         targets: This rank's target classifiers, by their number in the recipe.
         judges: Classifiers that it is only evaluated on, by name.
         rivals: What it is compared with there; None where there are no judges.
+        teacher: What the network is to imitate, if anything.
         kept: Where training images' gradients by the pixel are kept; None to find them anew.
+        kept_lessons: The same of the teacher's.
     """
 
     recipe: AttackNetworkRecipe
@@ -66,7 +73,20 @@ class AttackNetworkTask:
     targets: Mapping[int, TargetClassifier]
     judges: Mapping[str, Classifier]
     rivals: Rivals | None
+    teacher: Teacher | None = None
     kept: KeptGradients | None = None
+    kept_lessons: KeptGradients | None = None
+
+    def keep_in(self, folder: Path) -> list[KeptGradients]:
+        """Keep in a folder from now on what the recipe says is kept."""
+        file, told = f"rank-{self.ranks.rank}.bin", self.generator.gradients
+        if self.recipe.gradients.keep and told is not None:
+            self.kept = KeptGradients(
+                folder / TOLD / file, lambda batch: told(batch.clean, batch.eps), told.told
+            )
+        if self.recipe.teacher.keep and self.teacher is not None:
+            self.kept_lessons = KeptGradients(folder / TAUGHT / file, self.teacher, Teacher.told)
+        return [kept for kept in (self.kept, self.kept_lessons) if kept is not None]
 
     def batch(self, step: int) -> AttackBatch:
         """The group's images of a step, on the CPU."""
@@ -76,7 +96,9 @@ class AttackNetworkTask:
     def loss(self, batch: AttackBatch, step: int) -> Tensor:
         """This rank's share of J."""
         own = self._own_adversarial(batch, step)
-        return self._own_share_of_loss(batch, self.ranks.all_gather(own))
+        return self._own_share_of_loss(batch, self.ranks.all_gather(own)) + self._imitated(
+            self._mine(batch), own
+        )
 
     def evaluate(self, average: Mapping[str, Tensor], step: int, folder: Path) -> EvaluationReport:
         """How often images that train nothing fool the classifiers that train nothing."""
@@ -131,9 +153,7 @@ class AttackNetworkTask:
 
         With a recurrent hint by one pass and by two, in turn.
         """
-        size = self.recipe.training.batch_size
-        own, first = self.ranks.share(size), self.ranks.group_rows(size)
-        mine = batch.rows(slice(own.start - first.start, own.stop - first.start))
+        mine = self._mine(batch)
         gradients = None if self.kept is None else self.kept(mine)
         recurrent = self.recipe.hint.mode is HintMode.RECURRENT
         try:
@@ -148,9 +168,25 @@ class AttackNetworkTask:
             ) from error
         return adversarial
 
+    def _mine(self, batch: AttackBatch) -> AttackBatch:
+        """Of the group's images those that this rank makes."""
+        size = self.recipe.training.batch_size
+        own, first = self.ranks.share(size), self.ranks.group_rows(size)
+        return batch.rows(slice(own.start - first.start, own.stop - first.start))
+
+    def _imitated(self, mine: AttackBatch, own: Tensor) -> Tensor:
+        """How far this rank's images are from the teacher's, over the global batch."""
+        if self.teacher is None:
+            return own[:0].sum()
+        taught = (self.kept_lessons or self.teacher)(mine)
+        losses = imitation(own, mine.clean, mine.eps, taught)
+        return self.recipe.loss.imitation * losses.sum() / self.recipe.training.batch_size
+
     def _own_share_of_loss(self, batch: AttackBatch, adversarial: Tensor) -> Tensor:
         """The losses of this rank's classifiers on the group's images, over the global batch."""
         recipe, count = self.recipe, len(self.recipe.targets)
+        if not recipe.loss.weights:
+            return adversarial[:0].sum()
         each = recipe.training.targets_per_image or count
         met = drawn_targets(recipe.seed, batch.positions, count, each)
         total = adversarial[:0].sum()  # of the graph, also where no image meets a target here
@@ -198,7 +234,11 @@ def attack_network_task(
     generator = fresh_generator(recipe, images).to(ranks.device)
     for target in targets.values():
         target.classifier.to(ranks.device, recipe.device.precision.kept)
-    for module in (generator, *(target.classifier for target in targets.values())):
+    teacher = teacher_of(recipe, images)
+    if teacher is not None:
+        teacher.to(ranks.device, recipe.device.precision.kept)
+    modules = [generator, *(target.classifier for target in targets.values())]
+    for module in modules if teacher is None else [*modules, teacher]:
         module.to(memory_format=recipe.plan.layout)
     network = generator.network
     assert isinstance(network, AttackNetwork)
@@ -215,6 +255,7 @@ def attack_network_task(
         targets=targets,
         judges=named_classifiers(judged, recipe, ranks, images),
         rivals=rivals_of(recipe, generator, images, ranks.device) if judged else None,
+        teacher=teacher,
     )
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from advcomp.attacknet.data import load_images, places_of
 from advcomp.attacknet.first_weights import first_weights
-from advcomp.attacknet.kept_gradients import KeptGradients
 from advcomp.attacknet.network.flops import described
 from advcomp.attacknet.recipe import FREE, AttackNetworkRecipe, load_network_recipe
 from advcomp.attacknet.task import AttackNetworkTask, attack_network_task
@@ -15,8 +14,6 @@ from advcomp.training.launch import Launch, launched
 from advcomp.training.loop import Origin, Trained, TrainingRun, train
 from advcomp.training.progress import SilentObserver, TrainingObserver
 from advcomp.training.ranks import Ranks, abort_together, joined_ranks
-
-KEPT = "gradients"
 
 
 def train_attack_network(
@@ -72,11 +69,11 @@ def _train(
     if init is not None:
         task.module.load_state_dict(first_weights(init, task.module))
         identity["--init"] = content_of(str(init.resolve()))
-    if recipe.gradients.keep and task.generator.gradients is not None:
-        file = folder / KEPT / f"rank-{ranks.rank}.bin"
-        task.kept = KeptGradients(file, task.generator.gradients)
-        size = task.kept.size_of(task.images.size, places_of(recipe, images))
-        observer.note(f"gradients are kept in {file}, of {size / 2**30:.2f} GiB when it is full")
+    for kept in task.keep_in(folder):
+        size = kept.size_of(task.images.size, places_of(recipe, images))
+        observer.note(
+            f"gradients are kept in {kept.path}, of {size / 2**30:.2f} GiB when it is full"
+        )
     for line in described(task.costs()):
         observer.note(line)
     if not task.judges:

@@ -34,11 +34,13 @@ class Counted(PixelGradients):
 
     asked = 0
 
-    def forward(
-        self, x: torch.Tensor, eps: torch.Tensor, targets: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        self.asked += len(x)
-        return super().forward(x, eps, targets)
+    def of(self, batch: AttackBatch) -> torch.Tensor:
+        self.asked += len(batch)
+        found: torch.Tensor = self(batch.clean, batch.eps)
+        return found
+
+    def kept(self, path: Path) -> KeptGradients:
+        return KeptGradients(path, self.of, self.told)
 
 
 def counted(recipe: AttackNetworkRecipe) -> tuple[Counted, AttackBatch]:
@@ -53,12 +55,12 @@ def test_kept_gradients_are_those_of_the_surrogates_and_found_once(
 ) -> None:
     gradients, batch = counted(recipe)
     path = tmp_path / "new" / "rank-0.bin"
-    first = KeptGradients(path, gradients)(batch)
+    first = gradients.kept(path)(batch)
     assert gradients.asked == 8
     expected = gradients(batch.clean, batch.eps)
     torch.testing.assert_close(first, expected, rtol=1e-3, atol=1e-6)
     gradients.asked = 0
-    assert torch.equal(KeptGradients(path, gradients)(batch), first)
+    assert torch.equal(gradients.kept(path)(batch), first)
     assert gradients.asked == 0
 
 
@@ -66,13 +68,13 @@ def test_what_was_torn_is_found_again(recipe: AttackNetworkRecipe, tmp_path: Pat
     """Half of one image's second gradient reads as zeros, as after a loss of power."""
     gradients, batch = counted(recipe)
     path = tmp_path / "rank-0.bin"
-    first = KeptGradients(path, gradients)(batch)
+    first = gradients.kept(path)(batch)
     gradients.asked = 0
     size = first[0].numel() * 2
     with path.open("r+b") as file:
         file.seek(batch.places[3] * size + size // 2)
         file.write(bytes(size // 4))
-    assert torch.equal(KeptGradients(path, gradients)(batch), first)
+    assert torch.equal(gradients.kept(path)(batch), first)
     assert gradients.asked == 1
 
 

@@ -43,14 +43,26 @@ class PixelGradients(nn.Module):
         """How many gradients an image has."""
         return told_gradients(self.count, len(self.surrogates.members), apart=self.apart)
 
-    def forward(self, x: Tensor, eps: Tensor, targets: Tensor | None = None) -> Tensor:
-        """Up the cross-entropy at the surrogates' own answer, or down at target labels (N,)."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self._accumulated(x.detach(), eps.view(-1, 1, 1, 1), targets)
+    def forward(
+        self,
+        x: Tensor,
+        eps: Tensor,
+        targets: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Down the cross-entropy at target labels (N,), or up at `labels` (N,).
 
-    def _accumulated(self, clean: Tensor, radius: Tensor, targets: Tensor | None) -> Tensor:
-        labels = None if targets is None else self.surrogates.to_classes(targets)
+        Up at the surrogates' own answer where neither is given.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return self._accumulated(x.detach(), eps.view(-1, 1, 1, 1), targets, labels)
+
+    def _accumulated(
+        self, clean: Tensor, radius: Tensor, targets: Tensor | None, labels: Tensor | None
+    ) -> Tensor:
         towards = 1 if targets is None else -1
+        known = labels if targets is None else targets
+        labels = None if known is None else self.surrogates.to_classes(known)
         found: list[Tensor] = []
         x = clean
         for _ in range(self.count):

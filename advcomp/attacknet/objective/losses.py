@@ -14,6 +14,8 @@ Relativistic: Naseer et al. 2019, arXiv 1905.11736, equation 5. Margin: Carlini 
 arXiv 1608.04644, f_6 with confidence c. Feature distance, in a layer f in the middle of the
 classifier: Salzmann et al. 2021, arXiv 2107.12085, section 3; here divided by the clean features'
 size, so that layers of different scales can be added up.
+
+`imitation` asks no classifier: it is against what a teacher has found (`attacknet.teacher`).
 """
 
 from collections.abc import Callable, Sequence
@@ -79,6 +81,18 @@ def feature_distance(answers: Answers) -> Tensor:
     change = (answers.features - answers.clean_features).flatten(1).square().mean(1)
     size = answers.clean_features.flatten(1).square().mean(1)
     return -change / size.clamp_min(torch.finfo(size.dtype).tiny)
+
+
+def imitation(adversarial: Tensor, clean: Tensor, eps: Tensor, taught: Tensor) -> Tensor:
+    """-mean (p T) of every image, (N,), with p = (adversarial - clean) / eps; see `teacher`.
+
+    Args:
+        adversarial, clean: (N, 3, H, W).
+        eps: (N,), on the [0, 1] scale.
+        taught: T, (N, 1, 3, H, W).
+    """
+    p = (adversarial - clean) / eps.view(-1, 1, 1, 1)
+    return -_exact(p * taught.squeeze(1)).mean((1, 2, 3))
 
 
 NETWORK_LOSSES: dict[str, Callable[[Answers], Tensor]] = {
