@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
 SIDES = {"digits": 32, "cifar10": 32}
 CLASSES = ROOT / "tournament" / "cifar10" / "attack_network"
-COMMITTED = ("one_gradient", "two_gradients")
+COMMITTED = ("no_gradient", "one_gradient", "two_gradients")
 
 
 @pytest.fixture(params=SIDES)
@@ -97,7 +97,13 @@ def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialG
 
 
 @pytest.mark.parametrize(
-    ("name", "gradients"), [("no_gradient", 0), ("one_gradient", 1), ("two_gradients", 2)]
+    ("name", "gradients"),
+    [
+        ("no_gradient_imitation", 0),
+        ("no_gradient", 0),
+        ("one_gradient", 1),
+        ("two_gradients", 2),
+    ],
 )
 def test_a_recipe_of_three_classes_learns_from_targets_and_is_chosen_by_others(
     name: str, gradients: int, tmp_path: Path
@@ -111,6 +117,7 @@ def test_a_recipe_of_three_classes_learns_from_targets_and_is_chosen_by_others(
     targets = {one for one in trained.classifier if one.startswith("target_")}
     assert met <= targets | {"vgg_net_a", "res_net_a", "conv_mixer_a"}
     assert {path.stem for path in recipe.gradients.surrogates} <= met
+    assert {path.stem for path in recipe.teacher.surrogates} == met
     judges = {item.weights.stem for item in recipe.validation}
     assert judges == {one for one in trained.classifier if one.startswith("validation_")}
     assert recipe.data.validation_images <= trained.held_back
