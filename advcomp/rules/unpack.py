@@ -288,6 +288,8 @@ def bounded_headers(limit: int) -> type[tarfile.TarInfo]:
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
             nonlocal left
             found = super().frombuf(buf, encoding, errors)
+            if found.size < 0:  # it would be followed by itself, without end
+                raise tarfile.HeaderError(f"{found.name}: a negative size")
             if found.type in _LONG_HEADERS:
                 left -= max(found.size, 0)
                 if left < 0:
@@ -349,8 +351,6 @@ def _tar_faults(info: tarfile.TarInfo) -> Iterator[str]:
         yield "is a sparse file"
     elif not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
         yield "is a device, FIFO or of another special kind"
-    if info.size < 0:
-        yield "has a negative size"
 
 
 def _tar_member(index: int, info: tarfile.TarInfo) -> Member:

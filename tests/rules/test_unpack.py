@@ -695,6 +695,20 @@ def test_a_damaged_header_within_a_tar_does_not_end_it_quietly(
         take_archive(forge(archive, (b"run.sh", b"run.py")))
 
 
+def test_a_member_that_is_followed_by_itself_is_refused_by_name(
+    tmp_path: Path, take_archive: TakeArchive
+) -> None:
+    """A size of minus one block leads back to its own header: twenty thousand members, before."""
+    member = bytearray(tarfile.TarInfo("again").tobuf(tarfile.GNU_FORMAT))
+    member[124:136] = b"\xff" * 10 + b"\xfe\0"
+    member[148:156] = b" " * 8
+    member[148:156] = b"%06o\0 " % sum(member)
+    archive = tmp_path / "entry.tar"
+    archive.write_bytes(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT) + member + bytes(1024))
+    with pytest.raises(InvalidSubmission, match="damaged: .again: a negative size"):
+        take_archive(archive)
+
+
 def test_a_header_that_claims_terabytes_is_refused_at_once(
     tmp_path: Path, take_archive: TakeArchive
 ) -> None:
