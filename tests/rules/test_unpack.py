@@ -705,7 +705,7 @@ def test_a_member_that_is_followed_by_itself_is_refused_by_name(
     member[148:156] = b"%06o\0 " % sum(member)
     archive = tmp_path / "entry.tar"
     archive.write_bytes(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT) + member + bytes(1024))
-    with pytest.raises(InvalidSubmission, match="damaged: .again: a negative size"):
+    with pytest.raises(InvalidSubmission, match=r"damaged: .again: a negative size"):
         take_archive(archive)
 
 
