@@ -227,8 +227,11 @@ def test_what_must_be_dropped_is_begun_again_when_no_run_is_under_way(
 def test_what_cannot_be_kept_again_is_the_sandboxs_failure(dropping: CountingCache) -> None:
     dropping._order["room"] = 1 << 30  # all of it: no longer what results would say
     kill(dropping, dropping._process.pid)
-    with ExitStack() as held, pytest.raises(SandboxError, match="expected it to be restored"):
-        held.enter_context(Gate(dropping).run_of(RED))
+    gate = Gate(dropping)
+    for entry in (RED, BLUE):  # and no later run begins in the other state
+        with ExitStack() as held, pytest.raises(SandboxError, match="expected it to be restored"):
+            held.enter_context(gate.run_of(entry))
+    assert dropping.state is CacheState.RESTORED
 
 
 def test_a_run_says_how_far_the_cache_was_kept(

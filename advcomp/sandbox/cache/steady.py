@@ -103,13 +103,15 @@ class SteadyCache:
         Raises:
             SandboxError: It dies again, or can no longer be kept so.
         """
-        before = self.state
+        before, kept = self.state, self.kept
         self.close()
         self._begin()
         if self.state is not before:
+            found, self.kept = self.state, kept
+            self.close()  # dead it stays: no later run may begin in another state than results say
             raise SandboxError(
                 f"the page cache: expected it to be {before} again after what kept it had died; "
-                f"it is {self.state}; begin the run again when there is more memory"
+                f"it is {found}; begin the run again when there is more memory"
             )
 
     def restore(self) -> None:
