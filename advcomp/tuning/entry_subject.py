@@ -19,7 +19,7 @@ from advcomp.tournament.runner import RunOptions
 from advcomp.tournament.source import open_dataset
 from advcomp.tuning.cast import Cast, cast_of
 from advcomp.tuning.entry_settings import Settings, refuse_misfit, settings_of
-from advcomp.tuning.match import TrialMatch, Unwatched, order_of, parts_of
+from advcomp.tuning.match import TrialMatch, Unwatched, failures_in, order_of, parts_of
 from advcomp.tuning.objective import Judged, judged
 from advcomp.tuning.studies import OVER
 from advcomp.tuning.subject import (
@@ -62,6 +62,11 @@ class EntrySubject:
             "entry": self.cast.entry.name,
             "[opponents] validation": [each.name for each in self.cast.validation],
         }
+
+    @cached_property
+    def _told(self) -> set[str]:
+        """Of whom it has been told that runs of theirs failed."""
+        return set()
 
     @cached_property
     def order(self) -> list[int]:
@@ -115,10 +120,21 @@ class EntrySubject:
             self._write_down(trial, count, found)
             worth = found.values(self.tune.objective.of)
             observer.reached(trial.number, f"{count} images", self.tune.objective.of, worth)
+            self.tell_failures(part, observer)
             if self._is_hopeless(trial, chosen, count, found, worth):
                 raise optuna.TrialPruned
             begun = count
         return worth
+
+    def tell_failures(self, part: Collected, observer: TuneObserver) -> None:
+        """Tell whose runs failed; of each entry once, for most do so in every trial."""
+        for name, how in failures_in(part).items():
+            if name not in self._told:
+                self._told.add(name)
+                observer.note(
+                    f"{name}: {how}; to see all it wrote: advcomp run {self.tournament.path}, "
+                    "then advcomp logs"
+                )
 
     def forget(self, trial: optuna.Trial, seat: Path) -> None:
         """Remove images and labels of the entry with these settings."""

@@ -95,7 +95,7 @@ def meet_held_out(
     by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     for number in (AS_IT_WAS, *figures.trials):
         values = {} if number == AS_IT_WAS else by_number[number].params
-        found = _played(subject, figures, subject.written(values), stop)
+        found = _played(subject, figures, subject.written(values), observer, stop)
         if found is None:
             return None
         standings[number] = found
@@ -134,7 +134,11 @@ def _save(folder: Path, figures: FinalFigures) -> None:
 
 
 def _played(
-    subject: EntrySubject, figures: FinalFigures, settings: Path, stop: Stop
+    subject: EntrySubject,
+    figures: FinalFigures,
+    settings: Path,
+    observer: TuneObserver,
+    stop: Stop,
 ) -> Standings | None:
     by_name = {each.name: each for each in subject.cast.final}
     opponents = tuple(by_name[name] for name in figures.opponents if name in by_name)
@@ -143,6 +147,7 @@ def _played(
     part = match.play(settings, sorted(images), Unwatched(), stop)
     if part is None:
         return None
+    subject.tell_failures(part, observer)
     judged([part], subject.cast.entry.name, subject.scoring)
     options = replace(subject.scoring, bootstrap=subject.tournament.scoring.bootstrap)
     return judge(part.results, options)

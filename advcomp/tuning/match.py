@@ -9,6 +9,8 @@ import numpy as np
 
 from advcomp.rules.dataset import Dataset
 from advcomp.rules.threat import Schedule
+from advcomp.rules.verdict import Verdict
+from advcomp.scoring.results import JobRecord
 from advcomp.tournament.config import Tournament
 from advcomp.tournament.entry.entries import EntryList, EntrySource
 from advcomp.tournament.job.executors import Stop
@@ -83,6 +85,20 @@ def _forget(run: Path, name: str) -> None:
             store.delete(job.id)
     if entry.digest:
         shutil.rmtree(run / ENTRIES / entry.digest, ignore_errors=True)
+
+
+def failures_in(met: Collected) -> dict[str, str]:
+    """Of every entry some of whose runs failed, how they ended, and the first note on it."""
+    runs: dict[str, list[JobRecord]] = {}
+    for job in met.jobs:
+        runs.setdefault(job.submission, []).append(job)
+    told = {}
+    for name, jobs in runs.items():
+        if failed := [job for job in jobs if job.verdict is not Verdict.OK]:
+            verdict = Verdict.first([job.verdict for job in failed])
+            note = next((f": {job.note}" for job in failed if job.note), "")
+            told[name] = f"{verdict} in {len(failed)} of its runs ({len(jobs)} in all){note}"
+    return told
 
 
 def order_of(dataset: Dataset, seed: int) -> list[int]:

@@ -56,6 +56,7 @@ def test_an_attack_is_tuned_and_then_meets_those_held_out_once(
     share = float(lines[2].split()[2])
     assert share >= 0.5, "what works"
     assert "best: trial" in output
+    assert output.count("copier: BAD_OUTPUT in 1 of its runs (1 in all): ") == 1, "told once"
     assert "score" in (study / "report.html").read_text()
     first = advcomp("tune", file, "--out", study, *OWN, "--final")
     assert first.exit_code == 0, first.output
