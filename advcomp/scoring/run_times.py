@@ -14,6 +14,10 @@ class RunTimes:
     start: float
     per_image: float
 
+    def of(self, images: int) -> float:
+        """What a run of so many images takes."""
+        return self.start + self.per_image * images
+
 
 def run_times(runs: Sequence[tuple[int, float]]) -> RunTimes | None:
     """The straight line nearest to the wall seconds of runs (least squares), not below 0.

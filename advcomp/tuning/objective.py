@@ -145,6 +145,6 @@ def _seconds(jobs: Sequence[JobRecord]) -> float:
     runs = [(job.images, job.wall_seconds) for job in jobs if job.images]
     told = run_times(runs)
     if told is not None:
-        return told.start + 100 * told.per_image
+        return told.of(100)
     images = sum(count for count, _ in runs)
     return 100 * sum(seconds for _, seconds in runs) / images if images else 0.0

@@ -1,5 +1,7 @@
 """What holds for every attack of the library, whatever it does on the way."""
 
+from inspect import Parameter, signature
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,15 @@ LABELS = torch.tensor([0, 1, 0, 1])
 def loss(name: str, classifier: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     """What an attack maximises, up to scale."""
     return (margin if "dlr" in name else cross_entropy)(classifier(x), labels)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_settings_are_given_by_name_and_all_else_either_way(name: str) -> None:
+    kinds = [(each.name, each.kind) for each in signature(ATTACKS[name]).parameters.values()]
+    first, rest = kinds[:3], kinds[3:]
+    assert first[0][1] == first[1][1] == first[2][1] == Parameter.POSITIONAL_OR_KEYWORD
+    assert [each for each, _ in first][1:] == ["clean", "labels"]
+    assert {kind for _, kind in rest} <= {Parameter.KEYWORD_ONLY, Parameter.VAR_KEYWORD}
 
 
 @pytest.mark.parametrize("targeted", [False, True])

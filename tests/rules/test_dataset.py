@@ -284,6 +284,7 @@ def test_written_dataset_reads_back_and_its_files_are_as_documented(tmp_path: Pa
     assert read.digest == written.digest
     assert read.folder == written.folder
     assert sorted(p.name for p in (tmp_path / "sub").iterdir()) == ["set"]
+    assert (tmp_path / "sub/set").stat().st_mode & 0o777 == 0o755, "others may read it, too"
 
 
 @pytest.mark.parametrize(

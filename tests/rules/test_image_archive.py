@@ -308,6 +308,23 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> Non
     assert "is not what its name says" in refused(tmp_path, archive)
 
 
+def with_attestation(archive: bytes, **annotations: str) -> bytes:
+    """An OCI layout with a second manifest, as builders add one that says how they built."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as old:
+        files = {each.name: old.extractfile(each) for each in old if each.isfile()}
+        content = {name: file.read() for name, file in files.items() if file is not None}
+    index = json.loads(content["index.json"])
+    index["manifests"] += [{**index["manifests"][0], "annotations": annotations}]
+    return tar_of({**content, "index.json": json.dumps(index).encode()})
+
+
+def test_what_a_builder_attests_is_no_second_image(tmp_path: Path) -> None:
+    archive = oci_layout(config_of(LAYERS), LAYERS)
+    attested = {"vnd.docker.reference.type": "attestation-manifest"}
+    assert "expected one image; got 2" in refused(tmp_path, with_attestation(archive, other="x"))
+    assert any(checked(tmp_path, with_attestation(archive, **attested)).iterdir())
+
+
 def test_a_truncated_archive_is_refused(tmp_path: Path) -> None:
     archive = oci_layout(config_of(LAYERS), LAYERS)
     assert "damaged" in refused(tmp_path, archive[: len(archive) // 2])

@@ -96,6 +96,7 @@ def test_programs_get_their_exec_bits_back_and_data_does_not(folder: Path) -> No
     (folder / "empty").touch()
     notes = heal(folder, "entry")
     assert [note.split('"')[1] for note in notes] == ["entry", "run.sh", "tool"]
-    executable = {p.name for p in folder.rglob("*") if p.is_file() and p.stat().st_mode & 0o111}
-    assert executable == {"entry", "run.sh", "tool", "done.sh"}
+    modes = {p.name: p.stat().st_mode & 0o777 for p in folder.rglob("*") if p.is_file()}
+    executable = {name: mode for name, mode in modes.items() if mode & 0o111}
+    assert executable == dict.fromkeys(("entry", "run.sh", "tool", "done.sh"), 0o755)
     assert heal(folder, "entry") == ()

@@ -227,3 +227,10 @@ def test_intervals_cover_the_true_rate(rate: float, least: float) -> None:
     bounds = [(i.score_low, i.score_high) for i in found]
     covered = [low <= rate <= high for low, high in bounds if low is not None and high is not None]
     assert least <= np.mean(covered) <= 1
+
+
+def test_where_our_failures_leave_no_pair_to_score_there_is_no_interval() -> None:
+    results = tournament(np.ones((2, 3, 4), bool))
+    lost = replace(results, infra_pairs=np.ones(4, bool), infra_images=np.ones(4, bool))
+    scores = score(lost, Absence.PAPER)
+    assert bootstrap(lost, scores, rounds=5, seed=0) == (Interval(),) * 5

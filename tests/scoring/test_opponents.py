@@ -120,6 +120,14 @@ def test_what_is_not_connected_is_left_out_and_said() -> None:
     assert scores.attack_side.left_out.tolist() == [[True, False], [False, True]]
 
 
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0), (0, 0)])
+def test_a_side_without_entries_connects_nobody(shape: tuple[int, int]) -> None:
+    rows, columns = (np.ones(size, np.int64) for size in shape)
+    fit = Fit.of(np.ones(shape, np.bool_), rows, columns)
+    assert (fit.connected.shape, fit.connected.dtype) == (shape, np.bool_)
+    assert fit.estimates(np.zeros(shape[0]), np.zeros(shape[1])).shape == shape
+
+
 @pytest.mark.parametrize("absence", Absence)
 def test_both_rules_agree_where_everybody_is_a_team(absence: Absence) -> None:
     rates = np.random.default_rng(1).random((4, 5))

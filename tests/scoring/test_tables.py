@@ -256,6 +256,9 @@ def test_results_json_holds_all_of_it(results: Results, tmp_path: Path) -> None:
     assert entries["reed"]["team"] == "blue"
     assert entries["noise"]["baseline"] is True
     assert entries["broken"]["notes"] == ["no entry point"]
+    assert {name: entry["verdict"] for name, entry in entries.items()} == {
+        each.name: each.verdict for each in (*results.attacks, *results.defenses)
+    }
     assert entries["reed"]["epsilons"] == [
         {"max_epsilon": 8, "score": 0.5, "worst_case": 0.5},
         {"max_epsilon": 16, "score": 0.25, "worst_case": 0.0},

@@ -6,9 +6,11 @@ import pytest
 from support.contest import COPY, DARKER, SMALL, Contest, write_greys
 
 from advcomp.errors import InvalidConfig, RunConflict
+from advcomp.rules.verdict import Verdict
 from advcomp.terminal.forecasting import print_forecast
 from advcomp.tournament.outcome.forecast import Forecast, forecast
-from advcomp.tournament.outcome.outlook import makespan
+from advcomp.tournament.outcome.outlook import makespan, times_of
+from advcomp.tournament.store.job_results import JobResult
 
 CONSTANT = 'for f in "$1"/*.png; do echo "${f##*/},3"; done > "$2"'
 
@@ -170,6 +172,35 @@ def test_a_folder_of_another_tournament_is_refused(
 )
 def test_the_longest_jobs_start_first(seconds: list[float], workers: int, end: float) -> None:
     assert makespan(seconds, workers) == end
+
+
+@pytest.mark.parametrize(
+    ("runs", "seconds_of_50"),
+    [
+        ([(10, 3.0), (100, 12.0)], 7.0),
+        ([(10, 3.0), (10, 5.0), (100, 13.0)], 8.0),
+        ([(10, 1.0), (11, 11.0), (12, 2.4)], 10.0),
+    ],
+    ids=["a start of 2 s", "the nearest line", "too much of one size: the median of an image"],
+)
+def test_a_start_is_told_apart_from_its_images_where_it_can_be(
+    runs: list[tuple[int, float]], seconds_of_50: float
+) -> None:
+    ended = [
+        JobResult(
+            job="j",
+            submission="copy",
+            stage="attack",
+            max_epsilon=8,
+            shard=0,
+            images=images,
+            valid=images,
+            verdict=Verdict.OK,
+            wall_seconds=seconds,
+        )
+        for images, seconds in runs
+    ]
+    assert times_of(ended).of(50) == pytest.approx(seconds_of_50)
 
 
 def test_a_finished_run_is_told_to_need_nothing(

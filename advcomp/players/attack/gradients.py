@@ -103,10 +103,10 @@ def flat_maximum(
     *,
     eps: float,
     step_size: float,
-    samples: int = 20,
-    reach: float = 3.0,
-    balance: float = 0.5,
-    seed: int = 0,
+    samples: int,
+    reach: float,
+    balance: float,
+    seed: int,
 ) -> GradientHook:
     """The gradient of the loss minus its norm, in a neighbourhood; leads to flat maxima.
 

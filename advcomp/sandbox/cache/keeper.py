@@ -40,6 +40,8 @@ MAP_FAILED = ctypes.c_void_p(-1).value
 MAPPINGS_OF_PYTHON = 2000
 PAGE = 4096
 LARGE_BYTES = 1 << 20
+WORTH_A_PROCESS = 10_000
+"""So many files are mapped sooner by a process of their own, if there is a processor for it."""
 LOOKED_INTO = 10_000
 """So many files that are left are looked into; more take as long as to drop them."""
 
@@ -180,12 +182,13 @@ def divided(files: Sequence[File], room: int) -> tuple[list[File], list[File]]:
     return list(files), []
 
 
-def parts(files: Sequence[File]) -> Iterator[Sequence[File]]:
-    """As many files at a time as one process may map."""
+def parts(files: Sequence[File]) -> list[Sequence[File]]:
+    """For each process its files: no more than it may map, large and small ones in each alike."""
     with open("/proc/sys/vm/max_map_count") as file:  # noqa: PTH123 - pathlib is slow to import
         most = int(file.read()) - MAPPINGS_OF_PYTHON
-    for first in range(0, len(files), most):
-        yield files[first : first + most]
+    useful = min(len(os.sched_getaffinity(0)), len(files) // WORTH_A_PROCESS)
+    processes = max(-(-len(files) // most), useful)
+    return [files[first::processes] for first in range(processes)]
 
 
 class Holder:

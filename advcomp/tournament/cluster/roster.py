@@ -128,8 +128,14 @@ class Roster:
             ClusterError: The scheduler does not answer.
         """
         require_scheduler(self._client)
-        if time.monotonic() - self._looked < LOOK_S:
-            return []
+        gone = self._look_around() if time.monotonic() - self._looked >= LOOK_S else []
+        for node in self.nodes.values():
+            if node.greeting is not None:
+                self._listen_to(node)
+        return gone
+
+    def _look_around(self) -> list[Node]:
+        """Ask the scheduler who is there; those that are gone since."""
         self._looked = time.monotonic()
         found = self._workers()
         gone = [node for address, node in self.nodes.items() if address not in found]
@@ -140,9 +146,6 @@ class Roster:
         for address, told in found.items():
             if address not in self.nodes:
                 self._meet(address, told)
-        for node in self.nodes.values():
-            if node.greeting is not None:
-                self._listen_to(node)
         return gone
 
     def _workers(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advcomp.rules.verdict import Verdict
+from advcomp.scoring.run_times import RunTimes, run_times
 from advcomp.tournament.job.defense_views import cut
 from advcomp.tournament.job.ingest import images_at_once
 from advcomp.tournament.job.opaque import open_key
@@ -51,7 +52,7 @@ class Outlook:
             if result is not None and result.verdict is not Verdict.INFRA:
                 self.stored.append(result)
                 ended.setdefault(job.entry.name, []).append(result)
-        self._image_s = {name: seconds_per_image(results) for name, results in ended.items()}
+        self._times = {name: times_of(results) for name, results in ended.items()}
 
     def limit_s(self, job: Job) -> float:
         """What a job may take."""
@@ -59,11 +60,11 @@ class Outlook:
 
     def is_measured(self, entry: EntryState) -> bool:
         """Whether anything of an entry has run before."""
-        return entry.name in self._image_s
+        return entry.name in self._times
 
     def expected_s(self, job: Job) -> float:
         """What a job of a measured entry will take, if it is like the entry's others."""
-        return self._image_s[job.entry.name] * images_of(job)
+        return self._times[job.entry.name].of(images_of(job))
 
     def starts(self, job: Job) -> int:
         """Sandboxes to start for a job: its own, and those that decode an attack's images."""
@@ -87,9 +88,16 @@ class Outlook:
         return self.wall_s(self.expected_s, workers)
 
 
-def seconds_per_image(ended: Sequence[JobResult]) -> float:
-    """What an image takes an entry, by its jobs that have ended; at least one has."""
-    return median(result.wall_seconds / result.images for result in ended)
+def times_of(ended: Sequence[JobResult]) -> RunTimes:
+    """What a start and an image take an entry, by its jobs that have ended; at least one has.
+
+    Where they are too much of one size to tell, all is taken to be the images': by the median.
+    """
+    told = run_times([(result.images, result.wall_seconds) for result in ended])
+    if told is not None:
+        return told
+    image_s = median(result.wall_seconds / result.images for result in ended)
+    return RunTimes(start=0.0, per_image=image_s)
 
 
 def _defense_jobs(

@@ -13,7 +13,7 @@ from advcomp.tournament.job.defense_views import DefenseView
 from advcomp.tournament.job.opaque import open_key
 from advcomp.tournament.job.plan import Job, attack_jobs, defense_jobs, images_of, result_of
 from advcomp.tournament.job.waves import WaveImages, load_waves
-from advcomp.tournament.outcome.outlook import seconds_per_image
+from advcomp.tournament.outcome.outlook import times_of
 from advcomp.tournament.outcome.under_way import JobUnderWay, load_under_way
 from advcomp.tournament.store.job_results import JobResult, Store
 from advcomp.tournament.store.state import (
@@ -228,7 +228,7 @@ def _estimates(
         if job.entry.name in ended and result and result.verdict is not Verdict.INFRA:
             ended[job.entry.name].append(result)
     return {
-        job.name: seconds_per_image(own) * images_of(job)
+        job.name: times_of(own).of(images_of(job))
         for job in running
         if (own := ended[job.entry.name])
     }

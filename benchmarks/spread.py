@@ -1,6 +1,6 @@
 """What Dask costs, and what a second worker brings: one small digits tournament, spread and not.
 
-    python benchmarks/cluster.py [--cpus 0.4] [--workers N]... [--rounds N] [--images N]
+    python benchmarks/spread.py [--cpus 0.4] [--workers N]... [--rounds N] [--images N]
         [--file TOURNAMENT.toml]
 
 Another tournament's file states the limit of its boxes itself, `[limits] cpus`; `--cpus` says the
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -44,8 +44,15 @@ DEFENSES = {
 WAIT_S = 60
 
 
-def tournament(folder: Path, *, cpus: float, images: int) -> Path:
-    """Write the tournament file: ten jobs of attacks, four of defenses."""
+def tournament(
+    folder: Path,
+    *,
+    cpus: float,
+    images: int,
+    defenses: Mapping[str, Mapping[str, str]] = DEFENSES,
+    view: str = "pooled",
+) -> Path:
+    """Write the tournament file: ten jobs of attacks; if pooled, one of each defense."""
     file = folder / "digits.toml"
     entries = "".join(
         f'[[entries.{kind}]]\npath = "{ROOT / kind / name}"\n'
@@ -53,12 +60,12 @@ def tournament(folder: Path, *, cpus: float, images: int) -> Path:
             f'files."{role}.safetensors" = "{WEIGHTS / network}.safetensors"\n'
             for role, network in files.items()
         )
-        for kind, named in (("attacks", ATTACKS), ("defenses", DEFENSES))
+        for kind, named in (("attacks", ATTACKS), ("defenses", defenses))
         for name, files in named.items()
     )
     file.write_text(
         f'name = "digits"\n[dataset]\nsource = "digits"\nimages = {images}\nseed = 0\n'
-        '[threat]\nmax_epsilons = [16, 48]\n[defense]\nview = "pooled"\n'
+        f'[threat]\nmax_epsilons = [16, 48]\n[defense]\nview = "{view}"\n'
         f"[limits]\ncpus = {cpus}\nseconds_per_100_images = 600\n{entries}"
     )
     return file
