@@ -50,8 +50,8 @@ class Row:
         stored: How many of them have a result; the other figures are of the rest.
         starts: Sandboxes to start: one for a job, and those that decode an attack's images.
         limit_s: What they may take, one after the other.
-        expected_s: What they will take, one after the other, from the median of the entry's
-            earlier runs; None where there are none.
+        expected_s: What they will take, one after the other, from the entry's earlier runs; None
+            where there are none.
     """
 
     entry: str
