@@ -124,7 +124,8 @@ def test_what_is_not_connected_is_left_out_and_said() -> None:
 def test_a_side_without_entries_connects_nobody(shape: tuple[int, int]) -> None:
     rows, columns = (np.ones(size, np.int64) for size in shape)
     fit = Fit.of(np.ones(shape, np.bool_), rows, columns)
-    assert (fit.connected.shape, fit.connected.dtype) == (shape, np.bool_)
+    assert fit.connected.shape == shape
+    assert fit.connected.dtype == np.bool_
     assert fit.estimates(np.zeros(shape[0]), np.zeros(shape[1])).shape == shape
 
 
