@@ -109,6 +109,7 @@ def test_an_unclosed_quote_swallows_131072_characters_at_most() -> None:
     assert labels.tolist() == [1, -1, 29999 % 9]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [b'"' * 6_000_000, b'"\n' * 3_000_000, b"," * 6_000_000, b"\n" * 6_000_000, b"\0" * 6_000_000,
