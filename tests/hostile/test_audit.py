@@ -95,10 +95,7 @@ CHEATS: dict[Case, set[AuditCheck]] = {
     defense("constant", "label = 3"): {AuditCheck.CONSTANT},
 }
 PROBED = {
-    "rank_of_the_name": {AuditCheck.RENAMED},
-    "place_in_the_listing": {AuditCheck.RENAMED},
-    "rank_of_the_inode": {AuditCheck.RENAMED},
-    "rank_of_the_change": {AuditCheck.RENAMED},
+    "orders": {AuditCheck.RENAMED},
     "name": {AuditCheck.RENAMED},
     "all_that_is_alike": {AuditCheck.CONSTANT},
     "state": {AuditCheck.CONSTANT},

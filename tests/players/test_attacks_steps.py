@@ -102,6 +102,10 @@ def test_an_attack_is_its_papers_with_the_papers_settings(name: str, problem: Pr
     assert_same(*both(name, problem, **{"steps": 30} if name in AUTOPGD else {}))
 
 
+def test_every_attack_that_is_written_out_plainly_is_in_the_catalogue() -> None:
+    assert set(SLOW) == set(EVERY)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_what_is_not_given_is_as_in_the_paper(name: str) -> None:
     papers = inspect.signature(SLOW[name]).parameters

@@ -187,6 +187,7 @@ REFUSED_WITH = [
     ("mmap", 3, (0x40000, 0x40022)),
     ("memfd_create", 1, (4, 5)),
     ("shmget", 2, (0o4000, 0o5600)),
+    ("fadvise64", 3, (4,)),
 ]
 """Call, place of the argument, values of it that are refused; others are not."""
 
