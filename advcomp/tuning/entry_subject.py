@@ -116,11 +116,11 @@ class EntrySubject:
             if part is None:
                 return None
             met.append(part)
+            self.tell_failures(part, observer)  # they may be why nothing can be judged
             found = judged(met, self.cast.entry.name, self.scoring)
             self._write_down(trial, count, found)
             worth = found.values(self.tune.objective.of)
             observer.reached(trial.number, f"{count} images", self.tune.objective.of, worth)
-            self.tell_failures(part, observer)
             if self._is_hopeless(trial, chosen, count, found, worth):
                 raise optuna.TrialPruned
             begun = count
