@@ -78,7 +78,9 @@ def test_whose_runs_fail_is_told_once(contest: Contest) -> None:
 @pytest.mark.slow
 def test_where_nobody_can_be_judged_it_is_said_why(contest: Contest) -> None:
     file = tunable(contest)
-    (contest.folder / "entries_of_the_test" / "three" / "run.sh").write_text("#!/bin/sh\nexit 3\n")
+    entries = contest.folder / "entries_of_the_test"
+    (entries / "copier" / "copier.toml").write_text("share = 1.0\n")
+    (entries / "three" / "run.sh").write_text("#!/bin/sh\nexit 3\n")
     done = advcomp("tune", file, "--out", contest.folder / "study", *OWN)
     assert done.exit_code != 0
     assert "three: CRASHED in 1 of its runs (1 in all)" in done.output
