@@ -97,7 +97,7 @@ def test_a_run_does_the_jobs_that_were_planned(tmp_path: Path, view: str, schedu
     assert after.at_most_s == after.expected_s == 0
 
 
-def test_time_is_unknown_until_measured_then_from_the_medians(
+def test_time_is_unknown_until_measured_then_from_earlier_runs(
     contest: Contest, entries: tuple[list[Path], list[Path]]
 ) -> None:
     attacks, defenses = entries
