@@ -1,16 +1,21 @@
 """How far attack networks get beside the library's attacks from the same surrogates.
 
     python benchmarks/attack_classes.py EXPORT... --surrogates WEIGHTS... --plain WEIGHTS...
-        --robust WEIGHTS... --out FOLDER [--own WEIGHTS...] [--epsilon 8]... [--images 1000]
-        [--first 0] [--source CIFAR-10] [--attack NAME]...
+        --robust WEIGHTS... --out FOLDER --attack FILE.toml... [--tensors FOLDER] [--apart]
+        [--steps 50]... [--own WEIGHTS...] [--epsilon 8]... [--images 1000] [--first 0]
+        [--source CIFAR-10]
 
-EXPORT is a folder of `advcomp export`; --plain and --robust are classifiers that no attack knows,
---own what a network that asks for no gradient was trained on. CIFAR-10's test images from the
---first on are attacked, rounded to levels and classified. What they became and which are
-misclassified is kept in FOLDER, by epsilon and attack: another call adds what is not there, and
-meets no classifier twice.
+EXPORT is a folder of `advcomp export`. FILE.toml is an `attack.toml`, played as an entry of the
+library plays it, with the tensors that it needs from FILE.safetensors in --tensors; with --apart
+once more as FILE_gradients, where each surrogate's gradient counts alike and labels are soft; with
+--steps once more with so many, where it takes steps. --plain and --robust are classifiers that no
+attack knows, --own what a network that asks for no gradient was trained on: FGSM asks it, too.
 
-Printed, and written to FOLDER/misclassified.csv and FOLDER/gaps.csv: how many are misclassified,
+CIFAR-10's test images from the --first on are attacked, rounded to levels and classified. What
+they became and which are misclassified is kept in --out, by epsilon and attack: another call adds
+what is not there, and meets no classifier twice.
+
+Printed, and written to misclassified.csv and gaps.csv in --out: how many are misclassified,
 and by how many points each network is ahead, in the mean over plain ones, over robust ones, in the
 mean of both, and in the worst case over all: the classifier that an attack has least of. Intervals
 are of 95 %, paired by image: by the normal distribution, for the worst case of 2,000 bootstrap
@@ -20,10 +25,11 @@ samples.
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -33,46 +39,27 @@ from torch import Tensor, nn
 
 from advcomp.attacknet.network.generator import levels_moved, rounded_to_levels
 from advcomp.attacknet.player import load_attack
-from advcomp.players.attack.objectives import soft_labels
-from advcomp.players.attack_catalogue import ATTACKS
+from advcomp.players.attack.label_kind import LabelKind
+from advcomp.players.attack_catalogue import (
+    ATTACK_FILE,
+    TENSORS,
+    AttackSettings,
+    LibraryAttack,
+    settings_of,
+)
+from advcomp.players.attack_catalogue import load_attack as load_library_attack
 from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack
 from advcomp.players.datasets import Part, labelled_images
 from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.image.pixels import to_float
 from advcomp.rules.threat import eps_of
+from advcomp.rules.toml_file import read_toml
 
 BATCH = 50
 SAMPLES = 2000
 Hits = NDArray[np.bool_]
 """(classifiers, images): which are misclassified."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """An attack of the library: where surrogates are fused, what it leads away from, settings."""
-
-    attack: str
-    fusion: Fusion
-    soft: bool
-    steps: int | None = None
-
-
-FORMS = {
-    "fgsm, logits": Form("fgsm", Fusion.LOGITS, soft=False),
-    "fgsm, gradients": Form("fgsm", Fusion.GRADIENTS, soft=True),
-    "da_fgsm, logits": Form("da_fgsm", Fusion.LOGITS, soft=True),
-    "da_fgsm, gradients": Form("da_fgsm", Fusion.GRADIENTS, soft=True),
-    "mi_fgsm, logits": Form("mi_fgsm", Fusion.LOGITS, soft=False),
-    "mi_fgsm, gradients": Form("mi_fgsm", Fusion.GRADIENTS, soft=True),
-    "mi_fgsm 50, logits": Form("mi_fgsm", Fusion.LOGITS, soft=False, steps=50),
-    "mi_fgsm 50, gradients": Form("mi_fgsm", Fusion.GRADIENTS, soft=True, steps=50),
-    "autopgd_ce, logits": Form("autopgd_ce", Fusion.LOGITS, soft=False),
-    "autopgd_ce, gradients": Form("autopgd_ce", Fusion.GRADIENTS, soft=True),
-}
-"""A network's hint alone is fgsm or da_fgsm of those fused in gradients."""
-OWN = ("fgsm, logits", "fgsm, gradients")
-"""Those that ask a network's own ensemble, too."""
 
 
 @click.command(help=__doc__.splitlines()[0])
@@ -85,7 +72,10 @@ OWN = ("fgsm, logits", "fgsm, gradients")
 @click.option("--images", default=1000, show_default=True)
 @click.option("--first", default=0, show_default=True)
 @click.option("--source", type=click.Path(path_type=Path))
-@click.option("--attack", "chosen", multiple=True, type=click.Choice(list(FORMS)))
+@click.option("--attack", "settings", multiple=True, type=click.Path(path_type=Path))
+@click.option("--apart", is_flag=True)
+@click.option("--steps", multiple=True, type=int)
+@click.option("--tensors", default=Path(), type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 def main(
     exports: Sequence[Path],
@@ -97,7 +87,10 @@ def main(
     images: int,
     first: int,
     source: Path | None,
-    chosen: Sequence[str],
+    settings: Sequence[Path],
+    apart: bool,
+    steps: Sequence[int],
+    tensors: Path,
     out: Path,
 ) -> None:
     """Attack, classify, keep and compare."""
@@ -106,7 +99,17 @@ def main(
     part = slice(first, first + images)
     x, labels = to_float(data.levels[part]), torch.from_numpy(data.labels[part])
     judges = {path.stem: frozen(path) for path in (*plain, *robust)}
-    attacks = dict(played(exports, surrogates, own, chosen or list(FORMS)))
+    attacks: dict[str, Attack] = {"no change": lambda clean, _eps: clean}
+    attacks |= {path.name: load_attack(path) for path in exports}
+    library = dict(of_library(settings, surrogates, tensors, apart=apart))
+    for name, one in library.items():
+        attacks[name] = one.untargeted
+        for number in steps if "steps" in settings_of(one.attack) else ():
+            longer = partial(one.attack, steps=number)
+            attacks[f"{name} {number}"] = replace(one, attack=longer).untargeted
+    fgsm = [path for path in settings if read_toml(path, AttackSettings).attack == "fgsm"]
+    for name, one in of_library(fgsm if own else (), own, tensors, apart=apart):
+        attacks[f"{name}, own ensemble"] = one.untargeted
     out.mkdir(parents=True, exist_ok=True)
     found: dict[tuple[int, str], Hits] = {}
     for level in epsilons:
@@ -117,7 +120,8 @@ def main(
     write(out / "misclassified.csv", counts(found, list(judges)))
     networks = [path.name for path in exports]
     rows = list(gaps(found, networks, is_robust))
-    write(out / "gaps.csv", rows)
+    if exports:
+        write(out / "gaps.csv", rows)
     for row in rows:
         print("  ".join(f"{cell:26}" if i == 2 else cell for i, cell in enumerate(row.values())))
 
@@ -127,33 +131,27 @@ def frozen(path: Path) -> nn.Module:
     return load_classifier(path, fold=True, channels_last=True).eval().requires_grad_(False)
 
 
-def played(
-    exports: Sequence[Path], surrogates: Sequence[Path], own: Sequence[Path], chosen: Sequence[str]
-) -> Iterator[tuple[str, Attack]]:
-    """No change, networks, and attacks of the library, by name."""
-    yield "no change", lambda clean, _eps: clean
-    for path in exports:
-        yield path.name, load_attack(path)
-    members = [frozen(path) for path in surrogates]
-    for name in chosen:
-        yield name, of_library(FORMS[name], members)
-    members = [frozen(path) for path in own]
-    for name in OWN if own else ():
-        yield f"{name}, own ensemble", of_library(FORMS[name], members)
+def of_library(
+    settings: Sequence[Path], surrogates: Sequence[Path], tensors: Path, *, apart: bool
+) -> Iterator[tuple[str, LibraryAttack]]:
+    """Attacks from the same surrogates, by their files' names, loaded as entries load them."""
+    for path in settings:
+        with TemporaryDirectory() as folder:
+            files = {ATTACK_FILE: path, TENSORS: tensors / f"{path.stem}.safetensors"}
+            files |= {f"surrogate_{i}.safetensors": file for i, file in enumerate(surrogates)}
+            for name, file in files.items():
+                if file.exists():
+                    Path(folder, name).symlink_to(file.resolve())
+            one = load_library_attack(Path(folder))
+        yield path.stem, one
+        if apart:
+            yield f"{path.stem}_gradients", told_apart(one)
 
 
-def of_library(form: Form, members: Sequence[nn.Module]) -> Attack:
-    """An attack away from the surrogates' own answer, as an entry of the library plays it."""
-    surrogates = Ensemble(members, fusion=form.fusion)
-    attack: Callable[..., Tensor] = ATTACKS[form.attack]
-    if form.steps is not None:
-        attack = partial(attack, steps=form.steps)
-
-    def adversarial(clean: Tensor, eps: float) -> Tensor:
-        answer = soft_labels(surrogates, clean)
-        return attack(surrogates, clean, answer if form.soft else answer.argmax(1), eps=eps)
-
-    return adversarial
+def told_apart(one: LibraryAttack) -> LibraryAttack:
+    """The same, with each surrogate's gradient of its own loss counting alike, and soft labels."""
+    surrogates = Ensemble([*one.surrogates.members], fusion=Fusion.GRADIENTS)
+    return replace(one, surrogates=surrogates, predictor=surrogates, labels=LabelKind.SOFT)
 
 
 def met(

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from advcomp.players.attack.objectives import soft_labels
+from advcomp.players.attacks import momentum_iterative_fgsm
+from advcomp.players.ensemble import Ensemble, Fusion
 
 ROOT = Path(__file__).parents[2]
 BENCHMARK: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "attack_classes.py"))
@@ -64,3 +69,33 @@ def test_images_are_made_once_and_no_classifier_is_met_twice(tmp_path: Path) -> 
 def test_an_image_beyond_its_budget_is_no_result() -> None:
     with pytest.raises(AssertionError):
         BENCHMARK["attacked"](lambda clean, eps: clean + 2 * eps, torch.zeros(1, 3, 2, 2), 8)
+
+
+def test_attacks_of_the_library_are_played_as_entries_and_apart() -> None:
+    """Once as the file says, once more from the same surrogates, each gradient counting alike."""
+    settings = [ROOT / "tournament" / "cifar10" / "attacks" / "mi_fgsm.toml"]
+    digits = ROOT / "tournament" / "digits" / "weights"
+    surrogates = [digits / f"{name}_a.safetensors" for name in ("conv_net", "residual_net")]
+    of_library = BENCHMARK["of_library"]
+    assert dict(of_library(settings, surrogates, Path(), apart=False)).keys() == {"mi_fgsm"}
+    played = dict(of_library(settings, surrogates, Path(), apart=True))
+    assert played.keys() == {"mi_fgsm", "mi_fgsm_gradients"}
+    fused, apart = played["mi_fgsm"], played["mi_fgsm_gradients"]
+    assert [*apart.surrogates.members] == [*fused.surrogates.members]
+    x = torch.rand(2, 3, 32, 32)
+    for one, fusion, labels in (
+        (fused, Fusion.LOGITS, fused.surrogates(x).argmax(1)),
+        (apart, Fusion.GRADIENTS, soft_labels(fused.surrogates, x)),
+    ):
+        members = Ensemble([*fused.surrogates.members], fusion=fusion)
+        expected = momentum_iterative_fgsm(members, x, labels, eps=8 / 255)
+        torch.testing.assert_close(one.untargeted(x, 8 / 255), expected)
+
+
+def test_tensors_are_found_by_the_name_of_the_settings(tmp_path: Path) -> None:
+    pool = {"pool": torch.rand(4, 3, 32, 32), "pool_labels": torch.tensor([0, 1, 0, 1])}
+    save_file(pool, tmp_path / "admix.safetensors")
+    settings = [ROOT / "tournament" / "cifar10" / "attacks" / "admix.toml"]
+    surrogate = ROOT / "tournament" / "digits" / "weights" / "conv_net_a.safetensors"
+    (found,) = dict(BENCHMARK["of_library"](settings, [surrogate], tmp_path, apart=False)).values()
+    torch.testing.assert_close(found.attack.keywords["pool"], pool["pool"])
