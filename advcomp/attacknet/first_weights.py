@@ -57,6 +57,6 @@ def _misfits(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Iterator
             expected, got = (shape or "none" for shape in shapes)
             yield (
                 f"{name}: expected {expected}, as the recipe's network has it; got {got}; begin "
-                "with weights of the same [network], [threat], [hint] and [gradients] count, or of "
-                "the same layers and no gradients"
+                "with weights of the same [network], [threat], [hint] and [gradients] count, or "
+                "of the same layers and no gradients"
             )

@@ -25,30 +25,22 @@ from advcomp.training.ranks import joined_ranks
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "attacks" / "attack_network"
-SIDES = {"digits": 32, "cifar10": 32}
+DIGITS = ROOT / "tournament" / "digits"
 CLASSES = ROOT / "tournament" / "cifar10" / "attack_network"
 COMMITTED = ("no_gradient", "one_gradient", "two_gradients")
 
 
-@pytest.fixture(params=SIDES)
-def place(request: pytest.FixtureRequest) -> Path:
-    """A tournament's folder."""
-    return ROOT / "tournament" / str(request.param)
+@pytest.fixture
+def recipe() -> AttackNetworkRecipe:
+    """That of the digits' demo."""
+    return load_network_recipe(DIGITS / "attack_network.toml")
 
 
 @pytest.fixture
-def recipe(place: Path, tmp_path: Path) -> AttackNetworkRecipe:
-    """As committed, but for CIFAR-10's own path."""
-    shutil.copytree(place / "weights", tmp_path / "weights")
-    (tmp_path / "cifar10_jpeg.npz").touch()
-    return load_network_recipe(Path(shutil.copy(place / "attack_network.toml", tmp_path)))
-
-
-@pytest.fixture
-def generator(place: Path, recipe: AttackNetworkRecipe, tmp_path: Path) -> AdversarialGenerator:
-    """The committed network, with its hint's surrogate beside it as in a submission."""
+def generator(recipe: AttackNetworkRecipe, tmp_path: Path) -> AdversarialGenerator:
+    """The demo's network, with its hint's surrogate beside it as in a submission."""
     folder = tmp_path / "submission"
-    shutil.copytree(place / "weights" / "attack_network", folder)
+    shutil.copytree(DIGITS / "weights" / "attack_network", folder)
     assert recipe.hint.surrogate is not None
     shutil.copy(recipe.hint.surrogate, folder / "surrogate.safetensors")
     return load_generator(folder)
@@ -61,12 +53,12 @@ def test_the_sample_is_what_an_export_writes() -> None:
 
 
 def test_the_recipe_in_the_docs_is_that_of_the_demo() -> None:
-    recipe = (ROOT / "tournament" / "digits" / "attack_network.toml").read_text()
+    recipe = (DIGITS / "attack_network.toml").read_text()
     settings = recipe[recipe.index("name = ") :]
     assert f"```toml\n{settings}```" in (ROOT / "docs" / "attack-network.md").read_text()
 
 
-def test_a_committed_network_is_that_of_its_recipe(
+def test_the_demo_s_network_is_that_of_its_recipe(
     generator: AdversarialGenerator, recipe: AttackNetworkRecipe
 ) -> None:
     assert isinstance(generator.network, AttackNetwork)
@@ -77,17 +69,16 @@ def test_a_committed_network_is_that_of_its_recipe(
     assert generator.hint.layers == recipe.hint.layers
 
 
-def test_no_network_costs_more_than_the_largest_classifier_it_met(
-    generator: AdversarialGenerator, recipe: AttackNetworkRecipe, place: Path
+def test_the_demo_s_network_costs_no_more_than_the_largest_classifier_it_met(
+    generator: AdversarialGenerator, recipe: AttackNetworkRecipe
 ) -> None:
-    side = SIDES[place.name]
-    x, eps = torch.rand(1, 3, side, side), torch.tensor([8 / 255])
+    x, eps = torch.rand(1, 3, 32, 32), torch.tensor([8 / 255])
     targets = {target.weights.stem: load_classifier(target.weights) for target in recipe.targets}
     alone, told = costs_of(generator, targets, x, eps).in_passes
     assert alone <= 1 < told
 
 
-def test_a_committed_network_keeps_and_uses_every_budget(generator: AdversarialGenerator) -> None:
+def test_the_demo_s_network_keeps_and_uses_every_budget(generator: AdversarialGenerator) -> None:
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
     x = (255 * x).round() / 255
     for levels in (1, 8, 48):

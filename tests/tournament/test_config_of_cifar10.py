@@ -27,6 +27,7 @@ from advcomp.tournament.outcome.forecast import forecast
 ROOT = Path(__file__).resolve().parents[2]
 CIFAR10 = ROOT / "tournament" / "cifar10"
 WEIGHTS = {path.stem: path for path in (CIFAR10 / "weights").glob("*.safetensors")}
+MILD = [path for name, path in WEIGHTS.items() if name.endswith("_a")]
 MEGABYTES = 3.5
 FRONTIER: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "frontier.py"))
 
@@ -77,36 +78,27 @@ def test_every_attack_and_defense_of_the_library_plays(tournament: Tournament) -
     assert played["defense"] == DEFENSES.keys() - {"plain"}  # plays as a sample of its own
 
 
-def test_all_attacks_share_their_surrogates_with_no_defense(tournament: Tournament) -> None:
-    used: dict[str, set[str]] = {"attack": set(), "defense": set()}
-    for source in load_entries(tournament).sources:
-        assert source.role is not None
-        networks = {path.stem for path in source.files.values() if path.parent.name == "weights"}
-        if source.role == "attack":
-            # The attack network has been trained on all three; its hint asks one of them.
-            assert len(networks) in ((1,) if source.name == "attack_network" else (0, 3))
-        used[source.role] |= networks
-    assert used["attack"] == {name for name in WEIGHTS if name.endswith("_a")}
-    assert not used["attack"] & used["defense"]
-    assert not any("validation" in name for names in used.values() for name in names)
-
-
-def test_networks_play_beside_attacks_from_the_same_surrogates(prepared: Path) -> None:
-    sources = load_entries(load_tournament(prepared.with_name("attack_networks.toml"))).sources
+def test_attacks_share_three_surrogates_with_no_defense(tournament: Tournament) -> None:
+    """But a few, named so, which have three milder ones."""
     used: dict[str, set[str]] = {"attack": set(), "defense": set()}
     asked = {}
-    for source in sources:
+    for source in load_entries(tournament).sources:
         assert source.role is not None
         files = [path for name, path in source.files.items() if "surrogate" in name]
         assert len(set(files)) == len(files)
         asked[source.name] = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        weights = [path for path in source.files.values() if path.suffix == ".safetensors"]
+        weights = [path for name, path in source.files.items() if "classifier" in name]
         used[source.role] |= {hashlib.sha256(path.read_bytes()).hexdigest() for path in weights}
+        used[source.role] |= asked[source.name]
     told = asked["attack_network_two_gradients"]
+    mild = {hashlib.sha256(path.read_bytes()).hexdigest() for path in MILD}
     assert len(told) == 3
     assert told == asked["attack_network_one_gradient"] == asked["autopgd_ce"]
-    assert all(those in (set(), told) for those in asked.values())
+    assert not asked["attack_network_no_gradient"]
+    for name, those in asked.items():
+        assert those in ((mild,) if name.endswith("_mild") else (set(), told))
     assert not used["attack"] & used["defense"]
+    assert used["attack"] == told | mild
 
 
 def test_an_attack_named_after_gradients_is_fused_in_them() -> None:
@@ -150,7 +142,9 @@ def test_the_stored_tables_are_those_of_the_entries(table: Path, tournament: Tou
 def test_gradients_are_those_that_an_attack_asks_for(tournament: Tournament) -> None:
     """Its paper's: each of ten steps looks at five copies, too."""
     sources = {source.name: source for source in load_entries(tournament).sources}
-    asked = {"noop": 0, "attack_network": 1, "fgsm": 1, "da_fgsm": 2, "mi_fgsm": 10, "si_fgsm": 50}
+    asked = {"noop": 0, "fgsm": 1, "da_fgsm": 2, "mi_fgsm": 10, "si_fgsm": 50}
+    networks = ("no_gradient", "one_gradient", "two_gradients")
+    asked |= {f"attack_network_{name}": number for number, name in enumerate(networks)}
     assert {name: FRONTIER["counted"](sources[name]) for name in asked} == asked
     assert FRONTIER["counted"](sources["tsail_2017"]) is None
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from advcomp.errors import AdvcompError
 from advcomp.players.attack.universal import fit_universal
 from advcomp.players.datasets import LabelledImages, Part, labelled_images
 from advcomp.players.ensemble import load_ensemble
@@ -19,6 +20,7 @@ from advcomp.rules.dataset import write_dataset
 from advcomp.rules.threat import eps_of
 
 HERE = Path(__file__).parent
+SURROGATES = HERE / "attack_network" / "two_gradients"
 MAX_EPSILON = 8
 POOL_PER_CLASS = 10
 UNIVERSAL_IMAGES = 2000
@@ -34,9 +36,12 @@ UNIVERSAL_IMAGES = 2000
 def main(source: Path | None) -> None:
     """Write the tournament's images, what Admix mixes in, and a universal perturbation."""
     data = HERE / "data"
-    images = labelled_images("cifar10", Part.TOURNAMENT, source)
-    print(f"{data}: {len(write_dataset(data, images.with_targets(seed=0)))} images")
-    training = labelled_images("cifar10", Part.TRAINING, source)
+    try:
+        images = labelled_images("cifar10", Part.TOURNAMENT, source)
+        training = labelled_images("cifar10", Part.TRAINING, source)
+        print(f"{data}: {len(write_dataset(data, images.with_targets(seed=0)))} images")
+    except AdvcompError as error:
+        raise click.ClickException(str(error)) from None
     write_pool(training, data / "admix.safetensors")
     write_universal(training, data / "universal.safetensors")
 
@@ -51,7 +56,7 @@ def write_pool(images: LabelledImages, path: Path) -> None:
 
 def write_universal(images: LabelledImages, path: Path) -> None:
     """Fitted on the first images, to the surrogates' answers."""
-    surrogates = load_ensemble(HERE / "weights", {"*_a": 1.0})
+    surrogates = load_ensemble(SURROGATES, {"gradient_surrogate_*": 1.0})
     x = to_float(images.levels[:UNIVERSAL_IMAGES])
     labels = torch.from_numpy(images.labels[:UNIVERSAL_IMAGES])
     perturbations = fit_universal(surrogates, x, labels, eps=eps_of(MAX_EPSILON))
