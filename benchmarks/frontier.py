@@ -18,7 +18,7 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from html import escape
@@ -61,6 +61,11 @@ class Point:
     name: str
     gradients: int
     scores: Sequence[float]
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is an attack network, all of which are named."""
+        return self.name.startswith("attack_network")
 
 
 def _pairs(_: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
@@ -216,6 +221,9 @@ def panel(found: Sequence[Point], number: int, title: str) -> str:
     places = [(across(p.gradients), up(100 * p.scores[number])) for p in found]
     best = leaders(places)
     lines_of = dict(zip(best, name_lines(best), strict=True))
+    for point, place in zip(found, places, strict=True):
+        if point.is_network and place not in lines_of:
+            lines_of[place] = line_below(place[1], lines_of.values())
     dots = [
         dot(point, *place, lines_of.get(place)) for point, place in zip(found, places, strict=True)
     ]
@@ -255,16 +263,23 @@ def name_lines(best: Sequence[tuple[float, float]]) -> list[float]:
     return found
 
 
+def line_below(y: float, taken: Iterable[float]) -> float:
+    """Where a name below its dot stands: on the first line that meets none of those taken."""
+    lines, line = [*taken], y + LINE
+    while any(abs(line - other) < LINE for other in lines):
+        line += LINE
+    return line
+
+
 def dot(point: Point, x: float, y: float, name_line: float | None) -> str:
-    """A dot that tells a pointer its attack; a leader's name on its line, a network's below."""
-    network, name = point.name.startswith("attack_network"), escape(point.name)
+    """A dot that tells a pointer its attack, and its name on its line, where it has one."""
+    name = escape(point.name)
     drawn = (
-        f'<circle class="{"network" if network else "other"}" cx="{x}" cy="{y}" r="2.5">'
+        f'<circle class="{"network" if point.is_network else "other"}" cx="{x}" cy="{y}" r="2.5">'
         f"<title>{name}: {point.gradients}</title></circle>"
     )
-    if name_line is not None or network:
-        at = y + LINE if name_line is None else name_line
-        drawn += f'<text x="{x + 4}" y="{at}" font-size="8">{name}</text>'
+    if name_line is not None:
+        drawn += f'<text x="{x + 4}" y="{name_line}" font-size="8">{name}</text>'
     return drawn
 
 

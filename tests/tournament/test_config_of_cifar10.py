@@ -182,3 +182,8 @@ def test_the_line_leads_over_what_none_beats_with_fewer() -> None:
 def test_names_of_leaders_side_by_side_are_not_written_over_each_other() -> None:
     places = [(10.0, 100.0), (30.0, 98.0), (40.0, 60.0)]
     assert FRONTIER["name_lines"](places) == [97.0, 88.0, 57.0]
+
+
+def test_a_name_below_its_dot_meets_no_other() -> None:
+    assert FRONTIER["line_below"](50.0, [20.0, 80.0]) == 59.0
+    assert FRONTIER["line_below"](50.0, [20.0, 61.0, 72.0]) == 86.0
