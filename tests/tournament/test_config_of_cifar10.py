@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from advcomp.players.attack_catalogue import ATTACKS
 from advcomp.players.classifier.classifier_recipe import read_classifier_recipes
@@ -29,6 +30,7 @@ CIFAR10 = ROOT / "tournament" / "cifar10"
 WEIGHTS = {path.stem: path for path in (CIFAR10 / "weights").glob("*.safetensors")}
 MILD = [path for name, path in WEIGHTS.items() if name.endswith("_a")]
 MEGABYTES = 3.5
+PREPARE: dict[str, Any] = runpy.run_path(str(CIFAR10 / "prepare.py"))
 FRONTIER: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "frontier.py"))
 
 
@@ -59,6 +61,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tournament(prepared: Path) -> Tournament:
     return load_tournament(prepared)
+
+
+def test_without_cifar10_a_line_says_so(tmp_path: Path) -> None:
+    told = CliRunner().invoke(PREPARE["main"], ["--source", str(tmp_path / "nowhere")])
+    assert told.exit_code == 1
+    assert told.output.startswith(f"Error: {tmp_path}/nowhere: expected torchvision's copy")
 
 
 def test_the_tournament_is_planned(prepared: Path, tmp_path: Path) -> None:
