@@ -55,6 +55,7 @@ from advcomp.players.ensemble import Ensemble, Fusion
 from advcomp.players.image.pixels import to_float
 from advcomp.rules.threat import eps_of
 from advcomp.rules.toml_file import read_toml
+from advcomp.training.heap import keep_freed_memory
 
 BATCH = 50
 SAMPLES = 2000
@@ -95,6 +96,7 @@ def main(
 ) -> None:
     """Attack, classify, keep and compare."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every program of the library does
     data = labelled_images("cifar10", Part.TOURNAMENT, source)
     part = slice(first, first + images)
     x, labels = to_float(data.levels[part]), torch.from_numpy(data.labels[part])

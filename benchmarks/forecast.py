@@ -2,7 +2,7 @@
 
     python -m benchmarks.forecast [--cpus 0.2] [--workers N]... [--images N]
 
-A tournament on the digits, 32 jobs, is played here. Then, for so many workers of Dask as each
+A tournament on the digits, 54 jobs, is played here. Then, for so many workers of Dask as each
 `--workers` says, results of defenses are taken out but for the first one of each, `advcomp
 plan`'s forecast for those workers is asked for, and `advcomp run` goes on with them. Every box is
 held to so much of a core, and every worker declares it. Printed are the forecast, of boxes alone
@@ -22,12 +22,6 @@ from advcomp.tournament.runner import all_jobs
 from advcomp.tournament.store.job_results import Store
 from advcomp.tournament.store.state import load_state
 from benchmarks.spread import scheduler, seconds, tournament
-
-DEFENSES = {
-    "plain": {"classifier": "residual_net_b"},
-    "jpeg": {"classifier": "residual_net_b"},
-}
-"""Each has a job for every attack and budget, and one for clean images: eleven."""
 
 
 def take_out_all_but_one(run: Path) -> int:
@@ -58,7 +52,7 @@ def foreseen(file: Path, run: Path, address: str, folder: Path) -> Forecast:
 def main(cpus: float, workers: Sequence[int], images: int) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
-        file = tournament(folder, cpus=cpus, images=images, defenses=DEFENSES, view="per-attack")
+        file = tournament(folder, cpus=cpus, images=images, view="per-attack")
         run = folder / "run"
         print(f"local: {seconds(file, run, '--jobs', '1'):.1f} s")
         for number in workers:

@@ -40,6 +40,7 @@ from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.dataset import LabelledImage, write_dataset
 from advcomp.rules.images import Pixels, encode_png
 from advcomp.rules.threat import eps_of
+from advcomp.training.heap import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 CIFAR10 = ROOT / "tournament" / "cifar10"
@@ -320,6 +321,7 @@ def main(
     image: str,
 ) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every program of the library does
     os.environ["OMP_NUM_THREADS"] = "1"
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     drawn = np.random.default_rng(0).integers(0, 256, (max(images), SIDE, SIDE, 3), np.uint8)

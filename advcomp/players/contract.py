@@ -27,6 +27,7 @@ from advcomp.players.image.pixels import quantise, to_float
 from advcomp.rules.images import Pixels, decode_png, encode_png
 from advcomp.rules.png import read_size
 from advcomp.rules.threat import eps_of
+from advcomp.training.heap import keep_freed_memory
 
 Attack = Callable[[Tensor, float], Tensor]
 """Clean images (N, 3, H, W) in [0, 1] and eps to adversarial images."""
@@ -227,6 +228,7 @@ def _arguments(argv: Sequence[str] | None, usage: str) -> Sequence[str]:
         # This process is the entry's own. What it has loaded by now, it keeps: to look through all
         # of it for garbage, at its end most of all, takes as long as many images do.
         gc.freeze()
+        keep_freed_memory()
     if len(given) != len(usage.split()):
         sys.exit(f"usage: {Path(sys.argv[0]).name} {usage}; got {len(given)} arguments")
     return given

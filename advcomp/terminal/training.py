@@ -18,6 +18,7 @@ from advcomp.rules.toml_file import read_toml_text, toml_tables
 from advcomp.terminal.extras import extra_at_hand
 from advcomp.terminal.run_command import near
 from advcomp.terminal.text import count, one_line, whole
+from advcomp.training.heap import keep_freed_memory
 from advcomp.training.progress import HINT_ALONE, EvaluationReport, StepReport
 
 _LINE_EVERY_S = 10.0
@@ -42,6 +43,7 @@ def train_in_terminal(file: Path, options: TrainOptions) -> int:
     Raises:
         AdvcompError: See `train_attack_network`, `train_classifiers` and `train_denoisers`.
     """
+    keep_freed_memory()
     display = Display(sys.stderr)
     train = {"classifier": _train_players, "denoiser": _train_players}.get(
         kind := _kind_of(file), _train_network

@@ -1,6 +1,8 @@
 """argv, folders, PNG and CSV, as a submission's program meets them."""
 
 import gc
+import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,50 @@ def test_only_a_program_of_its_own_spares_what_it_has_loaded_the_collector(
         assert gc.get_freeze_count() > spared + 100_000
     finally:
         gc.unfreeze()
+
+
+CHURN = """
+import ctypes, resource, sys
+from advcomp.players.contract import attack_main
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def pages_asked_for():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def churn():
+    blocks = [libc.malloc(16 << 20) for _ in range(4)]
+    for block in blocks:
+        ctypes.memset(block, 1, 16 << 20)
+    for block in blocks:
+        libc.free(block)
+
+def attack(images, eps):
+    churn()
+    before = pages_asked_for()
+    for _ in range(50):
+        churn()
+    print(pages_asked_for() - before)
+    return images
+
+attack_main(attack, {argv}, batch_size=7)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_only_a_program_of_its_own_keeps_the_memory_that_it_frees(
+    inputs: Path, output: Path
+) -> None:
+    """Else the kernel clears the pages of large blocks whenever they are asked for again."""
+    pages = {}
+    for argv in ("None", "sys.argv[1:]"):
+        words = [sys.executable, "-c", CHURN.format(argv=argv), *call(inputs, output, 16)]
+        said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+        pages[argv] = int(said.stdout)
+    of_a_round = 4 * 4096
+    assert pages["None"] < of_a_round
+    assert pages["sys.argv[1:]"] > 10 * of_a_round
 
 
 def test_a_targeted_attack_gets_the_target_of_each_image(inputs: Path, output: Path) -> None:
