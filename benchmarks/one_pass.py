@@ -25,6 +25,7 @@ from advcomp.players.classifiers import load_classifier
 from advcomp.players.contract import Attack
 from advcomp.players.ensemble import Ensemble
 from advcomp.rules.threat import eps_of
+from advcomp.training.heap import keep_freed_memory
 
 EPS = eps_of(8)
 
@@ -44,6 +45,7 @@ EPS = eps_of(8)
 @click.option("--rounds", default=9, show_default=True)
 def main(export: Path, weights: Sequence[Path], images: int, side: int, rounds: int) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()  # as every program of the library does
     x = torch.rand(images, 3, side, side)
     surrogates = Ensemble(
         [load_classifier(path, fold=True, channels_last=True) for path in weights]

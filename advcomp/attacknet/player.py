@@ -75,7 +75,8 @@ def _played(
         _require_targets(targets, _labels_of(generator) or (), len(clean))
     if not len(clean):
         return clean.clone()
-    adversarial: Tensor = generator(clean, clean.new_full((len(clean),), eps), targets)
+    x = clean.contiguous(memory_format=torch.channels_last)
+    adversarial: Tensor = generator(x, clean.new_full((len(clean),), eps), targets)
     if not bool(adversarial.isfinite().all()):
         raise ValueError(
             f"{NETWORK}: expected numbers for all pixels of {len(clean)} images; got NaN; look "
