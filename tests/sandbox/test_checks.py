@@ -4,6 +4,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from advcomp.errors import SandboxError
 from advcomp.sandbox import probe
 from advcomp.sandbox.base import Sandbox
-from advcomp.sandbox.doctor.checks import Check, examine_machine
+from advcomp.sandbox.doctor.checks import Check, check_temporary_folder, examine_machine
 from advcomp.terminal.doctor import as_lines, checks_json
 
 BACKENDS = ["bubblewrap", "docker", "podman", "gvisor"]
+NAMES = [*BACKENDS, "limits", "gpus", "temporary folder", "advisories"]
 
 
 def program(folder: Path, name: str, said: str) -> None:
@@ -26,10 +28,22 @@ def program(folder: Path, name: str, said: str) -> None:
     file.chmod(0o755)
 
 
+def test_a_machine_without_a_temporary_folder_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    check = check_temporary_folder()
+    assert not check.works
+    assert "No usable temporary directory found" in check.reason
+    assert check.remedy is not None
+    assert "TMPDIR" in check.remedy
+
+
 @pytest.mark.slow
 def test_every_sandbox_and_the_limits_are_looked_at() -> None:
     checks = {check.name: check for check in examine_machine()}
-    assert list(checks) == [*BACKENDS, "limits", "gpus", "advisories"]
+    assert list(checks) == NAMES
     assert all(check.works or check.reason for check in checks.values())
 
 
@@ -162,9 +176,4 @@ def test_the_command_exits_4_where_the_default_sandbox_fails(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 4
-    assert [check["name"] for check in json.loads(done.stdout)] == [
-        *BACKENDS,
-        "limits",
-        "gpus",
-        "advisories",
-    ]
+    assert [check["name"] for check in json.loads(done.stdout)] == NAMES

@@ -1,19 +1,22 @@
-"""What `advcomp doctor` looks at: every sandbox, known ways out of it, limits and GPUs."""
+"""What `advcomp doctor` looks at: sandboxes, known ways out of them, limits, GPUs, the disk."""
 
 import datetime
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from advcomp.errors import SandboxUnavailable
 from advcomp.sandbox.base import LimitTier
 from advcomp.sandbox.doctor.advisories import age_warning, changelog_of, snapshot, warnings
+from advcomp.sandbox.doctor.temporary_folder import slow_disk
 from advcomp.sandbox.limits.gpus import Gpus, parse_cdi
 from advcomp.sandbox.limits.tiers import choose
 from advcomp.sandbox.probe import backend_names, open_backend
 
-__all__ = ["LIMITS", "Check", "examine_machine"]
+__all__ = ["LIMITS", "Check", "check_temporary_folder", "examine_machine"]
 
 LIMITS = "limits"
 """The check of how strictly limits are kept."""
@@ -39,7 +42,7 @@ class Check:
     """One thing that was looked at.
 
     Args:
-        name: A sandbox, `limits`, `gpus` or `advisories`.
+        name: A sandbox, `limits`, `gpus`, `temporary folder` or `advisories`.
         works: Whether it can be used here.
         version: Of the programs that it is made of; None where none of them is installed.
         reason: What was found: how it works, or why it does not.
@@ -61,6 +64,7 @@ def examine_machine() -> list[Check]:
         *map(_check_backend, backend_names()),
         _check_limits(),
         _check_gpus(),
+        check_temporary_folder(),
         _check_advisories(),
     ]
 
@@ -148,6 +152,23 @@ def _check_gpus() -> Check:
         works=True,
         reason=lent,
         warnings=tuple(f"podman is not lent {uuid}: {CDI_REMEDY}" for uuid in missing),
+    )
+
+
+def check_temporary_folder() -> Check:
+    """Whether images are copied quickly to where runs of entries have them."""
+    name = "temporary folder"
+    try:
+        folder = Path(tempfile.gettempdir())
+        warning = slow_disk(folder)
+    except OSError as error:
+        remedy = "let TMPDIR name a folder that exists, may be written and has room"
+        return Check(name=name, works=False, reason=str(error), remedy=remedy)
+    return Check(
+        name=name,
+        works=True,
+        reason=f"{folder}; TMPDIR names another",
+        warnings=() if warning is None else (warning,),
     )
 
 
