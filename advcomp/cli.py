@@ -273,7 +273,8 @@ def audit(
 def plan(file: Path, out: Path | None, jobs: int | None, cluster: str | None) -> None:
     """Say what a run of FILE will take: jobs, starts, time and disk.
 
-    No submission is run.
+    No submission is run. What an attack that runs again writes is taken to be new to every
+    defense; where it comes out the same, no defense runs again, and the run takes less.
     """
     from advcomp.terminal.forecasting import print_forecast
 

@@ -1,7 +1,8 @@
 """What a run will take: jobs, starts of sandboxes, time and disk, before anything runs.
 
 It is assumed that every new entry is valid and writes every image, and that entries which the run
-folder knows are unchanged, the rejected among them: only taking them in again could tell.
+folder knows are unchanged, the rejected among them: only taking them in again could tell. An
+attack that runs again is taken to write other images than before.
 """
 
 import os
