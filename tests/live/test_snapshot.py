@@ -86,8 +86,8 @@ def test_an_entry_is_provisional_until_it_has_all_its_answers(folder: RunFolder)
     assert (right.score, right.provisional, right.answers) == (1.0, False, 24)
     assert (wrong.score, wrong.provisional, wrong.rank) == (0.0, True, 2)
     assert fgsm.provisional
-    assert fgsm.score is not None
-    assert 0 < fgsm.score < 0.5
+    assert 12 <= fgsm.answers < 24  # how many of them are in the shard of `wrong` is drawn
+    assert fgsm.score == pytest.approx((fgsm.answers - 12) / fgsm.answers)
     folder.defend("wrong")
     fgsm = row(watch.look(), "fgsm")
     assert (fgsm.score, fgsm.provisional, fgsm.answers, fgsm.expected) == (0.5, False, 24, 24)

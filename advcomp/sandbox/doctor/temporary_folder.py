@@ -1,8 +1,8 @@
 """The folder that every run of an entry has its images copied to, and a disk that is slow at that.
 
 ext4 gives an inode out again only some minutes after it was freed if it has no journal, and until
-then passes over it whenever it gives one out: `recently_deleted` in Linux's fs/ext4/ialloc.c. A
-folder in which thousands of files come and go, as images do, pays for it with every file.
+then passes over it whenever it gives one out (`recently_deleted` in Linux's ext4). A folder in
+which thousands of files come and go, as images do, pays for it with every file.
 """
 
 import os
