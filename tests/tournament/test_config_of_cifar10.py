@@ -69,6 +69,13 @@ def test_without_cifar10_a_line_says_so(tmp_path: Path) -> None:
     assert told.output.startswith(f"Error: {tmp_path}/nowhere: expected torchvision's copy")
 
 
+def test_it_fetches_what_is_not_there_into_a_folder_alone(tmp_path: Path) -> None:
+    words = ["--source", str(tmp_path / "cifar10.npz"), "--download"]
+    told = CliRunner().invoke(PREPARE["main"], words)
+    assert told.exit_code == 1
+    assert "--download needs a folder to fetch into; got an .npz file" in told.output
+
+
 def test_the_tournament_is_planned(prepared: Path, tmp_path: Path) -> None:
     outlook = forecast(prepared, tmp_path / "run", None)
     entries = tomllib.loads(prepared.read_text())["entries"]

@@ -33,11 +33,12 @@ UNIVERSAL_IMAGES = 2000
     metavar="ROOT|FILE.npz",
     help="Where CIFAR-10 is [default: in the cache].",
 )
-def main(source: Path | None) -> None:
+@click.option("--download", is_flag=True, help="Fetch what the root folder lacks.")
+def main(source: Path | None, *, download: bool) -> None:
     """Write the tournament's images, what Admix mixes in, and a universal perturbation."""
     data = HERE / "data"
     try:
-        images = labelled_images("cifar10", Part.TOURNAMENT, source)
+        images = labelled_images("cifar10", Part.TOURNAMENT, source, download=download)
         training = labelled_images("cifar10", Part.TRAINING, source)
         print(f"{data}: {len(write_dataset(data, images.with_targets(seed=0)))} images")
     except AdvcompError as error:
