@@ -7,6 +7,8 @@ Six attacks and six defenses of the library at budget 8, on drawn images of 32x3
 (a) one process calls the same functions on arrays, as many images at once as programs take;
 (b) `advcomp run --jobs 1` under bubblewrap, view `latin`; (c) as the kit of 2017 did it, a
 container for every attack, defense and batch of 100, one after another. One thread everywhere.
+All files are in the temporary folder: let TMPDIR be a tmpfs where `advcomp doctor` warns of the
+disk, which is measured else.
 
 (a) and (b) are timed with every number of images, in turn, round by round, and the cheapest round
 counts: seconds of wall time, and of processors by all processes (unknown of Docker's, which are
