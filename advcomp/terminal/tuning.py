@@ -16,7 +16,6 @@ from advcomp.terminal.run_command import near
 from advcomp.terminal.text import one_line
 from advcomp.tournament.job.executors import Stop
 from advcomp.tournament.runner import RunOptions
-from advcomp.training.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     import optuna
@@ -44,7 +43,6 @@ def tune_in_terminal(file: Path, options: TuneOptions) -> int:
         MissingExtra: Optuna is not installed, or what a training or the library needs.
         AdvcompError: Something is wrong with the file or what it names, or a trial failed.
     """
-    keep_freed_memory()
     with extra_at_hand("tune"):
         from advcomp.tuning.tune_file import load_tune_file
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.freed_memory import CHURN, PAGES_OF_A_ROUND
 from torch import Tensor
 
 from advcomp.errors import InvalidDataset
@@ -83,32 +84,15 @@ def test_only_a_program_of_its_own_spares_what_it_has_loaded_the_collector(
         gc.unfreeze()
 
 
-CHURN = """
-import ctypes, resource, sys
+PROGRAM = f"""
+import sys
 from advcomp.players.contract import attack_main
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-
-def pages_asked_for():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-
-def churn():
-    blocks = [libc.malloc(16 << 20) for _ in range(4)]
-    for block in blocks:
-        ctypes.memset(block, 1, 16 << 20)
-    for block in blocks:
-        libc.free(block)
-
+{CHURN}
 def attack(images, eps):
-    churn()
-    before = pages_asked_for()
-    for _ in range(50):
-        churn()
-    print(pages_asked_for() - before)
+    print(pages_of_churning())
     return images
 
-attack_main(attack, {argv}, batch_size=7)
+attack_main(attack, {{argv}}, batch_size=7)
 """
 
 
@@ -119,12 +103,11 @@ def test_only_a_program_of_its_own_keeps_the_memory_that_it_frees(
     """Else the kernel clears the pages of large blocks whenever they are asked for again."""
     pages = {}
     for argv in ("None", "sys.argv[1:]"):
-        words = [sys.executable, "-c", CHURN.format(argv=argv), *call(inputs, output, 16)]
+        words = [sys.executable, "-c", PROGRAM.format(argv=argv), *call(inputs, output, 16)]
         said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
         pages[argv] = int(said.stdout)
-    of_a_round = 4 * 4096
-    assert pages["None"] < of_a_round
-    assert pages["sys.argv[1:]"] > 10 * of_a_round
+    assert pages["None"] < PAGES_OF_A_ROUND
+    assert pages["sys.argv[1:]"] > 10 * PAGES_OF_A_ROUND
 
 
 def test_a_targeted_attack_gets_the_target_of_each_image(inputs: Path, output: Path) -> None:

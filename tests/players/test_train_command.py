@@ -1,6 +1,7 @@
 """`advcomp train` of classifiers: real processes, killed, resumed and several at once."""
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
+from support.freed_memory import CHURN, PAGES_OF_A_ROUND
 from torch import Tensor
 
 from advcomp.cli import main
@@ -30,6 +32,18 @@ from advcomp.rules.dataset import LabelledImage, write_dataset
 DIGITS = Path(__file__).parents[2] / "tournament" / "digits"
 CIFAR10 = DIGITS.parent / "cifar10"
 COMMAND = (sys.executable, "-m", "advcomp", "train")
+
+KEEPING = f"""
+from pathlib import Path
+from advcomp.errors import AdvcompError
+from advcomp.terminal.training import TrainOptions, train_in_terminal
+{CHURN}
+unset = dict.fromkeys(("out", "source", "device", "model_ranks", "init"))
+try:
+    train_in_terminal(Path("no.toml"), TrainOptions(names=(), evaluate=False, **unset))
+except (AdvcompError, OSError):
+    print(pages_of_churning())
+"""
 
 RECIPE = """
 dataset = "digits"
@@ -327,3 +341,12 @@ def test_images_that_are_held_back_train_no_classifier(recipe: Path) -> None:
     assert (
         "expected a checkpoint of this recipe; other values of images" in ran(str(recipe)).stderr
     )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_the_command_keeps_the_memory_that_it_frees(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", KEEPING]
+    said = subprocess.run(
+        words, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path
+    )
+    assert int(said.stdout) < PAGES_OF_A_ROUND
